@@ -1,0 +1,42 @@
+# One environment for everything, installed from the lock when it is missing or outdated.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint coverage clean
+
+help:
+	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
+	@echo 'make test      run every test'
+	@echo 'make lint      ruff and mypy'
+	@echo 'make coverage  tests with branch coverage'
+	@echo 'make clean     remove everything that make has made'
+
+# Without a dataset_dir the bundle makes its own phantom: no data and no download needed.
+demo: $(STAMP)
+	@$(BIN)/python -m monai.bundle run inference --config_file bundle/configs/inference.json --output_dir demo_output
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+coverage: $(STAMP)
+	@$(BIN)/python -m pytest --cov
+
+# The stamp is written last: an interrupted installation starts again. The version is checked first
+# because pip's own message about a lock that no Python fits does not name the remedy.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("error: constraints.txt needs Python 3.11 or newer; call make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo 'Installing into $(VENV) (a few minutes the first time) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	@rm -rf $(VENV) demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find grata_monai tests -name __pycache__ -type d -prune -exec rm -rf {} +

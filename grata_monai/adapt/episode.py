@@ -1,0 +1,293 @@
+"""One case from copy to prediction: first pass, adapt on windows, predict, and leave no trace.
+
+Nothing has to be restored: an episode works on a private copy of the network, and the copy is
+thrown away with it, also after an exception, running out of memory or KeyboardInterrupt. What
+shall outlive a case lives in an explicit `OnlineMemory`.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from grata_monai.adapt.grata import GraTa, Step
+from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
+from grata_monai.adapt.recipe import Recipe
+from grata_monai.adapt.views import admissible_views
+from grata_monai.adapt.windows import WindowPlan, choose_windows, extract_windows, plan_windows
+from grata_monai.errors import AdaptationError, GrataError, NetworkError, RecipeError
+from grata_monai.types import Images, Logits
+
+__all__ = ["Episode", "OnlineMemory", "Outcome", "run_episode"]
+
+Predict = Callable[[Tensor, nn.Module], Tensor]
+"""Images (1, c, *s) of a whole case and a network, to logits (1, k, *s)."""
+
+
+class OnlineMemory:
+    """What `memory="online"` carries from case to case: weights and the optimiser's moments.
+
+    One object serves one network; cases that share it run one after the other, in the order in
+    which they arrive. The network itself stays as it is; `reset` forgets everything.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.adapter: GraTa | None = None
+        self.origin = ""
+        self.recipe = ""
+
+    def reset(self) -> None:
+        """Forget every case: the next one starts at the source network."""
+        with self.lock:
+            self.adapter, self.origin, self.recipe = None, "", ""
+
+    def claim(self, build: Callable[[], GraTa], origin: str, recipe: str) -> GraTa:
+        """Return the adapter that earlier cases left, or build it for this and later cases.
+
+        Args:
+            build: Makes the adapter of a first case.
+            origin: Hash of the source network's weights.
+            recipe: Digest of the recipe.
+
+        Raises:
+            NetworkError: If the memory belongs to another network or recipe.
+        """
+        if self.adapter is None:
+            self.adapter, self.origin, self.recipe = build(), origin, recipe
+        if (self.origin, self.recipe) != (origin, recipe):
+            raise NetworkError(
+                "memory must belong to this network and recipe, got one that others filled. "
+                "Use a new OnlineMemory, or call reset() first."
+            )
+        return self.adapter
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How a case is run.
+
+    Attributes:
+        recipe: What to do.
+        predict: The wrapped inferer at its precision.
+        inferer: The wrapped inferer itself, asked for its window size.
+        activation: ``sigmoid``, ``softmax`` or ``auto``.
+        spacing: Of the images in mm per axis, or None.
+        memory: Where ``online`` keeps what it learnt, else None.
+    """
+
+    recipe: Recipe
+    predict: Predict
+    inferer: Inferer
+    activation: str = "auto"
+    spacing: tuple[float, ...] | None = None
+    memory: OnlineMemory | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a memory without the protocol, and the protocol without a memory."""
+        if (self.recipe.memory == "online") != (self.memory is not None):
+            raise RecipeError(
+                f"memory must be an OnlineMemory if and only if the recipe says 'online', got "
+                f"{self.recipe.memory!r} and {type(self.memory).__name__}. "
+                "Set both, for example recipe={'base': 'paper', 'memory': 'online'}."
+            )
+
+
+@dataclass
+class Outcome:
+    """What an episode did, gathered while it runs; the record is made from it.
+
+    Attributes:
+        source: Logits of the source network's single pass, (1, k, *s).
+        logits: Logits to use: adapted, or the source's if `failure` is set.
+        failure: Empty, or why the source prediction was kept.
+        weights: Hashes ``before`` and ``after`` adaptation.
+        parameters: Names of the moving parameters.
+        groups: Groups that they came from.
+        parameter_count: Number of scalars that could move.
+        image_statistics: Layers whose statistics depend on the image.
+        dropped_views: View to reason.
+        windows: First voxel of each window.
+        roi_size: Window in voxels.
+        steps: What each step did.
+        seconds: Wall time of each part.
+        activation: ``sigmoid`` or ``softmax``.
+    """
+
+    source: Tensor
+    logits: Tensor
+    failure: str = ""
+    weights: dict[str, str] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    parameter_count: int = 0
+    image_statistics: tuple[str, ...] = ()
+    dropped_views: dict[str, str] = field(default_factory=dict)
+    windows: tuple[tuple[int, ...], ...] = ()
+    roi_size: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    activation: str = "softmax"
+
+
+@torch.no_grad()
+def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome:
+    """Predict one case with a network adapted to it.
+
+    Args:
+        images: (1, c, *s), one whole case.
+        network: The caller's network; not touched.
+        episode: How to run.
+
+    Returns:
+        The prediction and what was done. If adaptation fails and the recipe allows it, the
+        prediction is the source network's, and `failure` says why.
+
+    Raises:
+        NothingToAdaptError: If the network has nothing that the recipe wants to move.
+        AdaptationError: If adaptation fails and the recipe says ``raise``.
+    """
+    with torch.inference_mode(False):
+        images = images.detach().clone() if images.is_inference() else images.detach()
+        clock = time.perf_counter()
+        is_training = any(module.training for module in network.modules())
+        logits = episode.predict(images, copy_network(network) if is_training else network)
+        outcome = Outcome(source=logits, logits=logits)
+        outcome.activation = choose_activation(episode.activation, logits.shape[1])
+        outcome.seconds["source"] = time.perf_counter() - clock
+        outcome.weights["before"] = hash_weights(network)
+        try:
+            with _exclusive(episode.memory):
+                _adapt_and_predict(images, network, episode, outcome)
+        except (AdaptationError, RuntimeError, MemoryError) as error:
+            _fall_back(outcome, error, episode.recipe)
+        outcome.weights["restored"] = hash_weights(network)
+    return outcome
+
+
+def _exclusive(memory: OnlineMemory | None) -> AbstractContextManager[object]:
+    return nullcontext() if memory is None else memory.lock
+
+
+def _adapt_and_predict(
+    images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome
+) -> None:
+    clock = time.perf_counter()
+    adapter = _prepare_adapter(images, network, episode, outcome)
+    outcome.groups = adapter.moving.groups
+    outcome.parameters = tuple(adapter.moving.named)
+    outcome.parameter_count = adapter.moving.count
+    outcome.image_statistics = adapter.layers_with_image_statistics
+    windows, extents = _cut_windows(images, episode, outcome)
+    _, outcome.dropped_views = adapter.weak_views(windows)
+    state = adapter.state_dict()
+    try:
+        for step in adapter.adapt(windows, extents):
+            outcome.steps += (step,)
+        outcome.weights["after"] = hash_weights(adapter.network)
+        outcome.seconds["adaptation"] = time.perf_counter() - clock
+        clock = time.perf_counter()
+        outcome.logits = _predict_views(images, adapter, episode, outcome)
+        outcome.seconds["prediction"] = time.perf_counter() - clock
+        _check_prediction(outcome)
+    except BaseException:
+        adapter.load_state_dict(state)
+        raise
+
+
+def _prepare_adapter(
+    images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome
+) -> GraTa:
+    def build() -> GraTa:
+        return GraTa(
+            network,
+            episode.recipe,
+            activation=outcome.activation,
+            spacing=episode.spacing,
+            image=images,
+        )
+
+    if episode.memory is None:
+        return build()
+    return episode.memory.claim(build, outcome.weights["before"], episode.recipe.digest)
+
+
+def _cut_windows(images: Tensor, episode: Episode, outcome: Outcome) -> tuple[Tensor, Tensor]:
+    plan = plan_windows(episode.inferer, images.shape[2:])
+    outcome.roi_size = plan.roi_size
+    outcome.windows = choose_windows(
+        probabilities(outcome.source, outcome.activation),
+        plan,
+        count=episode.recipe.windows,
+        rule=episode.recipe.window_rule,
+        is_softmax=outcome.activation == "softmax",
+    )
+    return extract_windows(images, outcome.windows, plan)
+
+
+def _predict_views(
+    images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
+) -> Logits:
+    """Average the adapted network's predictions over the recipe's prediction views."""
+    images = adapter.adapt_input(images)
+    names = episode.recipe.prediction_views
+    views, dropped = admissible_views(
+        names, spatial_shape=tuple(images.shape[2:]), spacing=episode.spacing
+    )
+    outcome.dropped_views |= dropped
+    if [view.name for view in views] == ["identity"]:
+        return episode.predict(images, adapter.network)
+    total: Tensor | float = 0.0
+    seen: Tensor | float = 0.0
+    for view in views:
+        logits = episode.predict(view.apply(images), adapter.network)
+        coverage = view.coverage(tuple(images.shape[2:]), images.device)
+        total = total + coverage * view.invert(probabilities(logits, outcome.activation))
+        seen = seen + coverage
+    mean = torch.as_tensor(total) / torch.as_tensor(seen).clamp_min(1e-6)
+    if outcome.activation == "sigmoid":
+        return torch.logit(mean, eps=1e-7)
+    return mean.clamp_min(1e-7).log()
+
+
+def _check_prediction(outcome: Outcome) -> None:
+    if not bool(torch.isfinite(outcome.logits).all()):
+        raise AdaptationError("adapted prediction must be finite, got NaN or infinity.")
+    if foreground_size(outcome.source, outcome.activation) and not foreground_size(
+        outcome.logits, outcome.activation
+    ):
+        raise AdaptationError("adapted prediction must not be empty where the source's is not.")
+
+
+def foreground_size(logits: Logits, activation: str) -> int:
+    """Count the voxels that are not background."""
+    if activation == "sigmoid":
+        return int((logits > 0).any(1).sum())
+    return int((logits.argmax(1) > 0).sum())
+
+
+def _fall_back(outcome: Outcome, error: BaseException, recipe: Recipe) -> None:
+    """Keep the source prediction, or raise as the recipe says; programming errors always raise."""
+    if isinstance(error, AdaptationError):
+        reason = str(error)
+    elif is_out_of_memory(error):
+        reason = "out of memory while adapting; fewer windows or weak views need less."
+    else:
+        raise error
+    if recipe.on_failure == "raise":
+        raise AdaptationError(reason) from error
+    outcome.logits, outcome.failure = outcome.source, reason
+    outcome.weights.setdefault("after", outcome.weights["before"])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,245 @@
+"""GraTa: gradient alignment for test-time adaptation, readable in one sitting.
+
+Chen, Ye, Pan, Xia: Gradient Alignment Improves Test-Time Adaptation for Medical Image
+Segmentation, AAAI 2025 (arXiv 2408.07343). One step, for a network f with moving parameters θ:
+
+1. The auxiliary loss, an entropy, gives the gradient g_a at θ.
+2. Move to θ' = θ − ρ·g_a. There, without gradient, the predictions on weak views average to a
+   pseudo-label.
+3. The pseudo loss compares the prediction on a strong view with the pseudo-label; it gives the
+   gradient g_p at θ'.
+4. Back at θ, the cosine of g_a and g_p scales the learning rate, η = η₀·(cos + 1)²/4, and the
+   optimiser takes one step along g_p.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grata_monai.adapt.alignment import cosine, gradients, is_finite, perturbed, step_size
+from grata_monai.adapt.network import choose_activation, copy_network, first_tensor
+from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES, probabilities
+from grata_monai.adapt.parameters import resolve_parameters
+from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.adapt.statistics import mix_statistics
+from grata_monai.adapt.strong import STRONG_VIEWS
+from grata_monai.adapt.views import WeakView, admissible_views
+from grata_monai.errors import AdaptationError
+from grata_monai.precision import autocast
+from grata_monai.types import Images, Logits, Scalar
+
+__all__ = ["GraTa", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did.
+
+    Attributes:
+        auxiliary_loss: At θ.
+        pseudo_loss: At θ', or at θ if nothing was perturbed.
+        cosine: Of the two gradients, in [-1, 1].
+        rate: Learning rate that the optimiser got.
+        update_norm: Euclidean length of the change of all moving parameters.
+        is_taken: False if the cosine fell below the recipe's `min_cosine`.
+    """
+
+    auxiliary_loss: float
+    pseudo_loss: float
+    cosine: float
+    rate: float
+    update_norm: float
+    is_taken: bool
+
+
+class GraTa:
+    """Adapt a private copy of a network, step by step; the network itself is never touched.
+
+    Args:
+        network: Any segmentation network, images (b, c, *s) to logits (b, k, *s).
+        recipe: A recipe, its name, or its settings.
+        activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid if k is 1.
+        strong_view: Takes images, returns images of the same shape; the recipe's own if None.
+        spacing: Of the images, in mm per axis, if known: quarter turns need equal spacing.
+        image: A whole image (1, c, *s), needed by recipes that adapt the input.
+
+    Attributes:
+        network: The adapted copy, in evaluation mode.
+        moving: The parameters that may move.
+
+    Raises:
+        NothingToAdaptError: If the network has no parameter that the recipe wants to move.
+        NetworkError: If the network cannot be copied.
+        RecipeError: If the recipe is wrong.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: str | Mapping[str, Any] | Recipe = "paper",
+        *,
+        activation: str = "auto",
+        strong_view: Callable[[Tensor], Tensor] | None = None,
+        spacing: tuple[float, ...] | None = None,
+        image: Tensor | None = None,
+    ) -> None:
+        self.recipe = resolve_recipe(recipe)
+        self.network = copy_network(network)
+        self.layers_with_image_statistics = mix_statistics(self.network, self.recipe.image_share)
+        self.moving = resolve_parameters(self.network, self.recipe.parameters, image=image)
+        self.optimizer = self.recipe.build_optimizer(self.moving.tensors)
+        self.activation = activation
+        self.spacing = spacing
+        self._strong_view = strong_view
+        self._generator = torch.Generator().manual_seed(self.recipe.seed)
+
+    def step(self, images: Images, extents: Tensor | None = None) -> Step:
+        """Take one step of GraTa on a batch of images.
+
+        Args:
+            images: (b, c, *s); left as they are.
+            extents: (b, d, 2), where the images lie in a whole volume, from -1 to 1; see
+                `InputAdapter`.
+
+        Returns:
+            What was done.
+
+        Raises:
+            AdaptationError: If a loss or gradient is not finite; the parameters are then as before.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            images = images.detach().clone()
+            loss_a, gradient_a = self._differentiate(self._auxiliary_loss, images, extents)
+            with perturbed(self.moving.tensors, gradient_a, self.recipe.perturbation):
+                label, weights = self._pseudo_label(images, extents)
+                loss_p, gradient_p = self._differentiate(
+                    self._pseudo_loss, images, extents, label, weights
+                )
+            agreement = cosine(gradient_a, gradient_p)
+            base_rate = self.recipe.base_rate
+            rate = step_size(agreement, base_rate=base_rate) if self.recipe.is_dynamic else base_rate
+            is_taken = self.recipe.min_cosine is None or float(agreement) >= self.recipe.min_cosine
+            update_norm = self._update(gradient_p, float(rate)) if is_taken else 0.0
+        return Step(
+            auxiliary_loss=float(loss_a),
+            pseudo_loss=float(loss_p),
+            cosine=float(agreement),
+            rate=float(rate),
+            update_norm=update_norm,
+            is_taken=is_taken,
+        )
+
+    def adapt(self, images: Images, extents: Tensor | None = None) -> Iterator[Step]:
+        """Take the recipe's steps one by one; the first that is not taken ends the adaptation."""
+        for _ in range(self.recipe.steps):
+            step = self.step(images, extents)
+            yield step
+            if not step.is_taken:
+                return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy what adaptation changes: parameters, the optimiser's moments, the generator."""
+        return {
+            "parameters": self.moving.snapshot(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` returned, bit for bit."""
+        self.moving.restore(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+
+    @torch.no_grad()
+    def predict(self, images: Images, extents: Tensor | None = None) -> Logits:
+        """Predict logits with the adapted copy."""
+        return self._forward(images, extents)
+
+    def adapt_input(self, images: Tensor, extents: Tensor | None = None) -> Tensor:
+        """Pass images through the input adapter, if the recipe has one."""
+        adapter = self.moving.input_adapter
+        return images if adapter is None else adapter(images, extents)  # type: ignore[no-any-return]
+
+    def _forward(self, images: Tensor, extents: Tensor | None = None) -> Tensor:
+        with autocast(images.device, self.recipe.precision):
+            logits = self.network(self.adapt_input(images, extents))
+        return first_tensor(logits).float()
+
+    def _differentiate(
+        self, loss: Callable[..., Scalar], *args: Any
+    ) -> tuple[Scalar, list[Tensor]]:
+        value = loss(*args)
+        gradient = gradients(value, self.moving.tensors)
+        if not is_finite([value, *gradient]):
+            raise AdaptationError(
+                "losses and gradients must be finite, got NaN or infinity. "
+                "Use a smaller base_rate or perturbation, or precision='fp32'."
+            )
+        return value.detach(), gradient
+
+    def _auxiliary_loss(self, images: Tensor, extents: Tensor | None) -> Scalar:
+        name = self.recipe.auxiliary_loss
+        if name in HEAD_LOSSES:
+            adapted = self.adapt_input(images, extents)
+            return HEAD_LOSSES[name](self.network, adapted, generator=self._generator)
+        logits = self._forward(images, extents)
+        return ENTROPIES[name](logits, self._activation(logits))
+
+    @torch.no_grad()
+    def _pseudo_label(
+        self, images: Tensor, extents: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Average the predictions on the weak views, each over the voxels that it saw."""
+        images = self.adapt_input(images, extents)
+        views, _ = self.weak_views(images)
+        total: Tensor | float = 0.0
+        seen: Tensor | float = 0.0
+        for view in views:
+            with autocast(images.device, self.recipe.precision):
+                logits = first_tensor(self.network(view.apply(images))).float()
+            coverage = view.coverage(tuple(images.shape[2:]), images.device)
+            total = total + coverage * view.invert(probabilities(logits, self._activation(logits)))
+            seen = seen + coverage
+        seen = torch.as_tensor(seen)
+        weights = None if bool((seen > 0).all()) else (seen > 0).float()
+        return torch.as_tensor(total) / seen.clamp_min(1e-6), weights
+
+    def _pseudo_loss(
+        self, images: Tensor, extents: Tensor | None, label: Tensor, weights: Tensor | None
+    ) -> Scalar:
+        logits = self._forward(self._strengthen(images), extents)
+        loss = CONSISTENCIES[self.recipe.pseudo_loss]
+        return loss(logits, label, self._activation(logits), weights)
+
+    def _strengthen(self, images: Tensor) -> Tensor:
+        if self._strong_view is not None:
+            return self._strong_view(images)
+        return STRONG_VIEWS[self.recipe.strong_view](images, generator=self._generator)
+
+    def _update(self, gradient: list[Tensor], rate: float) -> float:
+        before = self.moving.snapshot()
+        for parameter, direction in zip(self.moving.tensors, gradient, strict=True):
+            parameter.grad = direction
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            changes = [
+                (parameter - value).double().square().sum()
+                for parameter, value in zip(self.moving.tensors, before, strict=True)
+            ]
+        return float(torch.stack(changes).sum().sqrt())
+
+    def weak_views(self, images: Tensor) -> tuple[list[WeakView], dict[str, str]]:
+        """Split the recipe's weak views into those that fit the images and those dropped, why."""
+        shape = tuple(images.shape[2:])
+        return admissible_views(self.recipe.weak_views, spatial_shape=shape, spacing=self.spacing)
+
+    def _activation(self, logits: Tensor) -> str:
+        return choose_activation(self.activation, logits.shape[1])

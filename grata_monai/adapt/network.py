@@ -1,0 +1,84 @@
+"""Networks as adaptation needs them: a private copy, a fingerprint, plain logits."""
+
+import copy
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grata_monai.errors import NetworkError
+
+__all__ = ["choose_activation", "copy_network", "first_tensor", "hash_weights"]
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def copy_network(network: nn.Module) -> nn.Module:
+    """Copy a network, so that the original never changes, whatever happens to the copy.
+
+    Args:
+        network: The caller's network; wrappers for parallel or compiled execution are taken off.
+
+    Returns:
+        A copy in evaluation mode that shares no tensor with the original.
+
+    Raises:
+        NetworkError: If the network is a TorchScript module or cannot be copied.
+    """
+    while isinstance(network, _WRAPPERS) or hasattr(network, "_orig_mod"):
+        network = network.module if isinstance(network, _WRAPPERS) else network._orig_mod  # type: ignore[assignment]
+    if isinstance(network, torch.jit.ScriptModule):
+        raise NetworkError(
+            "network must be an eager torch module, got a TorchScript module, whose weights "
+            "cannot move. Load models/model.pt into network_def instead of model.ts."
+        )
+    with torch.inference_mode(False):
+        try:
+            return copy.deepcopy(network).eval()
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise NetworkError(
+                f"network must be copyable with copy.deepcopy, {type(network).__name__} is not: "
+                f"{error} Detach cached tensors before calling."
+            ) from error
+
+
+def hash_weights(network: nn.Module) -> str:
+    """Fingerprint every parameter and buffer of a network.
+
+    Args:
+        network: Any module.
+
+    Returns:
+        SHA-256 over names, dtypes, shapes and bytes of the state dict, as hexadecimal text.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, Tensor):
+            plain = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def choose_activation(activation: str, channels: int) -> str:
+    """Resolve ``auto``: sigmoid for one output channel, softmax for more."""
+    if activation != "auto":
+        return activation
+    return "sigmoid" if channels == 1 else "softmax"
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Take the logits out of what a network returned: a tensor, or the first of a sequence.
+
+    Raises:
+        NetworkError: If it returned something else.
+    """
+    while isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if isinstance(output, Tensor):
+        return output
+    raise NetworkError(
+        f"network must return logits as a tensor, got {type(output).__name__}. "
+        "Wrap it in a module that returns the segmentation logits."
+    )

@@ -1,0 +1,222 @@
+"""A recipe is data: every setting of one adaptation, frozen, validated, printable, hashable."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES
+from grata_monai.adapt.parameters import PARAMETER_GROUPS
+from grata_monai.adapt.strong import STRONG_VIEWS
+from grata_monai.adapt.views import parse_view
+from grata_monai.errors import RecipeError
+from grata_monai.precision import PRECISIONS
+
+__all__ = ["CLINICAL", "PAPER", "RECIPES", "Recipe", "resolve_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one adaptation.
+
+    Attributes:
+        name: Under which name the record mentions it.
+        parameters: What may move, names out of `PARAMETER_GROUPS`.
+        image_share: Share α of the image's own statistics in normalisation, in [0, 1].
+        auxiliary_loss: The loss whose gradient perturbs: an entropy or a head's loss.
+        pseudo_loss: The loss against the pseudo-label: a consistency.
+        weak_views: Views whose predictions average to the pseudo-label.
+        strong_view: Named intensity augmentation of the pseudo loss.
+        perturbation: Length of the step along the auxiliary gradient; 0 switches it off.
+        is_dynamic: Whether the cosine scales the step.
+        optimizer: Class in `torch.optim`.
+        optimizer_settings: Its keyword arguments except the rate.
+        base_rate: Learning rate at full agreement.
+        steps: Updates per case.
+        min_cosine: A step whose cosine lies below is not taken and ends the adaptation; None never.
+        windows: Most windows of `roi_size` that a case is adapted on.
+        window_rule: Windows with the most ``foreground`` or the most ``uncertainty`` come first.
+        prediction_views: Views averaged in the final prediction.
+        precision: Of forward and backward passes while adapting: ``fp32`` or ``bf16``.
+        memory: ``episodic``: every case starts at the source; ``online``: it starts where the last
+            one ended.
+        on_failure: ``source``: fall back to the source prediction; ``raise``.
+        seed: Of the generator that draws the strong views.
+    """
+
+    name: str
+    parameters: tuple[str, ...] = ("norm",)
+    image_share: float = 0.0
+    auxiliary_loss: str = "entropy"
+    pseudo_loss: str = "consistency"
+    weak_views: tuple[str, ...] = ("identity",)
+    strong_view: str = "paper"
+    perturbation: float = 1.0
+    is_dynamic: bool = True
+    optimizer: str = "Adam"
+    optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    base_rate: float = 1e-4
+    steps: int = 1
+    min_cosine: float | None = None
+    windows: int = 2
+    window_rule: str = "foreground"
+    prediction_views: tuple[str, ...] = ("identity",)
+    precision: str = "fp32"
+    memory: str = "episodic"
+    on_failure: str = "source"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field before the first gradient."""
+        _check_names("parameters", self.parameters, PARAMETER_GROUPS)
+        _check_names("auxiliary_loss", [self.auxiliary_loss], [*ENTROPIES, *HEAD_LOSSES])
+        _check_names("pseudo_loss", [self.pseudo_loss], CONSISTENCIES)
+        _check_names("strong_view", [self.strong_view], STRONG_VIEWS)
+        _check_names("window_rule", [self.window_rule], ("foreground", "uncertainty"))
+        _check_names("precision", [self.precision], [p for p in PRECISIONS if p != "fp16"])
+        _check_names("memory", [self.memory], ("episodic", "online"))
+        _check_names("on_failure", [self.on_failure], ("source", "raise"))
+        for view in (*self.weak_views, *self.prediction_views):
+            parse_view(view)
+        self._check_numbers()
+        self._check_optimizer()
+
+    def _check_numbers(self) -> None:
+        _check("image_share", self.image_share, 0 <= self.image_share <= 1, "lie in [0, 1]")
+        _check("perturbation", self.perturbation, self.perturbation >= 0, "be at least 0")
+        _check("base_rate", self.base_rate, self.base_rate >= 0, "be at least 0")
+        _check("steps", self.steps, self.steps >= 0, "be at least 0")
+        _check("windows", self.windows, self.windows >= 1, "be at least 1")
+        is_cosine = self.min_cosine is None or -1 <= self.min_cosine <= 1
+        _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
+        for name in ("parameters", "weak_views", "prediction_views"):
+            _check(name, getattr(self, name), len(getattr(self, name)) > 0, "hold at least one name")
+
+    def _check_optimizer(self) -> None:
+        _check_names("optimizer", [self.optimizer], _optimizers())
+        try:
+            self.build_optimizer([torch.nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise RecipeError(
+                f"optimizer_settings must suit {self.optimizer}, got "
+                f"{dict(self.optimizer_settings)}: {error}. Remove what it does not take."
+            ) from error
+
+    def build_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Build the optimiser over parameters, at the base rate."""
+        optimizer: type[torch.optim.Optimizer] = getattr(torch.optim, self.optimizer)
+        return optimizer(parameters, lr=self.base_rate, **self.optimizer_settings)  # type: ignore[call-arg]
+
+    def __hash__(self) -> int:
+        """Hash by content."""
+        return hash(self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the settings, as hexadecimal text."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
+        """Build a recipe from plain values.
+
+        Args:
+            settings: Fields by name. ``base`` names a recipe whose other fields are taken over.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            RecipeError: If a field does not exist or its value breaks its rule.
+        """
+        given = dict(settings)
+        base = given.pop("base", None)
+        names = [f.name for f in fields(cls)]
+        _check_names("recipe fields", list(given), [*names, "base"])
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+        if base is None:
+            return cls(**{"name": "custom", **values})
+        _check_names("base", [base], RECIPES)
+        return replace(RECIPES[base], **{"name": f"{base}, changed", **values})
+
+
+def resolve_recipe(recipe: "str | Mapping[str, Any] | Recipe") -> Recipe:
+    """Turn a recipe's name, a dictionary or a recipe into a recipe.
+
+    Raises:
+        RecipeError: If the name is unknown or a setting is wrong.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str):
+        _check_names("recipe", [recipe], RECIPES)
+        return RECIPES[recipe]
+    return Recipe.from_dict(recipe)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {key: _plain(v) for key, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def _optimizers() -> list[str]:
+    """Optimisers that need gradients only, no closure."""
+    return [
+        name
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type)
+        and issubclass(kind, torch.optim.Optimizer)
+        and name not in ("Optimizer", "LBFGS", "SparseAdam")
+    ]
+
+
+def _check(name: str, value: object, is_met: bool, rule: str) -> None:
+    if not is_met:
+        raise RecipeError(f"{name} must {rule}, got {value!r}. Change it in the recipe.")
+
+
+def _check_names(field_name: str, values: Collection[str], allowed: Collection[str]) -> None:
+    for value in values:
+        if value not in allowed:
+            near = difflib.get_close_matches(str(value), list(allowed), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(
+                f"{field_name} must be among {', '.join(sorted(allowed))}, got {value!r}.{hint}"
+            )
+
+
+PAPER = Recipe(
+    name="paper",
+    image_share=1.0,
+    auxiliary_loss="entropy_half",
+    pseudo_loss="consistency",
+    weak_views=("identity", "flip:0", "flip:1", "turn90:0,1", "turn180:0,1", "turn270:0,1"),
+    strong_view="paper",
+)
+"""GraTa as published and as the authors' code runs it (Chen et al., AAAI 2025), one case at a time."""
+
+CLINICAL = Recipe(
+    name="clinical",
+    auxiliary_loss="entropy",
+    pseudo_loss="consistency+soft_dice",
+    weak_views=("identity", "flip:0"),
+    strong_view="mild",
+    base_rate=3e-3,
+    steps=5,
+    min_cosine=-0.9,
+    prediction_views=("identity", "flip:0"),
+)
+"""Our cautious default for a single case: source statistics, left-right flips, five scaled steps."""
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, CLINICAL)}
+"""The named recipes."""

@@ -1,0 +1,144 @@
+"""What the bundle's configuration asks of Python: its own folder, a device, its weights."""
+
+import difflib
+import inspect
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+from torch import nn
+
+from grata_monai.errors import GrataError, NetworkError, WeightsError
+from grata_monai.precision import memory_format
+
+__all__ = ["choose_device", "find_bundle_root", "load_network", "report_errors_in_one_line"]
+
+
+def find_bundle_root() -> str:
+    """Find the bundle whose configuration is being parsed.
+
+    MONAI does not tell a configuration where it lies, so that ``bundle_root: "."`` works from one
+    folder only (model-zoo#466, MONAI#6722). The workflow that is parsing knows; it is looked up on
+    the call stack. Hosts that set ``bundle_root`` themselves never come here.
+
+    Returns:
+        Absolute path of the bundle; the current folder if no workflow is being parsed.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            root = Path(workflow.config_root_path).resolve()
+            return str(root.parent if root.name == "configs" else root)
+        frame = frame.f_back
+    return str(Path.cwd())
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Choose where to run: the first CUDA device if there is one, else the CPU.
+
+    Args:
+        name: ``auto``, or a torch device such as ``cpu`` or ``cuda:1``.
+
+    Returns:
+        The device.
+
+    Raises:
+        NetworkError: If the named device does not exist on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise NetworkError(
+            f"device must exist on this machine, got {name!r} with "
+            f"{torch.cuda.device_count()} CUDA device(s). Use 'auto' or 'cpu'."
+        )
+    return device
+
+
+def load_network(network: nn.Module, weights: str, device: torch.device | str) -> nn.Module:
+    """Load weights into a network, all of them, and put it on a device.
+
+    Args:
+        network: The network that the configuration built; changed in place.
+        weights: Path of a raw state dict.
+        device: Where the network shall run.
+
+    Returns:
+        The same network, in evaluation mode, channels-last in memory.
+
+    Raises:
+        WeightsError: If the file is missing or no state dict, or its keys or shapes do not fit.
+    """
+    path = Path(weights)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"weights must be a state dict that loads with weights_only=True, got {path.name}: "
+            f"{type(error).__name__}. Check the path, and save with torch.save(network.state_dict(), …)."
+        ) from error
+    _check_keys(network.state_dict(), state, path.name)
+    network.load_state_dict(state)
+    layout = memory_format(_spatial_dims(network))
+    return network.to(device=device, memory_format=layout).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def _check_keys(expected: dict[str, Any], state: Any, name: str) -> None:
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"weights must hold a state dict, got {type(state).__name__} in {name}. "
+            "Save with torch.save(network.state_dict(), …)."
+        )
+    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or unexpected:
+        key = (missing or unexpected)[0]
+        near = difflib.get_close_matches(key, unexpected if missing else missing, n=1)
+        hint = f" The nearest to {key!r} is {near[0]!r}." if near else ""
+        raise WeightsError(
+            f"weights in {name} must have exactly the network's keys: {len(missing)} missing, "
+            f"{len(unexpected)} unexpected, first {key!r}.{hint} "
+            "Use the checkpoint that belongs to network_def, or change network_def."
+        )
+    for key, tensor in expected.items():
+        if tuple(state[key].shape) != tuple(tensor.shape):
+            raise WeightsError(
+                f"weights in {name} must have the network's shapes: {key!r} has "
+                f"{tuple(state[key].shape)}, the network {tuple(tensor.shape)}. "
+                "Use the checkpoint that belongs to network_def, or change network_def."
+            )
+
+
+def _spatial_dims(network: nn.Module) -> int:
+    return max((p.ndim for p in network.parameters()), default=5) - 2
+
+
+def report_errors_in_one_line() -> None:
+    """Print grata_monai's own errors as one line instead of MONAI's chain of tracebacks.
+
+    Called by the configuration's `initialize`. Only the process's `sys.excepthook` changes, so
+    Python callers still catch the exceptions.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        cause = find_cause(error)
+        if cause is None:
+            previous(kind, error, trace)
+        else:
+            sys.stderr.write(f"error: {type(cause).__name__}: {cause}\n")
+
+    sys.excepthook = hook
+
+
+def find_cause(error: BaseException | None) -> GrataError | None:
+    """Find the grata_monai error in a chain of causes; None if there is none."""
+    while error is not None:
+        if isinstance(error, GrataError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,87 @@
+"""The command line: parse, call, report; no logic.
+
+Each subcommand has one function that adds its parser and one that runs it. The latter imports what
+it calls, so that ``--help`` need not wait for a deep-learning framework.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from grata_monai.errors import GrataError
+
+__all__ = ["build_parser", "main"]
+
+_EXIT_OK = 0
+_EXIT_REFUSED = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and report what it did.
+
+    Args:
+        argv: Arguments after the program's name; those of the process if None.
+
+    Returns:
+        Exit status: 0 after success, 2 if the arguments or the case were refused.
+
+    Raises:
+        SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        report = arguments.run(arguments)
+    except (GrataError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return _EXIT_REFUSED
+    print(report)
+    return _EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe every subcommand and its options.
+
+    Returns:
+        Parser whose namespace has ``run``, a function from the namespace to the report.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m grata_monai",
+        description="GraTa test-time adaptation of MONAI segmentation networks.",
+    )
+    parser.add_argument("--version", action="version", version=_installed_version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_phantom(commands)
+    return parser
+
+
+def _add_phantom(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "phantom",
+        help="write synthetic pelvic MR cases with exact ground truth",
+        description="Write synthetic pelvic MR cases with exact ground truth, as NIfTI files.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--cases", type=int, default=1, metavar="N", help="how many (default: 1)")
+    parser.add_argument(
+        "--shift", default="none", metavar="NAME", help="scanner shift (default: none)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
+    parser.set_defaults(run=_run_phantom)
+
+
+def _run_phantom(arguments: argparse.Namespace) -> str:
+    from grata_monai.phantom import write_cases
+
+    paths = write_cases(
+        arguments.out, cases=arguments.cases, shift=arguments.shift, seed=arguments.seed
+    )
+    return f"wrote {len(paths)} files to {arguments.out}"
+
+
+def _installed_version() -> str:
+    try:
+        return version("grata-monai")
+    except PackageNotFoundError:
+        return "unknown (not installed; run from a source tree)"

@@ -1,0 +1,86 @@
+"""Every refusal of grata_monai, typed, with what to do about it.
+
+::
+
+    GrataError
+    ├── CaseError                    one case cannot be segmented; the others go on
+    │   ├── UnreadableImageError     missing, truncated or not an image
+    │   ├── GeometryError            singular affine, impossible spacing, wrong number of axes
+    │   ├── IntensityError           NaN or infinite voxels, all voxels equal
+    │   └── ChannelError             not as many channels as the network takes
+    ├── DatasetError                 no case found, or a list of cases that cannot be read
+    ├── OutputError                  the output folder cannot be written
+    ├── RecipeError                  a setting that does not exist or breaks its rule (also a ValueError)
+    ├── NetworkError                 a network that cannot be copied, run or loaded with these weights
+    │   ├── WeightsError             checkpoint keys or shapes that do not fit the network
+    │   └── NothingToAdaptError      no parameter of the chosen groups exists in this network
+    └── AdaptationError              adaptation failed in a way that the recipe forbids to hide
+"""
+
+__all__ = [
+    "AdaptationError",
+    "CaseError",
+    "ChannelError",
+    "DatasetError",
+    "GeometryError",
+    "GrataError",
+    "IntensityError",
+    "NetworkError",
+    "NothingToAdaptError",
+    "OutputError",
+    "RecipeError",
+    "UnreadableImageError",
+    "WeightsError",
+]
+
+
+class GrataError(Exception):
+    """Root of every error that grata_monai raises on purpose."""
+
+
+class CaseError(GrataError):
+    """One case cannot be segmented; the message names the file and the remedy."""
+
+
+class UnreadableImageError(CaseError):
+    """The file is missing, truncated, or not an image in a format that we read."""
+
+
+class GeometryError(CaseError):
+    """The image's affine, spacing or number of axes makes no sense for the network."""
+
+
+class IntensityError(CaseError):
+    """The voxels carry no usable image: NaN, infinite, or all equal."""
+
+
+class ChannelError(CaseError):
+    """The image has not as many channels as the network takes."""
+
+
+class DatasetError(GrataError):
+    """No case was found where the caller pointed, or the list of cases cannot be read."""
+
+
+class OutputError(GrataError):
+    """The output folder or file cannot be written."""
+
+
+class RecipeError(GrataError, ValueError):
+    """A recipe names a setting that does not exist, or a value that breaks its rule."""
+
+
+class NetworkError(GrataError):
+    """The network cannot be copied, run or loaded."""
+
+
+class WeightsError(NetworkError):
+    """The checkpoint's keys or shapes do not fit the network."""
+
+
+class NothingToAdaptError(NetworkError):
+    """The network has no parameter of the groups that the recipe wants to move."""
+
+
+class AdaptationError(GrataError):
+    """Adaptation failed, and the recipe says to raise instead of falling back to the source."""

@@ -1,0 +1,217 @@
+"""GraTaHandler: what was done to every case, as events of a MONAI or ignite engine.
+
+`segment_or_report` makes one bad case a line in the summary instead of the end of the run.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator, Workflow
+from monai.engines.utils import IterationEvents
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from grata_monai.bundle import find_cause
+from grata_monai.errors import CaseError
+from grata_monai.read.cases import strip_extension
+from grata_monai.read.dataset import CaseFailure
+from grata_monai.record import Record
+from grata_monai.write.atomic import atomic_path, ensure_writable
+
+__all__ = ["GraTaHandler", "raise_if_any_failed", "segment_or_report"]
+
+logger = logging.getLogger(__name__)
+
+
+def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> Any:
+    """Run one iteration of an evaluator; a case that fails is noted and the others go on.
+
+    For `iteration_update` of a MONAI `SupervisedEvaluator` whose data set is a `CaseDataset`.
+    Failures gather in ``engine.state.failures``.
+
+    Args:
+        engine: The evaluator.
+        batch: A collated batch, or a failure that the data set passed on.
+
+    Returns:
+        The iteration's output; an empty list for a case that failed.
+    """
+    failures: list[CaseFailure] = _failures(engine)
+    failure = batch.get("failure")
+    if failure is None:
+        case = _case_name(batch)
+        try:
+            return engine._iteration(engine, batch)
+        except Exception as error:
+            cause = find_cause(error)
+            logger.debug("case %s failed", case, exc_info=True)
+            failure = CaseFailure(
+                case=case,
+                reason=type(cause or error).__name__,
+                message=str(cause) if cause else f"{error}",
+            )
+    failures.append(failure)
+    logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
+    engine.state.batch, engine.state.output = [], []
+    return engine.state.output
+
+
+def raise_if_any_failed(engine: Engine) -> None:
+    """End a run with an error if a case failed, after all others are done.
+
+    Raises:
+        CaseError: Naming how many failed, and each with its reason.
+    """
+    failures = _failures(engine)
+    if failures:
+        names = "; ".join(f"{failure.case}: {failure.reason}" for failure in failures)
+        raise CaseError(
+            f"every case must be segmented, {len(failures)} failed ({names}). "
+            "The other cases are done; see the messages above for what to do."
+        )
+
+
+class GraTaHandler:
+    """Show progress with the time left, log every case, and end with a table.
+
+    Works in any ignite engine whose output is, or holds under `pred`, what a `GraTaInferer`
+    returned. Rows gather in ``engine.state.grata``, so that one handler may serve many runs.
+
+    Args:
+        total: Number of cases, for the bar; the engine's epoch length if None.
+        record_dir: Where to write ``<case>_record.json``, for bundles whose postprocessing writes
+            no record; None writes nothing.
+        console: Where the bar and the table go; standard error if None.
+        is_quiet: No bar and no table, only the log.
+    """
+
+    def __init__(
+        self,
+        total: int | None = None,
+        *,
+        record_dir: str | None = None,
+        console: Console | None = None,
+        is_quiet: bool = False,
+    ) -> None:
+        self.total = total
+        self.record_dir = None if record_dir is None else ensure_writable(Path(record_dir))
+        self.console = console or Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=is_quiet,
+        )
+        self.is_quiet = is_quiet
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to an engine."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        if self.record_dir is not None:
+            event = getattr(IterationEvents, "FORWARD_COMPLETED")  # noqa: B009  # ignite makes it
+            has_event = isinstance(engine, Workflow)
+            engine.add_event_handler(event if has_event else Events.ITERATION_COMPLETED, self.write)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.abort)
+
+    def start(self, engine: Engine) -> None:
+        """Begin an empty summary and show the bar."""
+        engine.state.grata, engine.state.failures = [], []
+        for task in self.progress.task_ids:
+            self.progress.remove_task(task)
+        self.progress.add_task("cases", total=self.total or engine.state.epoch_length)
+        self.progress.start()
+
+    def write(self, engine: Engine) -> None:
+        """Write the records of an iteration, named after their images."""
+        assert self.record_dir is not None  # noqa: S101
+        for case, record in _find_records(engine):
+            with atomic_path(self.record_dir / f"{case}_record.json") as path:
+                path.write_text(record.to_json())
+
+    def advance(self, engine: Engine) -> None:
+        """Log the cases of an iteration and move the bar."""
+        for case, record in _find_records(engine):
+            engine.state.grata.append((case, record))
+            logger.info("%s: %s", case, summarise(record))
+        self.progress.advance(self.progress.task_ids[0])
+
+    def finish(self, engine: Engine) -> None:
+        """Take the bar away and print one row per case."""
+        self.progress.stop()
+        if not self.is_quiet:
+            self.console.print(_table(engine.state.grata, _failures(engine)))
+
+    def abort(self, engine: Engine, error: BaseException) -> None:
+        """Take the bar away and let the error go on."""
+        self.progress.stop()
+        raise error
+
+
+def summarise(record: Record) -> str:
+    """Say in one line what was done to a case."""
+    cosines = ", ".join(f"{step['cosine']:+.2f}" for step in record.steps) or "none"
+    total = sum(record.seconds.values())
+    done = f"{len(record.steps)} step(s), cosine {cosines}"
+    kept = f"; kept the source prediction: {record.reason}" if record.reason else ""
+    return f"{done}, Dice to source {record.change['dice']:.3f}, {total:.1f} s{kept}"
+
+
+def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) -> Table:
+    table = Table(title="grata_monai")
+    for heading in ("case", "outcome", "steps", "last cosine", "Dice to source", "volume", "s"):
+        table.add_column(heading, justify="left" if heading in ("case", "outcome") else "right")
+    for case, record in rows:
+        last = f"{record.steps[-1]['cosine']:+.2f}" if record.steps else "-"
+        ratio = record.change["volume_ratio"]
+        table.add_row(
+            case,
+            record.outcome,
+            str(len(record.steps)),
+            last,
+            f"{record.change['dice']:.3f}",
+            "-" if ratio is None else f"×{ratio:.2f}",
+            f"{sum(record.seconds.values()):.1f}",
+        )
+    for failure in failures:
+        table.add_row(failure.case, f"failed: {failure.reason}", *["-"] * 5)
+    return table
+
+
+def _find_records(engine: Engine) -> list[tuple[str, Record]]:
+    """Collect case names and records from an output: collated, decollated, or a bare prediction."""
+    output = engine.state.output
+    found = []
+    for item in output if isinstance(output, list) else [output]:
+        pred = item.get("pred") if isinstance(item, Mapping) else item
+        texts = item.get("grata") if isinstance(item, Mapping) else None
+        texts = texts or getattr(pred, "meta", {}).get("grata")
+        for index, text in enumerate([texts] if isinstance(texts, str) else texts or []):
+            found.append((_case_name(item, pred, index=index), Record.from_json(text)))
+    return found
+
+
+def _case_name(*sources: Any, index: int = 0) -> str:
+    """Name a case: by its own key, or after its image's file."""
+    for source in sources:
+        name = source.get("case") if isinstance(source, Mapping) else None
+        image = source.get("image") if isinstance(source, Mapping) else source
+        name = name or getattr(image, "meta", {}).get("filename_or_obj")
+        name = name[min(index, len(name) - 1)] if isinstance(name, (list, tuple)) else name
+        if name:
+            return strip_extension(Path(str(name)).name)
+    return f"case {index}"
+
+
+def _failures(engine: Engine) -> list[CaseFailure]:
+    if not hasattr(engine.state, "failures"):
+        engine.state.failures = []
+    failures: list[CaseFailure] = engine.state.failures
+    return failures

@@ -1,0 +1,151 @@
+"""GraTaInferer: adapt to the case, then predict with the wrapped MONAI inferer.
+
+The adaptation lives in an inferer because that is the one part of a bundle that every host calls:
+MONAI's bundle run, MONAI Label and MONAI Deploy alike.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from grata_monai.adapt.episode import Episode, OnlineMemory, Outcome, is_out_of_memory, run_episode
+from grata_monai.adapt.network import copy_network, first_tensor
+from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.errors import CaseError, RecipeError
+from grata_monai.precision import autocast
+from grata_monai.record import make_record
+
+__all__ = ["GraTaInferer"]
+
+logger = logging.getLogger(__name__)
+
+
+class GraTaInferer(Inferer):  # type: ignore[misc]  # monai is untyped
+    """Adapt a network to every case before the wrapped inferer predicts it.
+
+    The network is never changed: each case works on a private copy, so that two threads may share
+    one inferer and one network, and the same case gives the same prediction whatever came before.
+
+    Args:
+        inferer: Any MONAI inferer; its `roi_size`, if it has one, is the adaptation's window.
+        recipe: A recipe, its name (``clinical``, ``paper``), or its settings.
+        precision: Of the prediction: ``fp32``, ``bf16`` or ``fp16``. Adaptation has its own, in
+            the recipe; an autocast around the call is switched off.
+        activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid for one output channel.
+        memory: Needed if and only if the recipe says ``memory="online"``.
+        keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
+
+    Raises:
+        RecipeError: If a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        inferer: Inferer,
+        recipe: str | Mapping[str, Any] | Recipe = "clinical",
+        *,
+        precision: str = "fp32",
+        activation: str = "auto",
+        memory: OnlineMemory | None = None,
+        keep_source: bool = False,
+    ) -> None:
+        self.inferer = inferer
+        self.recipe = resolve_recipe(recipe)
+        self.precision = precision
+        self.activation = activation
+        self.memory = memory
+        self.keep_source = keep_source
+        if activation not in ("auto", "sigmoid", "softmax"):
+            raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
+        autocast(torch.device("cpu"), precision)
+        self._episode(None, (), {})
+
+    def __call__(
+        self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any
+    ) -> MetaTensor:
+        """Predict a batch of cases, each with the network adapted to it.
+
+        Args:
+            inputs: (b, c, *s).
+            network: Images to logits; left as it is.
+            *args: Passed to the wrapped inferer.
+            **kwargs: Passed to the wrapped inferer.
+
+        Returns:
+            Logits (b, k, *s) with the meta data of `inputs`, and the record as JSON text in
+            ``meta["grata"]``: one text for a batch of one, else a list. `Record.from_json` reads it.
+
+        Raises:
+            NothingToAdaptError: If the network has nothing that the recipe wants to move.
+            NetworkError: If the network cannot be copied.
+            AdaptationError: If adaptation fails and the recipe says ``raise``.
+        """
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        outcomes, records = [], []
+        for case, spacing in zip(plain.split(1), _spacings(inputs), strict=True):
+            outcome = self._run(case, network, self._episode(spacing, args, kwargs))
+            device = outcome.logits.device
+            record = make_record(outcome, self.recipe, device=device, precision=self.precision)
+            outcomes.append(outcome)
+            records.append(record.to_json())
+        return self._assemble(inputs, outcomes, records)
+
+    def _episode(
+        self,
+        spacing: tuple[float, ...] | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Episode:
+        def predict(images: Tensor, network: nn.Module) -> Tensor:
+            with autocast(images.device, self.precision):
+                return first_tensor(self.inferer(images, network, *args, **kwargs)).float()
+
+        return Episode(
+            recipe=self.recipe,
+            predict=predict,
+            inferer=self.inferer,
+            activation=self.activation,
+            spacing=spacing,
+            memory=self.memory,
+        )
+
+    def _run(self, case: Tensor, network: nn.Module, episode: Episode) -> Outcome:
+        """Run one case; if the GPU is too small even for the source network, on the CPU."""
+        try:
+            return run_episode(case, network, episode)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if case.device.type == "cpu" or self.memory is not None:
+                raise CaseError(
+                    "image must fit into memory for one prediction, it does not. Use a smaller "
+                    "sw_batch_size, precision='bf16', or a machine with more memory."
+                ) from error
+            logger.warning("out of memory on %s, the case runs on the CPU", case.device)
+        return run_episode(case.cpu(), copy_network(network).cpu(), episode)
+
+    def _assemble(
+        self, inputs: Tensor, outcomes: Sequence[Outcome], records: Sequence[str]
+    ) -> MetaTensor:
+        pred = MetaTensor(torch.cat([outcome.logits for outcome in outcomes]))
+        if isinstance(inputs, MetaTensor):
+            pred.copy_meta_from(inputs, copy_attr=True)
+        pred.meta["grata"] = records[0] if len(records) == 1 else list(records)
+        if self.keep_source:
+            pred.meta["grata_source"] = torch.cat([outcome.source for outcome in outcomes])
+        return pred
+
+
+def _spacings(inputs: Tensor) -> list[tuple[float, ...] | None]:
+    """Voxel size in mm per axis of every case, as far as the inputs know it."""
+    if not isinstance(inputs, MetaTensor) or "affine" not in inputs.meta:
+        return [None] * inputs.shape[0]
+    affines = inputs.affine if inputs.affine.ndim == 3 else inputs.affine[None]
+    dims = inputs.ndim - 2
+    spacings = [tuple(float(v) for v in a[:dims, :dims].norm(dim=0)) for a in affines]
+    return spacings * inputs.shape[0] if len(spacings) == 1 else spacings  # type: ignore[return-value]

@@ -1,0 +1,68 @@
+"""Recipes are validated, printable, hashable data."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from grata_monai import CLINICAL, PAPER, Recipe, resolve_recipe
+from grata_monai.errors import RecipeError
+
+
+def test_paper_holds_the_published_settings():
+    assert (PAPER.base_rate, PAPER.steps, PAPER.optimizer) == (1e-4, 1, "Adam")
+    assert (PAPER.perturbation, PAPER.image_share) == (1.0, 1.0)
+    assert (PAPER.auxiliary_loss, PAPER.pseudo_loss) == ("entropy_half", "consistency")
+    assert len(PAPER.weak_views) == 6
+
+
+def test_a_recipe_survives_json():
+    for recipe in (PAPER, CLINICAL):
+        again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+        assert again == recipe
+        assert again.digest == recipe.digest
+        assert hash(again) == hash(recipe)
+
+
+def test_every_setting_changes_the_digest():
+    assert replace(CLINICAL, seed=1).digest != CLINICAL.digest
+    assert PAPER.digest != CLINICAL.digest
+
+
+def test_a_base_fills_the_other_fields():
+    recipe = resolve_recipe({"base": "paper", "memory": "online"})
+    assert replace(recipe, name="paper", memory="episodic") == PAPER
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        CLINICAL.steps = 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stepz": 3}, r"recipe fields must be among .* got 'stepz'. Did you mean 'steps'"),
+        ({"base": "papr"}, r"base must be among clinical, paper, got 'papr'. Did you mean 'paper'"),
+        ({"image_share": 1.5}, r"image_share must lie in \[0, 1\], got 1.5"),
+        ({"base_rate": -1.0}, "base_rate must be at least 0"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"windows": 0}, "windows must be at least 1"),
+        ({"min_cosine": 2.0}, "min_cosine must be None or lie in"),
+        ({"weak_views": []}, "weak_views must hold at least one name"),
+        ({"weak_views": ["flp:0"]}, "flip"),
+        ({"auxiliary_loss": "entropi"}, "auxiliary_loss must be among .* Did you mean 'entropy'"),
+        ({"optimizer": "Adm"}, "optimizer must be among .* Did you mean 'Adam'"),
+        ({"optimizer_settings": {"betta": 1}}, "optimizer_settings must suit Adam"),
+        ({"precision": "fp16"}, "precision must be among bf16, fp32, got 'fp16'"),
+        ({"parameters": ["norms"]}, "parameters must be among .* Did you mean 'norm'"),
+    ],
+)
+def test_a_wrong_setting_says_the_rule_and_the_value(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_dict(settings)
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(RecipeError, match="got 'clincal'. Did you mean 'clinical'"):
+        resolve_recipe("clincal")
