@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_installed_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_phantom(commands)
+    _add_wrap(commands)
     return parser
 
 
@@ -77,7 +78,38 @@ def _run_phantom(arguments: argparse.Namespace) -> str:
     paths = write_cases(
         arguments.out, cases=arguments.cases, shift=arguments.shift, seed=arguments.seed
     )
-    return f"wrote {len(paths)} files to {arguments.out}"
+    return f"wrote {len(paths)} cases to {arguments.out}"
+
+
+def _add_wrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "wrap",
+        help="make any MONAI bundle adapt to every case",
+        description="Write an overlay that puts GraTaInferer around a MONAI bundle's own inferer.",
+    )
+    parser.add_argument("bundle_dir", type=Path, metavar="BUNDLE_DIR", help="root of the bundle")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="overlay to write, a .json file"
+    )
+    parser.add_argument("--recipe", default="clinical", help="recipe's name (default: clinical)")
+    parser.set_defaults(run=_run_wrap)
+
+
+def _run_wrap(arguments: argparse.Namespace) -> str:
+    from grata_monai.wrap import wrap_bundle
+
+    report = wrap_bundle(arguments.bundle_dir, arguments.out, recipe=arguments.recipe)
+    layers = ", ".join(f"{count} {kind}" for kind, count in report.layers.items()) or "none"
+    lines = [
+        f"network:              {report.network}",
+        f"normalisation layers: {layers}",
+        f"what will move:       {' + '.join(report.groups)} ({report.count} weights)",
+        *(f"note: {note}" for note in report.notes),
+        f"wrote {report.overlay}; run",
+        "  python -m monai.bundle run inference --config_file "
+        f"\"['{report.config_file}','{report.overlay}']\"",
+    ]
+    return "\n".join(lines)
 
 
 def _installed_version() -> str:

@@ -20,7 +20,7 @@ SHARED_DATA = Path(os.environ.get("GRATA_SHARED_DATA", REPOSITORY.parent / "shar
 NO_REAL_CASES = f"no real cases in {SHARED_DATA}; set GRATA_SHARED_DATA to a folder that has them"
 NO_CUDA = "no CUDA device"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny volumes: more threads only wait for each other
 
 # No deadline: the speed of a shared machine is no property of the code. Derandomised: the same
 # commit always gets the same verdict.

@@ -136,7 +136,6 @@ class Outcome:
     activation: str = "softmax"
 
 
-@torch.no_grad()
 def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome:
     """Predict one case with a network adapted to it.
 
@@ -153,7 +152,7 @@ def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         AdaptationError: If adaptation fails and the recipe says ``raise``.
     """
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.no_grad():  # the first alone turns gradients on
         images = images.detach().clone() if images.is_inference() else images.detach()
         clock = time.perf_counter()
         is_training = any(module.training for module in network.modules())

@@ -79,7 +79,7 @@ def choose_windows(
         best = int(totals.argmax())
         if chosen and float(totals[best]) <= 0:
             break
-        chosen.append(tuple(part.start for part in slices[best]))
+        chosen.append(tuple(int(part.start) for part in slices[best]))
         score[slices[best]] = 0
     return tuple(chosen)
 

@@ -196,7 +196,7 @@ def test_without_perturbation_and_dynamic_step_it_is_plain_consistency():
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "RMSprop"])
 def test_any_optimiser_of_torch_steps(optimizer):
-    grata = GraTa(batch_norm_network(), {"base": "clinical", "optimizer": optimizer, "steps": 2})
+    grata = GraTa(batch_norm_network(), {"base": "paper", "optimizer": optimizer, "steps": 2})
     assert all(step.update_norm > 0 for step in grata.adapt(torch.rand(1, 3, 16, 16)))
 
 

@@ -11,7 +11,7 @@ from grata_monai.adapt.parameters import resolve_parameters
 from grata_monai.errors import NothingToAdaptError
 
 SHAPE = {"channels": (4, 8), "strides": (2,)}
-KERNELS = {"kernel_size": [3, 3], "strides": [1, 2], "upsample_kernel_size": [2]}
+KERNELS = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
 
 
 def unet(**settings):
@@ -19,25 +19,26 @@ def unet(**settings):
 
 
 def dynunet(**settings):
-    return DynUNet(3, 1, 2, **KERNELS, filters=[4, 8], **settings)
+    return DynUNet(3, 1, 2, **KERNELS, filters=[4, 8, 8], **settings)
 
 
 @pytest.mark.parametrize(
-    ("network", "group", "layers"),
+    ("network", "group"),
     [
-        (unet(norm="batch"), "norm", 3),
-        (dynunet(), "norm", 6),
-        (dynunet(norm_name="batch"), "norm", 6),
-        (BasicUNet(3, 1, 2, features=(4, 4, 4, 4, 4, 4)), "norm", 18),
-        (SegResNet(3, init_filters=8, in_channels=1, out_channels=2), "norm", 29),
-        (unet(), "adapters", 3),
-        (dynunet(norm_name="instance"), "adapters", 6),
+        (unet(norm="batch"), "norm"),
+        (dynunet(), "norm"),
+        (dynunet(norm_name="batch"), "norm"),
+        (BasicUNet(3, 1, 2, features=(4, 4, 4, 4, 4, 4)), "norm"),
+        (SegResNet(3, init_filters=8, in_channels=1, out_channels=2), "norm"),
+        (unet(), "adapters"),
+        (dynunet(norm_name="instance"), "adapters"),
     ],
 )
-def test_every_normalisation_layer_gives_a_scale_and_a_shift(network, group, layers):
+def test_every_normalisation_layer_gives_a_scale_and_a_shift(network, group):
+    layers = sum("Norm" in type(module).__name__ for module in network.modules())
     moving = resolve_parameters(network.eval(), ("norm",))
     assert moving.groups == (group,)
-    assert len(moving.named) == 2 * layers
+    assert len(moving.named) == 2 * layers > 0
     chosen = {id(p) for p in moving.tensors}
     assert all(p.requires_grad == (id(p) in chosen) for p in network.parameters())
 

@@ -1,0 +1,428 @@
+"""Weak views: flips, quarter turns and scales whose effect on a prediction can be undone.
+
+A weak view is named by a string, as recipes write it:
+
+======================  ====================================================================
+``identity``            the image itself
+``flip:0``              mirrored along spatial axis 0; ``flip:0,1`` along both
+``turn90:0,1``          a quarter turn from axis 0 to axis 1; so ``turn180``, ``turn270``
+``scale:1.25``          magnified about the centre; ``scale:1.25:0,1`` along these axes only
+======================  ====================================================================
+
+Spatial axes are counted from 0, without batch and channel. A view is worth having only if the
+network is nearly equivariant to it: `measure_equivariance` says so on source cases.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from grata_monai.adapt.losses import foreground, probabilities
+from grata_monai.errors import RecipeError
+from grata_monai.types import Images, Probabilities
+
+__all__ = [
+    "Flip",
+    "Identity",
+    "QuarterTurn",
+    "Scale",
+    "WeakView",
+    "admissible_views",
+    "admit_views",
+    "is_admissible",
+    "measure_equivariance",
+    "parse_view",
+]
+
+_FORMS = (
+    "identity, flip:0, flip:0,1, turn90:0,1, turn180:0,1, turn270:0,1, scale:1.25, scale:1.25:0,1"
+)
+_KINDS = ("identity", "flip", "turn90", "turn180", "turn270", "scale")
+_SPACING_TOLERANCE = 0.01
+_LARGEST_SCALE = 10.0
+
+Coverage = Float[Tensor, "1 1 *s"]
+
+
+@dataclass(frozen=True)
+class WeakView(ABC):
+    """A change of geometry that leaves the meaning of the image alone and can be undone."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The view as recipes write it."""
+
+    @abstractmethod
+    def apply(self, images: Images) -> Tensor:
+        """Return the view of images (b, c, *s); the images stay as they are."""
+
+    @abstractmethod
+    def invert(self, maps: Probabilities) -> Tensor:
+        """Map a prediction (b, k, *s) on the view back onto the grid of the original images."""
+
+    def coverage(
+        self, spatial_shape: Sequence[int], device: torch.device | str = "cpu"
+    ) -> Coverage:
+        """Say where the view saw the image.
+
+        Args:
+            spatial_shape: Of the original images, in voxels.
+            device: Where the mask shall lie.
+
+        Returns:
+            (1, 1, *s), float32: 1 where a mapped-back prediction counts, 0 where it was never seen.
+        """
+        return torch.ones((1, 1, *spatial_shape), device=device)
+
+    def reason_against(
+        self, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+    ) -> str:
+        """Say why the view does not fit images of this shape and spacing (mm); empty if it does."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Identity(WeakView):
+    """The image itself."""
+
+    @property
+    def name(self) -> str:
+        """The view as recipes write it."""
+        return "identity"
+
+    def apply(self, images: Images) -> Tensor:
+        """Return the images."""
+        return images
+
+    def invert(self, maps: Probabilities) -> Tensor:
+        """Return the prediction."""
+        return maps
+
+
+@dataclass(frozen=True)
+class Flip(WeakView):
+    """Mirror along spatial axes; undone bit for bit.
+
+    Attributes:
+        axes: Spatial axes, counted from 0.
+    """
+
+    axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check the axes."""
+        _check_axes(self.axes)
+
+    @property
+    def name(self) -> str:
+        """The view as recipes write it."""
+        return f"flip:{_join(self.axes)}"
+
+    def apply(self, images: Images) -> Tensor:
+        """Mirror the images."""
+        return images.flip([axis + 2 for axis in self.axes])
+
+    def invert(self, maps: Probabilities) -> Tensor:
+        """Mirror the prediction back."""
+        return self.apply(maps)
+
+    def reason_against(
+        self, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+    ) -> str:
+        """Refuse images without these axes."""
+        return _missing_axis(self.axes, spatial_shape)
+
+
+@dataclass(frozen=True)
+class QuarterTurn(WeakView):
+    """Turn by quarters in the plane of two spatial axes; undone bit for bit.
+
+    Attributes:
+        turns: Quarter turns, 1 to 3.
+        axes: Two spatial axes, the plane; a quarter turn leads from the first axis to the second.
+    """
+
+    turns: int
+    axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check turns and axes."""
+        if self.turns not in (1, 2, 3):
+            raise RecipeError(f"turns must be 1, 2 or 3, got {self.turns}. Use one of them.")
+        _check_axes(self.axes)
+        if len(self.axes) != 2:
+            raise RecipeError(
+                f"axes must be the two of a plane, got {_join(self.axes)!r}. Write them as '0,1'."
+            )
+
+    @property
+    def name(self) -> str:
+        """The view as recipes write it."""
+        return f"turn{90 * self.turns}:{_join(self.axes)}"
+
+    def apply(self, images: Images) -> Tensor:
+        """Turn the images; unequal extents change places with odd turns."""
+        return images.rot90(self.turns, [axis + 2 for axis in self.axes])
+
+    def invert(self, maps: Probabilities) -> Tensor:
+        """Turn the prediction back."""
+        return maps.rot90(-self.turns, [axis + 2 for axis in self.axes])
+
+    def reason_against(
+        self, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+    ) -> str:
+        """Refuse missing axes and, for odd turns, unequal extents or spacing."""
+        missing = _missing_axis(self.axes, spatial_shape)
+        if missing or self.turns == 2:
+            return missing
+        one, two = self.axes
+        if spatial_shape[one] != spatial_shape[two]:
+            return f"extents {spatial_shape[one]} and {spatial_shape[two]} of its axes differ"
+        if spacing is not None:
+            widest = max(spacing[one], spacing[two])
+            if abs(spacing[one] - spacing[two]) > _SPACING_TOLERANCE * widest:
+                return f"spacings {spacing[one]:g} and {spacing[two]:g} mm of its axes differ"
+        return ""
+
+
+@dataclass(frozen=True)
+class Scale(WeakView):
+    """Magnify about the centre without changing the tensor's shape; undone up to interpolation.
+
+    Above 1 the outer rim leaves the view, and `coverage` says so; below 1 the border's values
+    surround the image. Linear interpolation, as in `torch.nn.functional.grid_sample` with
+    ``align_corners=False``.
+
+    Attributes:
+        factor: Magnification, from 0.1 to 10, not 1.
+        axes: Spatial axes that are magnified; empty for all.
+    """
+
+    factor: float
+    axes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check factor and axes."""
+        if not 1 / _LARGEST_SCALE <= self.factor <= _LARGEST_SCALE or self.factor == 1:
+            raise RecipeError(
+                f"factor must lie in [0.1, 10] and not be 1, got {self.factor:g}. "
+                "Use 'identity' for the image itself."
+            )
+        if self.axes:
+            _check_axes(self.axes)
+
+    @property
+    def name(self) -> str:
+        """The view as recipes write it."""
+        return f"scale:{self.factor:g}" + (f":{_join(self.axes)}" if self.axes else "")
+
+    def apply(self, images: Images) -> Tensor:
+        """Magnify the images."""
+        return _resample(images, self._factors(images.ndim - 2))
+
+    def invert(self, maps: Probabilities) -> Tensor:
+        """Map the prediction back; outside `coverage` it repeats the border of the view."""
+        return _resample(maps, [1 / factor for factor in self._factors(maps.ndim - 2)])
+
+    def coverage(
+        self, spatial_shape: Sequence[int], device: torch.device | str = "cpu"
+    ) -> Coverage:
+        """Say where the view saw the image: 1 for voxels whose centre lies inside it."""
+        mask = torch.ones((1, 1, *spatial_shape), device=device)
+        for axis, factor in enumerate(self._factors(len(spatial_shape))):
+            extent = spatial_shape[axis]
+            from_centre = (2 * torch.arange(extent, device=device) + 1 - extent).abs()
+            is_seen = (from_centre * factor <= extent * (1 + 1e-6)).float()
+            mask = mask * is_seen.view([extent if i == axis + 2 else 1 for i in range(mask.ndim)])
+        return mask
+
+    def reason_against(
+        self, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+    ) -> str:
+        """Refuse images without these axes."""
+        return _missing_axis(self.axes, spatial_shape)
+
+    def _factors(self, dims: int) -> list[float]:
+        return [self.factor if not self.axes or axis in self.axes else 1.0 for axis in range(dims)]
+
+
+def parse_view(name: str) -> WeakView:
+    """Build a weak view from its name.
+
+    Args:
+        name: As in the table at the top of this module.
+
+    Returns:
+        The view.
+
+    Raises:
+        RecipeError: If the name is none of these forms, or its axes or factor make no sense.
+    """
+    kind, *rest = name.split(":")
+    try:
+        if kind == "identity" and not rest:
+            return Identity()
+        if kind == "flip" and len(rest) == 1:
+            return Flip(_split(rest[0]))
+        if kind in ("turn90", "turn180", "turn270") and len(rest) == 1:
+            return QuarterTurn(int(kind[4:]) // 90, _split(rest[0]))
+        if kind == "scale" and len(rest) in (1, 2):
+            return Scale(float(rest[0]), _split(rest[1]) if len(rest) == 2 else ())
+    except ValueError as error:
+        raise RecipeError(_describe(name, reason=str(error))) from error
+    raise RecipeError(_describe(name))
+
+
+def is_admissible(
+    view: WeakView, *, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+) -> bool:
+    """Whether a view fits images of this shape (voxels) and spacing (mm, if known).
+
+    Odd quarter turns need equal extents and, within 1 %, equal spacing of both axes.
+    """
+    return not view.reason_against(spatial_shape, spacing)
+
+
+def admissible_views(
+    names: Sequence[str], *, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+) -> tuple[list[WeakView], dict[str, str]]:
+    """Split views into those that fit the images and those that do not.
+
+    Args:
+        names: Views by name.
+        spatial_shape: Of the images, in voxels.
+        spacing: Of the images, in mm per axis, if known.
+
+    Returns:
+        The views that fit, in order, or the identity if none does; and of the others, why not.
+    """
+    kept: list[WeakView] = []
+    dropped: dict[str, str] = {}
+    for name in names:
+        view = parse_view(name)
+        reason = view.reason_against(spatial_shape, spacing)
+        if reason:
+            dropped[name] = reason
+        else:
+            kept.append(view)
+    return kept or [Identity()], dropped
+
+
+@torch.no_grad()
+def measure_equivariance(
+    predict: Callable[[Tensor], Tensor],
+    images: Iterable[Tensor],
+    views: Sequence[str],
+    *,
+    activation: str,
+) -> dict[str, float]:
+    """Measure how little a network's prediction depends on the view.
+
+    Meant for source cases, where the network is right: a view that it does not follow there makes
+    a bad pseudo-label everywhere.
+
+    Args:
+        predict: Images (b, c, *s) to logits (b, k, *s).
+        images: Cases, each (b, c, *s).
+        views: Views by name.
+        activation: ``sigmoid`` or ``softmax``.
+
+    Returns:
+        Per view the mean over cases and foreground channels of the Dice overlap, in [0, 1], between
+        the label maps of the image and of the view mapped back, where the view saw the image; 1
+        where both are empty.
+
+    Raises:
+        ValueError: If there is no image.
+        RecipeError: If a view's name is wrong.
+    """
+    parsed = {name: parse_view(name) for name in views}
+    scores: dict[str, list[Tensor]] = {name: [] for name in views}
+    for case in images:
+        plain = _segment(probabilities(predict(case), activation), activation)
+        for name, view in parsed.items():
+            maps = view.invert(probabilities(predict(view.apply(case)), activation))
+            seen = view.coverage(case.shape[2:], case.device)
+            scores[name].append(_overlap(plain * seen, _segment(maps, activation) * seen))
+    if not all(scores.values()):
+        raise ValueError("images must hold at least one case, got none. Pass source cases.")
+    return {name: float(torch.cat(values).mean()) for name, values in scores.items()}
+
+
+def admit_views(equivariance: Mapping[str, float], *, minimum: float) -> tuple[str, ...]:
+    """Choose the views that a network follows well enough.
+
+    Args:
+        equivariance: Dice per view, as `measure_equivariance` returns it.
+        minimum: Least Dice of an admitted view, in [0, 1].
+
+    Returns:
+        Names of the admitted views, the identity always first.
+    """
+    others = (name for name, dice in equivariance.items() if dice >= minimum)
+    return ("identity", *(name for name in others if name != "identity"))
+
+
+def _segment(maps: Tensor, activation: str) -> Tensor:
+    """Foreground channels of the label map that probabilities mean, as 0 and 1."""
+    if activation == "sigmoid":
+        return (maps > 0.5).float()
+    one_hot = torch.zeros_like(maps).scatter_(1, maps.argmax(1, keepdim=True), 1.0)
+    return foreground(one_hot, activation)
+
+
+def _overlap(one: Tensor, two: Tensor) -> Tensor:
+    """Dice of each sample, averaged over its channels, (b,); 1 where both are empty."""
+    common = (one * two).flatten(2).sum(2)
+    total = (one + two).flatten(2).sum(2)
+    return torch.where(total > 0, 2 * common / total.clamp_min(1), 1.0).mean(1)
+
+
+def _resample(images: Tensor, factors: Sequence[float]) -> Tensor:
+    """Magnify each spatial axis about the centre by its factor."""
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    # grid_sample counts coordinates from the last axis to the first
+    theta = torch.diag(exact.new_tensor([1 / factor for factor in reversed(factors)]))
+    theta = functional.pad(theta, (0, 1)).expand(len(images), -1, -1)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    resampled = functional.grid_sample(
+        exact, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return resampled.to(images.dtype)
+
+
+def _split(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _join(axes: Sequence[int]) -> str:
+    return ",".join(str(axis) for axis in axes)
+
+
+def _check_axes(axes: Sequence[int]) -> None:
+    if not axes or len(set(axes)) < len(axes) or not all(0 <= axis <= 2 for axis in axes):
+        raise RecipeError(
+            f"axes must be different spatial axes out of 0, 1, 2, got {_join(axes)!r}. "
+            "Count axes without batch and channel."
+        )
+
+
+def _missing_axis(axes: Sequence[int], spatial_shape: Sequence[int]) -> str:
+    missing = [axis for axis in axes if axis >= len(spatial_shape)]
+    dims = len(spatial_shape)
+    return f"images have {dims} spatial axes, none is number {missing[0]}" if missing else ""
+
+
+def _describe(name: str, *, reason: str = "") -> str:
+    kind, separator, rest = name.partition(":")
+    near = difflib.get_close_matches(kind, _KINDS, n=1)
+    hint = f" Did you mean {near[0] + separator + rest!r}?" if near and near[0] != kind else ""
+    because = f" ({reason})" if reason else ""
+    return f"weak view must be of the form {_FORMS}; got {name!r}{because}.{hint}"

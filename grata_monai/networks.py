@@ -1,0 +1,143 @@
+"""An example network with every auxiliary head: train it, and a recipe can adapt through a head.
+
+Any network can offer heads; see `grata_monai.adapt.heads` for the two names that it takes.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import Tensor, nn
+from torch.nn import functional
+
+from grata_monai.types import Images, Logits
+
+__all__ = ["MultiTaskUNet"]
+
+
+class MultiTaskUNet(nn.Module):
+    """Encoder–decoder for segmentation whose encoder four auxiliary heads share.
+
+    The restoring heads have decoders without skip connections, so that they cannot pass the image
+    by the encoder, and end in a sigmoid, as intensities lie in [0, 1].
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: Channels c of the images.
+        out_channels: Channels k of the logits.
+        features: Channels of each level, from full resolution down; each next level halves it.
+
+    Attributes:
+        auxiliary_tasks: The four tasks that it has heads for.
+
+    Source:
+        Heads as in the authors' `ResUnet` (Chen et al., AAAI 2025), but small, for quarter turns
+        only, and with coarse images of full shape.
+    """
+
+    auxiliary_tasks: frozenset[str] = frozenset(
+        {"rotation", "reconstruction", "super_resolution", "denoising"}
+    )
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        features: Sequence[int] = (8, 16, 32),
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *features]
+        self.encoder = nn.ModuleList(
+            _block(spatial_dims, narrow, wide, strides=1 if level == 0 else 2)
+            for level, (narrow, wide) in enumerate(itertools.pairwise(widths))
+        )
+        self.segmentation = _Decoder(spatial_dims, features, out_channels, has_skips=True)
+        self.restoration = nn.ModuleDict(
+            {
+                task: _Decoder(spatial_dims, features, in_channels, has_skips=False)
+                for task in sorted(self.auxiliary_tasks - {"rotation"})
+            }
+        )
+        self.rotation = nn.Linear(features[-1], 4)
+
+    def forward(self, images: Images) -> Logits:
+        """Segment images.
+
+        Args:
+            images: (b, c, *s), of any extents.
+
+        Returns:
+            Logits (b, k, *s).
+        """
+        logits: Tensor = self.segmentation(self._encode(images))
+        return logits
+
+    def auxiliary(self, images: Images, task: str) -> Tensor:
+        """Answer an auxiliary task; see `grata_monai.adapt.heads.SupportsAuxiliaryTasks`.
+
+        Args:
+            images: (b, c, *s), as the task wants them.
+            task: One of `auxiliary_tasks`.
+
+        Returns:
+            Logits (b, 4) for ``rotation``, otherwise images (b, c, *s) in [0, 1].
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        if task not in self.auxiliary_tasks:
+            raise ValueError(
+                f"task must be one of {', '.join(sorted(self.auxiliary_tasks))}, got {task!r}. "
+                "Choose one of these."
+            )
+        maps = self._encode(images)
+        if task == "rotation":
+            answer: Tensor = self.rotation(maps[-1].flatten(2).mean(2))
+            return answer
+        return torch.sigmoid(self.restoration[task](maps))
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        """Features of every level, from full resolution down."""
+        maps = [images]
+        for block in self.encoder:
+            maps.append(block(maps[-1]))
+        return maps[1:]
+
+
+class _Decoder(nn.Module):
+    """From the deepest features back to full resolution, with or without skip connections."""
+
+    def __init__(
+        self, spatial_dims: int, features: Sequence[int], out_channels: int, *, has_skips: bool
+    ) -> None:
+        super().__init__()
+        self.has_skips = has_skips
+        self.mode = "trilinear" if spatial_dims == 3 else "bilinear"
+        self.blocks = nn.ModuleList(
+            _block(spatial_dims, deep + (shallow if has_skips else 0), shallow)
+            for deep, shallow in itertools.pairwise(reversed(features))
+        )
+        self.last = Convolution(
+            spatial_dims, features[0], out_channels, kernel_size=1, conv_only=True
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Decode the encoder's features (full resolution first) to maps (b, k, *s)."""
+        decoded = maps[-1]
+        for block, skip in zip(self.blocks, reversed(maps[:-1]), strict=True):
+            shape = tuple(skip.shape[2:])
+            decoded = functional.interpolate(decoded, shape, mode=self.mode, align_corners=False)
+            decoded = block(torch.cat([decoded, skip], 1) if self.has_skips else decoded)
+        answer: Tensor = self.last(decoded)
+        return answer
+
+
+def _block(
+    spatial_dims: int, in_channels: int, out_channels: int, *, strides: int = 1
+) -> Convolution:
+    return Convolution(
+        spatial_dims, in_channels, out_channels, strides=strides, norm="batch", act="relu"
+    )

@@ -1,0 +1,96 @@
+"""Prepare case after case; one that fails becomes a message, and the others go on."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.data.utils import list_data_collate
+from torch.utils.data import Dataset
+
+from grata_monai.bundle import find_cause
+from grata_monai.read.cases import strip_extension
+
+__all__ = ["CaseDataset", "CaseFailure", "collate_cases"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """Why a case could not be segmented.
+
+    Attributes:
+        case: Its name.
+        reason: Class of the error.
+        message: What is wrong and what to do.
+    """
+
+    case: str
+    reason: str
+    message: str
+
+
+class CaseDataset(Dataset[dict[str, Any]]):
+    """Cases and the transform that prepares them.
+
+    Args:
+        data: One dictionary per case, as `list_cases` makes them.
+        transform: From such a dictionary to what the network takes.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
+        self.data, self.transform = data, transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        """Prepare a case; if that fails, return ``{"case": name, "failure": CaseFailure}``."""
+        item = dict(self.data[index])
+        if self.transform is None:
+            return item
+        case = str(item.get("case") or strip_extension(Path(str(item.get("image", index))).name))
+        try:
+            return self.transform(item)
+        except Exception as error:  # whatever happened to this case must not stop the others
+            logger.debug("case %s failed", case, exc_info=True)
+            return {"case": case, "failure": _explain(case, error)}
+
+
+def collate_cases(batch: Sequence[Any]) -> Any:
+    """Make a batch of prepared cases; a failed case passes through unchanged.
+
+    Args:
+        batch: Items of a `CaseDataset`.
+
+    Returns:
+        MONAI's collated batch, or the failure.
+
+    Raises:
+        ValueError: If a failed case is batched with others.
+    """
+    has_failed = any(isinstance(item, Mapping) and "failure" in item for item in batch)
+    if not has_failed:
+        return list_data_collate(batch)
+    if len(batch) > 1:
+        raise ValueError(
+            f"batch_size must be 1 where a case may fail, got {len(batch)}. Set batch_size to 1."
+        )
+    return batch[0]
+
+
+def _explain(case: str, error: Exception) -> CaseFailure:
+    refusal = find_cause(error)
+    if refusal is not None:
+        return CaseFailure(case, type(refusal).__name__, str(refusal))
+    root: BaseException = error
+    while root.__cause__ is not None:  # MONAI wraps once per Compose
+        root = root.__cause__
+    name = type(root).__name__
+    return CaseFailure(case, name, f"{name}: {root} (unexpected; logged in full at level DEBUG)")

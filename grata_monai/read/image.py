@@ -1,0 +1,382 @@
+"""Read one volume with its geometry, or refuse it with the reason and what to do.
+
+Decisions:
+
+- NIfTI is decoded here, by nibabel, from all bytes of the file. MONAI's reader never comes to the
+  checksum at a gzip's end, so that a damaged file reads as noise; it takes a spacing of 0 as 1 mm;
+  and it replaces an sform that disagrees with pixdim. All three are refused instead.
+- Sheared grids are refused: neither NIfTI's qform, ITK, nor DICOM SEG can hold them.
+- `meta` holds only what geometry needs. Other header fields may name the patient.
+"""
+
+import gzip
+import io
+import logging
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import ITKReader, MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
+
+from grata_monai.errors import (
+    ChannelError,
+    GeometryError,
+    GrataError,
+    IntensityError,
+    UnreadableImageError,
+)
+from grata_monai.read.cases import EXTENSIONS
+
+__all__ = ["CheckImaged", "LoadImageCheckedd", "ReadLabeld", "check_image", "read_image"]
+
+logger = logging.getLogger(__name__)
+
+SPACING_RANGE = (0.01, 100.0)  # mm
+LARGEST_SHEAR = 0.01  # cosine between two axes
+SPACING_TOLERANCE = 0.01  # relative, between pixdim and sform
+
+_EXPORT_AGAIN = "Correct the header, or export the image again."
+
+Voxels = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+
+def read_image(path: str | Path, *, channels: int = 1, spatial_dims: int = 3) -> MetaTensor:
+    """Read and check one image.
+
+    Args:
+        path: A file of one of the `EXTENSIONS`.
+        channels: How many channels the network takes; in a file they are the last axis.
+        spatial_dims: 2 or 3.
+
+    Returns:
+        float32 (c, *s) with the file's affine (voxel index to RAS in mm), and in `meta` what
+        MONAI's `Invertd` and `SaveImage` need.
+
+    Raises:
+        UnreadableImageError: If the file is missing, damaged, or no image of real numbers.
+        GeometryError: If axes, affine or spacing make no sense.
+        ChannelError: If the number of channels differs.
+        IntensityError: If voxels are not finite, or all equal.
+    """
+    image = _read(Path(path), channels=channels, spatial_dims=spatial_dims)
+    _check_intensities(image, Path(path).name)
+    return image
+
+
+def check_image(
+    image: torch.Tensor, *, name: str = "image", channels: int = 1, spatial_dims: int = 3
+) -> MetaTensor:
+    """Check an image that a host has loaded already.
+
+    Args:
+        image: (c, *s), or (*s) of one channel; without an affine it lies on the unit grid.
+        name: What to call it in an error.
+        channels: How many channels the network takes.
+        spatial_dims: 2 or 3.
+
+    Returns:
+        The image as float32 (c, *s); a new object, but the voxels are shared where possible.
+
+    Raises:
+        GeometryError: If axes, affine or spacing make no sense.
+        ChannelError: If the number of channels differs.
+        IntensityError: If voxels are not finite, or all equal.
+    """
+    voxels = image.as_tensor() if isinstance(image, MetaTensor) else image
+    voxels = voxels[None] if voxels.ndim == spatial_dims else voxels
+    meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
+    trace = image.applied_operations if isinstance(image, MetaTensor) else None
+    meta[str(MetaKeys.ORIGINAL_CHANNEL_DIM)] = 0
+    checked = MetaTensor(voxels.to(torch.float32), meta=meta, applied_operations=trace)
+    _check_axes(checked.shape[1:], name, spatial_dims=spatial_dims)
+    _check_channels(checked.shape[0], name, channels=channels)
+    _check_affine(np.asarray(checked.affine.cpu()), name, spatial_dims=spatial_dims)
+    _check_intensities(checked, name)
+    return checked
+
+
+class LoadImageCheckedd(MapTransform):
+    """Read and check images: `read_image` for dictionaries.
+
+    MONAI Deploy loads images itself and removes every transform with "LoadImage" in its class
+    name; put a `CheckImaged` behind this one to check there too.
+
+    Args:
+        keys: Of paths. An image that is loaded already is only checked.
+        channels: How many channels the network takes.
+        spatial_dims: 2 or 3.
+        allow_missing_keys: Whether to pass over missing keys.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        channels: int = 1,
+        spatial_dims: int = 3,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.channels, self.spatial_dims = channels, spatial_dims
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with images in place of paths."""
+        settings = {"channels": self.channels, "spatial_dims": self.spatial_dims}
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            value = loaded[key]
+            if isinstance(value, torch.Tensor):
+                loaded[key] = check_image(value, name=_name_image(value, key), **settings)
+            else:
+                loaded[key] = read_image(value, **settings)
+        return loaded
+
+
+class CheckImaged(MapTransform):
+    """Check images that are loaded already, and give them a channel axis: `check_image`.
+
+    Args:
+        keys: Of images.
+        channels: How many channels the network takes.
+        spatial_dims: 2 or 3.
+        allow_missing_keys: Whether to pass over missing keys.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        channels: int = 1,
+        spatial_dims: int = 3,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.channels, self.spatial_dims = channels, spatial_dims
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with checked images."""
+        checked = dict(data)
+        for key in self.key_iterator(checked):
+            checked[key] = check_image(
+                torch.as_tensor(checked[key]),
+                name=_name_image(checked[key], key),
+                channels=self.channels,
+                spatial_dims=self.spatial_dims,
+            )
+        return checked
+
+
+class ReadLabeld(MapTransform):
+    """Read label maps: one channel of whole numbers, int32; an empty one is no error.
+
+    Args:
+        keys: Of paths.
+        spatial_dims: 2 or 3.
+        allow_missing_keys: Whether to pass over missing keys.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, spatial_dims: int = 3, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spatial_dims = spatial_dims
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with label maps in place of paths."""
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            label = _read(Path(loaded[key]), channels=1, spatial_dims=self.spatial_dims)
+            if not bool((label == label.round()).all()):
+                raise IntensityError(
+                    f"label map must hold whole numbers, {Path(loaded[key]).name!r} does not. "
+                    "Save the segmentation without smoothing or resampling."
+                )
+            loaded[key] = label.to(torch.int32)
+        return loaded
+
+
+def _read(path: Path, *, channels: int, spatial_dims: int) -> MetaTensor:
+    """Read a file and check everything but its intensities."""
+    name = path.name
+    voxels, affine = _decode(path)
+    _check_axes(voxels.shape[:spatial_dims], name, spatial_dims=spatial_dims)
+    extra = tuple(extent for extent in voxels.shape[spatial_dims:] if extent != 1)
+    if len(extra) > 1:
+        raise GeometryError(
+            f"image must have {spatial_dims} spatial axes and at most one of channels, "
+            f"{name!r} has shape {voxels.shape}. Save one volume per file."
+        )
+    voxels = np.moveaxis(voxels.reshape(*voxels.shape[:spatial_dims], *(extra or (1,))), -1, 0)
+    _check_channels(voxels.shape[0], name, channels=channels)
+    _check_affine(affine, name, spatial_dims=spatial_dims)
+    with np.errstate(over="ignore"):  # becomes infinite, which the check of intensities reports
+        tensor = torch.from_numpy(np.array(voxels, dtype=np.float32, order="C"))
+    meta = {
+        MetaKeys.AFFINE: torch.as_tensor(affine),
+        MetaKeys.ORIGINAL_AFFINE: affine,
+        MetaKeys.SPATIAL_SHAPE: np.asarray(voxels.shape[1:]),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
+        "filename_or_obj": str(path),
+    }
+    return MetaTensor(tensor, meta={str(key): value for key, value in meta.items()})
+
+
+def _decode(path: Path) -> tuple[Voxels, Float64]:
+    """Read voxels (*s or *s, c) and the 4×4 affine (RAS, mm) of a file."""
+    lower = path.name.lower()
+    if not lower.endswith(EXTENSIONS):
+        raise UnreadableImageError(
+            f"image must end in one of {', '.join(EXTENSIONS)}, got {path.name!r}. "
+            "Convert it to NIfTI."
+        )
+    if not path.is_file():
+        raise UnreadableImageError(
+            f"image must exist, {path.name!r} does not. Check the path or the list of cases."
+        )
+    try:
+        decode = _decode_nifti if lower.endswith((".nii", ".nii.gz")) else _decode_itk
+        voxels, affine = decode(path)
+    except GrataError:
+        raise
+    except Exception as error:
+        state = "is empty" if path.stat().st_size == 0 else f"is not ({type(error).__name__})"
+        raise UnreadableImageError(
+            f"image must be a complete NIfTI, MetaImage or NRRD file, {path.name!r} {state}. "
+            "Copy or export it again."
+        ) from error
+    if voxels.dtype.kind not in "iufb":
+        raise UnreadableImageError(
+            f"voxels must be real numbers, {path.name!r} holds {voxels.dtype}. "
+            "Save a magnitude or grey-scale image."
+        )
+    return voxels, affine
+
+
+def _decode_nifti(path: Path) -> tuple[Voxels, Float64]:
+    content = path.read_bytes()
+    if path.name.lower().endswith(".gz"):
+        content = gzip.decompress(content)
+    is_second = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    kind: Any = nib.Nifti2Image if is_second else nib.Nifti1Image
+    header = kind.header_class.from_fileobj(io.BytesIO(content), check=False)
+    _check_nifti_header(header, path.name)
+    image = kind.from_bytes(content)
+    size = int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize
+    if size > len(content):  # before nibabel sets that much memory aside
+        raise EOFError(f"{size} bytes of voxels expected, the file has {len(content)}")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    _check_nifti_forms(image.header, affine, path.name)
+    return np.asanyarray(image.dataobj), affine
+
+
+def _check_nifti_header(header: Any, name: str) -> None:
+    """Look at the header as it is on disk, before nibabel repairs it."""
+    dims = min(max(int(header["dim"][0]), 1), 3)
+    pixdim = [float(value) for value in header["pixdim"][1 : dims + 1]]
+    if not all(np.isfinite(pixdim)) or 0.0 in pixdim:
+        raise GeometryError(
+            f"spacing must be finite and above 0, {name!r} has pixdim {pixdim}. {_EXPORT_AGAIN}"
+        )
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        raise GeometryError(
+            f"spacing must be in mm, the header of {name!r} says {unit}. Save the image in mm."
+        )
+
+
+def _check_nifti_forms(header: Any, affine: Float64, name: str) -> None:
+    """Refuse a header whose sform contradicts its pixdim; warn where qform contradicts sform."""
+    if not np.isfinite(affine).all():
+        return  # _check_affine refuses it
+    dims = min(len(header.get_data_shape()), 3)
+    pixdim = np.asarray(header.get_zooms()[:dims], dtype=np.float64)
+    spacing = np.linalg.norm(affine[:3, :dims], axis=0)
+    if spacing.all() and not np.allclose(spacing, pixdim, rtol=SPACING_TOLERANCE):
+        raise GeometryError(
+            f"pixdim and sform must agree on the spacing, {name!r} has "
+            f"{pixdim.round(4).tolist()} and {spacing.round(4).tolist()} mm. {_EXPORT_AGAIN}"
+        )
+    forms = [header.get_sform(coded=True), header.get_qform(coded=True)]
+    if all(code > 0 for _, code in forms) and not np.allclose(forms[0][0], forms[1][0], atol=0.1):
+        logger.warning("%s: qform differs from sform; sform is used, also for the mask", name)
+
+
+def _decode_itk(path: Path) -> tuple[Voxels, Float64]:
+    reader = ITKReader()  # turns ITK's LPS into RAS
+    voxels, meta = reader.get_data(reader.read(str(path)))
+    return voxels, np.asarray(to_affine_nd(3, meta[MetaKeys.AFFINE]), dtype=np.float64)
+
+
+def _check_axes(spatial_shape: tuple[int, ...], name: str, *, spatial_dims: int) -> None:
+    if len(spatial_shape) != spatial_dims:
+        raise GeometryError(
+            f"image must have {spatial_dims} spatial axes, {name!r} has {len(spatial_shape)}. "
+            "Save the whole volume as one file, or choose a network for these images."
+        )
+    if min(spatial_shape) < 2:
+        raise GeometryError(
+            f"image must have at least 2 voxels along every axis, {name!r} has "
+            f"{'×'.join(map(str, spatial_shape))}. Save the whole volume, not a single slice."
+        )
+
+
+def _check_channels(count: int, name: str, *, channels: int) -> None:
+    if count != channels:
+        raise ChannelError(
+            f"image must have {channels} channel(s), {name!r} has {count}. "
+            "Save one volume (one time point, echo or contrast) per file."
+        )
+
+
+def _check_affine(affine: Float64, name: str, *, spatial_dims: int) -> None:
+    columns = np.asarray(to_affine_nd(spatial_dims, affine))[:spatial_dims, :spatial_dims]
+    if not np.isfinite(affine).all():
+        raise GeometryError(
+            f"affine must be finite, {name!r} has NaN or infinite entries. {_EXPORT_AGAIN}"
+        )
+    spacing = np.linalg.norm(columns, axis=0)
+    low, high = SPACING_RANGE
+    if not ((low <= spacing) & (spacing <= high)).all():
+        raise GeometryError(
+            f"spacing must lie in [{low}, {high:g}] mm, {name!r} has "
+            f"{' × '.join(f'{value:.4g}' for value in spacing)}. {_EXPORT_AGAIN}"
+        )
+    cosines = columns / spacing
+    if np.linalg.svd(cosines, compute_uv=False).min() < 1e-3:
+        raise GeometryError(
+            f"affine must be invertible, {name!r} has axes in one plane. {_EXPORT_AGAIN}"
+        )
+    shear = float(np.abs(cosines.T @ cosines - np.eye(spatial_dims)).max())
+    if shear > LARGEST_SHEAR:
+        raise GeometryError(
+            f"axes must be orthogonal, two axes of {name!r} have a cosine of {shear:.3f}. "
+            "Resample the image to an orthogonal grid, as for gantry tilt."
+        )
+
+
+def _check_intensities(image: torch.Tensor, name: str) -> None:
+    is_finite = torch.isfinite(image)
+    if not bool(is_finite.all()):
+        count = int((~is_finite).sum())
+        raise IntensityError(
+            f"voxels must be finite, {name!r} has {count} NaN or infinite of {image.numel()}. "
+            "Replace them, for instance by 0, if you know where they come from."
+        )
+    if bool(image.min() == image.max()):
+        raise IntensityError(
+            f"voxels must not all be equal, {name!r} holds only {float(image.min()):g}. "
+            "Check the export; there is nothing to segment."
+        )
+
+
+def _name_image(image: Any, key: Hashable) -> str:
+    file = getattr(image, "meta", {}).get("filename_or_obj")
+    return Path(str(file)).name if file else str(key)

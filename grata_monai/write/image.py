@@ -1,0 +1,210 @@
+"""Write a mask on its image's grid, together with the record of how it was made."""
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys
+from numpy.typing import DTypeLike, NDArray
+
+from grata_monai.errors import GeometryError, OutputError
+from grata_monai.read.cases import strip_extension
+from grata_monai.write.atomic import atomic_path, ensure_writable
+
+__all__ = ["LiftRecordd", "SaveImageAndRecordd", "write_label_map"]
+
+AFFINE_TOLERANCE = 1e-3  # mm
+
+
+def write_label_map(
+    label_map: NDArray[Any] | torch.Tensor,
+    *,
+    affine_ras: NDArray[Any] | torch.Tensor,
+    path: str | Path,
+    dtype: DTypeLike = np.uint8,
+) -> None:
+    """Write a label map as NIfTI, whole or not at all; equal maps give equal bytes.
+
+    Args:
+        label_map: Whole numbers (*s).
+        affine_ras: 4×4, voxel index to RAS in mm; becomes sform and qform.
+        path: Ends in ``.nii`` or ``.nii.gz``.
+        dtype: Of the voxels on disk.
+
+    Raises:
+        ValueError: If a label is no whole number or does not fit `dtype`.
+        OutputError: If the file cannot be written.
+    """
+    labels = _as_labels(label_map, np.dtype(dtype))
+    affine = _as_array(affine_ras).astype(np.float64)
+    nifti = nib.Nifti1Image(labels, affine)
+    nifti.header.set_xyzt_units("mm")
+    nifti.set_qform(affine, code=1)
+    nifti.set_sform(affine, code=1)
+    with atomic_path(path) as temporary:
+        nib.save(nifti, temporary)  # nibabel's gzip header has neither time nor file name
+
+
+class LiftRecordd(MapTransform):
+    """Take the record out of the prediction's meta data, which `Invertd` replaces.
+
+    The first transform of postprocessing. ``pred.meta["grata"]`` (JSON text) becomes
+    ``data[record_key]``; ``pred.meta["grata_source"]`` (the source network's logits, if the inferer
+    keeps them) becomes ``data["source"]``, with the meta data of `pred`.
+
+    Args:
+        keys: Of the prediction, (k, *s).
+        record_key: Where the record goes.
+        allow_missing_keys: Whether to pass over missing keys.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, record_key: str = "grata", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.record_key = record_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with record and source beside the prediction."""
+        lifted = dict(data)
+        for key in self.key_iterator(lifted):
+            pred = lifted[key]
+            if not isinstance(pred, MetaTensor):
+                continue
+            meta = dict(pred.meta)
+            record, source = meta.pop("grata", None), meta.pop("grata_source", None)
+            lifted[key] = _with_meta(pred.as_tensor(), pred, meta)
+            if record is not None:
+                lifted[self.record_key] = record if isinstance(record, str) else record[0]
+            if source is not None:
+                # hosts that index a batch of one instead of decollating it leave its first axis
+                source = source[0] if source.ndim > pred.ndim else source
+                lifted["source"] = _with_meta(torch.as_tensor(source), pred, meta)
+        return lifted
+
+
+class SaveImageAndRecordd(MapTransform):
+    """Write ``<case>_seg.nii.gz`` and ``<case>_record.json``, both or neither.
+
+    The last transform of postprocessing, after `Invertd`. MONAI Deploy, which writes itself,
+    removes it because of "SaveImage" in its name.
+
+    Args:
+        keys: Of the prediction: one key, whole numbers (1, *s) on the image's grid.
+        output_dir: Where to write; made if missing.
+        record_key: Of the record's JSON text.
+        suffix: Between the case's name and ``.nii.gz``.
+        image_key: Of the image, whose meta data tell the grid.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        output_dir: str | Path = ".",
+        record_key: str = "grata",
+        suffix: str = "_seg",
+        image_key: str = "image",
+    ) -> None:
+        super().__init__(keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"keys must be one key, got {self.keys}. Use one writer per mask.")
+        self.output_dir = Path(output_dir)
+        self.record_key, self.suffix, self.image_key = record_key, suffix, image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the paths written, ``mask_file`` and ``record_file``."""
+        saved = dict(data)
+        pred = saved[self.first_key(saved)]
+        case = _find_case(saved, pred)
+        _check_grid(pred, saved.get(self.image_key), case)
+        if not isinstance(saved.get(self.record_key), str):
+            raise OutputError(
+                f"a mask must have its record, data of {case!r} have no {self.record_key!r}. Put "
+                "LiftRecordd first in postprocessing, and predict with GraTaInferer."
+            )
+        folder = ensure_writable(self.output_dir)
+        mask_file = folder / f"{case}{self.suffix}.nii.gz"
+        record_file = folder / f"{case}_record.json"
+        _write_pair(pred, saved[self.record_key], mask_file, record_file)
+        return {**saved, "mask_file": str(mask_file), "record_file": str(record_file)}
+
+
+def _write_pair(pred: MetaTensor, record: str, mask_file: Path, record_file: Path) -> None:
+    """Stage both files, then put the record in its place, then the mask."""
+    labels = _as_labels(pred[0], np.dtype(np.uint8))
+    digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
+    output = {"file": mask_file.name, "sha256": digest}
+    text = json.dumps({**json.loads(record), "output": output}, indent=2, sort_keys=True) + "\n"
+    is_staged = False
+    try:
+        with atomic_path(mask_file) as mask:
+            write_label_map(labels, affine_ras=pred.affine, path=mask)
+            with atomic_path(record_file) as path:
+                path.write_text(text, encoding="utf-8")
+            is_staged = True
+    except BaseException:
+        if is_staged:  # the record is in its place, but its mask is not
+            for file in (mask_file, record_file):
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+        raise
+
+
+def _check_grid(pred: torch.Tensor, image: Any, case: str) -> None:
+    """Refuse a prediction that does not lie on the grid of the image's file."""
+    meta = image.meta if isinstance(image, MetaTensor) else getattr(pred, "meta", {})
+    shape, affine = meta.get(MetaKeys.SPATIAL_SHAPE), meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if not isinstance(pred, MetaTensor) or shape is None or affine is None:
+        raise GeometryError(
+            f"mask of {case!r} must know its image's grid, it has no meta data. "
+            "Keep MetaTensor tracking on, and put Invertd before the writer."
+        )
+    expected = (1, *(int(extent) for extent in shape))
+    if tuple(pred.shape) != expected:
+        raise GeometryError(
+            f"mask must have the shape of its image, {expected}, {case!r} has {tuple(pred.shape)}. "
+            "Put argmax and Invertd before the writer."
+        )
+    if not np.allclose(_as_array(pred.affine), _as_array(affine), atol=AFFINE_TOLERANCE, rtol=0):
+        raise GeometryError(
+            f"mask must have the affine of its image, {case!r} has another. "
+            "Put Invertd with all of preprocessing before the writer."
+        )
+
+
+def _find_case(data: Mapping[Hashable, Any], pred: Any) -> str:
+    name = data.get("case") or getattr(pred, "meta", {}).get("filename_or_obj")
+    if not isinstance(name, str):
+        raise OutputError(
+            "data must name their case, neither 'case' nor the image's file name is there. "
+            "Add 'case' to the data, as list_cases does."
+        )
+    return strip_extension(Path(name).name)
+
+
+def _as_labels(label_map: NDArray[Any] | torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+    values = _as_array(label_map)
+    labels = values.astype(dtype)
+    if not np.array_equal(labels, values):
+        raise ValueError(
+            f"label_map must hold whole numbers that fit {dtype}, got values in "
+            f"[{values.min()}, {values.max()}]. Take the argmax first, or choose a wider dtype."
+        )
+    return labels
+
+
+def _as_array(values: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _with_meta(values: torch.Tensor, like: MetaTensor, meta: dict[str, Any]) -> MetaTensor:
+    return MetaTensor(values, meta=dict(meta), applied_operations=like.applied_operations)

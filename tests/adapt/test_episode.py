@@ -1,0 +1,199 @@
+"""An episode leaves no trace, falls back where it must, and forgets unless told to remember."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import DynUNet
+
+from grata_monai import OnlineMemory, resolve_recipe
+from grata_monai.adapt import episode as module
+from grata_monai.adapt.episode import Episode, run_episode
+from grata_monai.adapt.network import copy_network, hash_weights
+from grata_monai.errors import AdaptationError, NetworkError, RecipeError
+
+INFERER = SlidingWindowInferer((16, 16, 8), overlap=0.25)
+
+
+@pytest.fixture
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    kernels = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
+    network = DynUNet(3, 1, 2, **kernels, filters=[4, 8, 8], norm_name="batch").eval()
+    with torch.no_grad():
+        network.output_block.conv.conv.bias.copy_(torch.tensor([0.02, -0.02]))
+    return network
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(1, 1, 24, 20, 10, generator=torch.Generator().manual_seed(5))
+
+
+def make_episode(recipe="clinical", *, predict=None, memory=None) -> Episode:
+    return Episode(
+        recipe=resolve_recipe(recipe),
+        predict=predict or (lambda x, network: INFERER(x, network)),
+        inferer=INFERER,
+        memory=memory,
+    )
+
+
+def test_adaptation_changes_the_prediction_and_not_the_network(network, images):
+    before = hash_weights(network)
+    outcome = run_episode(images, network, make_episode())
+    assert not outcome.failure
+    assert not torch.equal(outcome.logits, outcome.source)
+    assert outcome.weights["before"] == outcome.weights["restored"] == before
+    assert outcome.weights["after"] != before
+    assert hash_weights(network) == before
+
+
+def test_the_same_case_gives_the_same_bytes_whatever_came_before(network, images):
+    first = run_episode(images, network, make_episode()).logits
+    run_episode(torch.rand(1, 1, 20, 20, 12), network, make_episode())
+    assert torch.equal(run_episode(images, network, make_episode()).logits, first)
+
+
+def test_two_threads_on_one_network_get_what_one_gets(network, images):
+    others = [images, images.flip(2), images.flip(3), images * 0.5]
+    expected = [run_episode(case, network, make_episode()).logits for case in others]
+    found: dict[int, torch.Tensor] = {}
+
+    def work(index: int) -> None:
+        found[index] = run_episode(others[index], network, make_episode()).logits
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(others))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[i], logits) for i, logits in enumerate(expected))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError, ValueError])
+def test_the_network_is_untouched_when_prediction_breaks_off(network, images, error):
+    before = copy.deepcopy(network.state_dict())
+
+    def predict(x, net):
+        if net is not network:
+            raise error("stop")
+        return INFERER(x, net)
+
+    episode = make_episode({"base": "clinical", "on_failure": "raise"}, predict=predict)
+    with pytest.raises((error, AdaptationError)):
+        run_episode(images, network, episode)
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    assert not network.training
+
+
+def test_out_of_memory_keeps_the_source_prediction_and_says_so(network, images):
+    def predict(x, net):
+        if net is not network:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return INFERER(x, net)
+
+    recipe = {"base": "clinical", "min_cosine": None}
+    outcome = run_episode(images, network, make_episode(recipe, predict=predict))
+    assert "out of memory" in outcome.failure
+    assert torch.equal(outcome.logits, outcome.source)
+    assert len(outcome.steps) == 5
+
+
+def test_a_loss_that_is_not_finite_keeps_the_source_prediction(network, images):
+    recipe = {"base": "clinical", "perturbation": 1e30}
+    outcome = run_episode(images, network, make_episode(recipe))
+    assert "must be finite" in outcome.failure
+    assert torch.equal(outcome.logits, outcome.source)
+    assert outcome.weights["after"] == outcome.weights["before"]
+
+
+def test_an_empty_adapted_prediction_keeps_the_source_prediction(network, images):
+    def predict(x, net):
+        logits = INFERER(x, net)
+        if net is network:
+            return logits
+        return torch.cat([logits[:, :1] + 100, logits[:, 1:]], 1)
+
+    outcome = run_episode(images, network, make_episode(predict=predict))
+    assert "must not be empty" in outcome.failure
+
+
+def test_on_failure_raise_raises(network, images):
+    recipe = {"base": "clinical", "perturbation": 1e30, "on_failure": "raise"}
+    with pytest.raises(AdaptationError, match="must be finite"):
+        run_episode(images, network, make_episode(recipe))
+
+
+def test_a_programming_error_is_never_swallowed(network, images, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(module, "extract_windows", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run_episode(images, network, make_episode())
+
+
+def test_online_memory_carries_weights_and_moments_from_case_to_case(network, images):
+    recipe = {"base": "paper", "memory": "online", "base_rate": 1e-2}
+    memory = OnlineMemory()
+    first = run_episode(images, network, make_episode(recipe, memory=memory))
+    second = run_episode(images, network, make_episode(recipe, memory=memory))
+    assert first.weights["after"] != second.weights["after"]
+    moments = list(memory.adapter.optimizer.state.values())
+    assert all(float(state["step"]) == 2 for state in moments)
+    assert hash_weights(network) == first.weights["before"] == second.weights["before"]
+    memory.reset()
+    again = run_episode(images, network, make_episode(recipe, memory=memory))
+    assert again.weights["after"] == first.weights["after"]
+
+
+def test_a_failed_case_leaves_the_memory_as_it_was(network, images):
+    recipe = {"base": "paper", "memory": "online"}
+    memory = OnlineMemory()
+    good = run_episode(images, network, make_episode(recipe, memory=memory))
+    bad = run_episode(images * float("inf"), network, make_episode(recipe, memory=memory))
+    assert bad.failure
+    assert hash_weights(memory.adapter.network) == good.weights["after"]
+
+
+def test_memory_refuses_another_network(network, images):
+    recipe = {"base": "paper", "memory": "online"}
+    memory = OnlineMemory()
+    run_episode(images, network, make_episode(recipe, memory=memory))
+    with torch.no_grad():
+        network.output_block.conv.conv.bias.add_(1)
+    with pytest.raises(NetworkError, match=r"reset\(\) first"):
+        run_episode(images, network, make_episode(recipe, memory=memory))
+
+
+def test_online_needs_a_memory_and_episodic_refuses_one():
+    with pytest.raises(RecipeError, match="must be an OnlineMemory if and only if"):
+        make_episode({"base": "paper", "memory": "online"})
+    with pytest.raises(RecipeError, match="must be an OnlineMemory if and only if"):
+        make_episode("paper", memory=OnlineMemory())
+
+
+def test_a_network_in_training_mode_predicts_in_evaluation_mode_and_stays_in_training(
+    network, images
+):
+    expected = run_episode(images, network, make_episode()).source
+    network.train()
+    outcome = run_episode(images, network, make_episode())
+    assert torch.equal(outcome.source, expected)
+    assert all(module.training for module in network.modules())
+
+
+def test_adaptation_sees_windows_not_the_volume(network):
+    large = torch.rand(1, 1, 64, 64, 32)
+    outcome = run_episode(large, network, make_episode())
+    assert outcome.roi_size == (16, 16, 8)
+    assert 1 <= len(outcome.windows) <= 2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated:DeprecationWarning")
+def test_torchscript_is_refused_with_a_remedy(network):
+    with pytest.raises(NetworkError, match=r"model.pt into network_def instead of model.ts"):
+        copy_network(torch.jit.trace(torch.nn.Conv3d(1, 1, 1), torch.rand(1, 1, 4, 4, 4)))
