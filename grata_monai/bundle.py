@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
-from grata_monai.errors import GrataError, NetworkError, WeightsError
+from grata_monai.errors import NetworkError, WeightsError, find_cause
 from grata_monai.precision import memory_format
 
 __all__ = ["choose_device", "find_bundle_root", "load_network", "report_errors_in_one_line"]
@@ -133,12 +133,3 @@ def report_errors_in_one_line() -> None:
             sys.stderr.write(f"error: {type(cause).__name__}: {cause}\n")
 
     sys.excepthook = hook
-
-
-def find_cause(error: BaseException | None) -> GrataError | None:
-    """Find the grata_monai error in a chain of causes; None if there is none."""
-    while error is not None:
-        if isinstance(error, GrataError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

@@ -10,8 +10,8 @@
     │   └── ChannelError             not as many channels as the network takes
     ├── DatasetError                 no case found, or a list of cases that cannot be read
     ├── OutputError                  the output folder cannot be written
-    ├── RecipeError                  a setting that does not exist or breaks its rule (also a ValueError)
-    ├── NetworkError                 a network that cannot be copied, run or loaded with these weights
+    ├── RecipeError                  a setting that does not exist or breaks its rule (a ValueError)
+    ├── NetworkError                 a network that cannot be copied, run or loaded
     │   ├── WeightsError             checkpoint keys or shapes that do not fit the network
     │   └── NothingToAdaptError      no parameter of the chosen groups exists in this network
     └── AdaptationError              adaptation failed in a way that the recipe forbids to hide
@@ -31,6 +31,8 @@ __all__ = [
     "RecipeError",
     "UnreadableImageError",
     "WeightsError",
+    "find_cause",
+    "find_root",
 ]
 
 
@@ -84,3 +86,19 @@ class NothingToAdaptError(NetworkError):
 
 class AdaptationError(GrataError):
     """Adaptation failed, and the recipe says to raise instead of falling back to the source."""
+
+
+def find_cause(error: BaseException | None) -> GrataError | None:
+    """Find the grata_monai error in a chain of causes; None if there is none."""
+    while error is not None:
+        if isinstance(error, GrataError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def find_root(error: BaseException) -> BaseException:
+    """Find the exception that began a chain of causes; MONAI wraps them several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

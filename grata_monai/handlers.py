@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from grata_monai.bundle import find_cause
 from grata_monai.errors import CaseError
 from grata_monai.read.cases import strip_extension
 from grata_monai.read.dataset import CaseFailure
@@ -47,13 +46,8 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
         try:
             return engine._iteration(engine, batch)
         except Exception as error:
-            cause = find_cause(error)
             logger.debug("case %s failed", case, exc_info=True)
-            failure = CaseFailure(
-                case=case,
-                reason=type(cause or error).__name__,
-                message=str(cause) if cause else f"{error}",
-            )
+            failure = CaseFailure.explain(case, error)
     failures.append(failure)
     logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
     engine.state.batch, engine.state.output = [], []

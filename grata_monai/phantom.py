@@ -37,7 +37,7 @@ Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
 Points = tuple[Float32, Float32, Float32]  # x, y, z in patient mm
 Point = tuple[float, float, float]
-Window = tuple[slice, slice]
+Window = tuple[slice, slice, slice]  # of a stack of sub-slices
 
 SMALLEST_SHAPE = 8
 COLUMN = float("inf")  # half height of what runs through the whole pelvis
@@ -565,16 +565,14 @@ def _render(patient: _Patient, grid: _Grid, seed: int) -> tuple[Float32, Float32
     """Paint every slice as the mean of thin sub-slices; give image and share of gland."""
     texture, septa = _sample_textures(grid, default_rng((seed, 1)))
     windows = _Windows(grid)
-    count = int(np.clip(round(grid.spacing[2]), 1, 8))
+    count = int(np.clip(round(grid.spacing[2]), 1, 4))
     image = np.zeros(grid.shape, dtype=np.float32)
     gland_share = np.zeros(grid.shape, dtype=np.float32)
     for k in range(grid.shape[2]):
-        for part in range(count):
-            height = k + (part + 0.5) / count - 0.5
-            painter = _Painter(patient, windows, height, texture[k], septa[k])
-            canvas, share = painter.paint()
-            image[:, :, k] += canvas / count
-            gland_share[:, :, k] += share / count
+        heights = (k + (np.arange(count) + 0.5) / count - 0.5).astype(np.float32)
+        painter = _Painter(patient, windows, heights, texture[k : k + 1], septa[k : k + 1])
+        canvas, share = painter.paint()
+        image[:, :, k], gland_share[:, :, k] = canvas.mean(axis=0), share.mean(axis=0)
     rng = default_rng((seed, 2))
     image = ndimage.gaussian_filter(image, (0.5, 0.5, 0))  # a scanner samples less than it writes
     image *= float(np.exp(rng.normal(0, 0.15))) * _bias_field(grid.shape, 0.12, rng)
@@ -615,14 +613,16 @@ class _Windows:
         self._farthest = 2 * float(np.linalg.norm(size)) + 200  # mm, taller than any grid
         self._bounds: dict[_Body, tuple[list[int], list[int]]] = {}
 
-    def find(self, body: _Body, height: float) -> Window | None:
-        """Give the part of the slice at `height` that the body can reach, if any."""
+    def find(self, body: _Body, heights: Float32) -> Window | None:
+        """Give the part of the sub-slices at `heights` that the body can reach, if any."""
         if body not in self._bounds:
             self._bounds[body] = self._measure(body)
         first, last = self._bounds[body]
-        if not first[2] <= height <= last[2] or first[0] >= last[0] or first[1] >= last[1]:
+        if heights[-1] < first[2] or heights[0] > last[2]:
             return None
-        return slice(first[0], last[0]), slice(first[1], last[1])
+        if first[0] >= last[0] or first[1] >= last[1]:
+            return None
+        return slice(None), slice(first[0], last[0]), slice(first[1], last[1])
 
     def _measure(self, body: _Body) -> tuple[list[int], list[int]]:
         a, b, c = (min(r * (1.75 if body.taper else 1.0), self._farthest) for r in body.radii)
@@ -637,20 +637,26 @@ class _Windows:
 
 
 class _Painter:
-    """One thin sub-slice of one patient, painted from the skin inwards."""
+    """One slice of one patient as a stack of thin sub-slices, painted from the skin inwards."""
 
     def __init__(
-        self, patient: _Patient, windows: _Windows, height: float, texture: Float32, septa: Float32
+        self,
+        patient: _Patient,
+        windows: _Windows,
+        heights: Float32,
+        texture: Float32,
+        septa: Float32,
     ) -> None:
         grid = windows.grid
+        stack = (len(heights), *grid.shape[:2])
         self._patient = patient
         self._windows = windows
-        self._height = height
+        self._heights = heights
         self._texture = texture
         self._septa = septa
         self._edge = max(grid.spacing[:2])
-        self._canvas = np.full(grid.shape[:2], AIR.mean, dtype=np.float32)
-        self._share = np.zeros(grid.shape[:2], dtype=np.float32)
+        self._canvas = np.full(stack, AIR.mean, dtype=np.float32)
+        self._share = np.zeros(stack, dtype=np.float32)
         self._straight = self._sample_points(grid)
         self._points = self._bend(self._straight)
 
@@ -667,10 +673,8 @@ class _Painter:
 
     def _sample_points(self, grid: _Grid) -> Points:
         i, j = np.indices(grid.shape[:2], dtype=np.float32)
-        x, y, z = (
-            float(row[0]) * i + float(row[1]) * j + float(row[2] * self._height + row[3])
-            for row in grid.matrix[:3]
-        )
+        k = self._heights[:, None, None]
+        x, y, z = (u * i + v * j + w * k + start for u, v, w, start in grid.matrix[:3].tolist())
         return x, y, z
 
     def _bend(self, points: Points) -> Points:
@@ -686,7 +690,7 @@ class _Painter:
         return _undo_coil(self._patient.coil, self._patient.gland.radii[1], moved)
 
     def _paint_part(self, part: _Part, points: Points, mask: Float32 | None = None) -> None:
-        window = self._windows.find(part.body, self._height)
+        window = self._windows.find(part.body, self._heights)
         if window is None:
             return
         x, y, z = (values[window] for values in points)
@@ -699,7 +703,7 @@ class _Painter:
     def _paint_gland(self, gland: _Gland) -> None:
         a, b, c = gland.radii
         outline = _Body((0.0, 0.0, 0.0), (1.3 * a, 1.3 * b, 1.3 * c))
-        window = self._windows.find(outline, self._height)
+        window = self._windows.find(outline, self._heights)
         if window is None:
             return
         x, y, z = (values[window] for values in self._points)

@@ -97,8 +97,8 @@ def make_record(
     """
     return Record(
         schema_version=SCHEMA_VERSION,
-        outcome="source" if outcome.failure else "adapted",
-        reason=outcome.failure,
+        outcome="source" if outcome.reason else "adapted",
+        reason=outcome.reason,
         recipe=recipe.to_dict(),
         recipe_sha256=recipe.digest,
         weights=dict(outcome.weights),

@@ -105,8 +105,8 @@ class Outcome:
 
     Attributes:
         source: Logits of the source network's single pass, (1, k, *s).
-        logits: Logits to use: adapted, or the source's if `failure` is set.
-        failure: Empty, or why the source prediction was kept.
+        logits: Logits to use: adapted, or the source's if `reason` is set.
+        reason: Empty, or why the source prediction was kept.
         weights: Hashes ``before`` and ``after`` adaptation.
         parameters: Names of the moving parameters.
         groups: Groups that they came from.
@@ -122,7 +122,7 @@ class Outcome:
 
     source: Tensor
     logits: Tensor
-    failure: str = ""
+    reason: str = ""
     weights: dict[str, str] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome
 
     Returns:
         The prediction and what was done. If adaptation fails and the recipe allows it, the
-        prediction is the source network's, and `failure` says why.
+        prediction is the source network's, and `reason` says why.
 
     Raises:
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
@@ -161,6 +161,10 @@ def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome
         outcome.activation = choose_activation(episode.activation, logits.shape[1])
         outcome.seconds["source"] = time.perf_counter() - clock
         outcome.weights["before"] = hash_weights(network)
+        if episode.recipe.is_source:
+            outcome.reason = "the recipe takes no step"
+            outcome.weights["after"] = outcome.weights["restored"] = outcome.weights["before"]
+            return outcome
         try:
             with _exclusive(episode.memory):
                 _adapt_and_predict(images, network, episode, outcome)
@@ -281,7 +285,7 @@ def _fall_back(outcome: Outcome, error: BaseException, recipe: Recipe) -> None:
         raise error
     if recipe.on_failure == "raise":
         raise AdaptationError(reason) from error
-    outcome.logits, outcome.failure = outcome.source, reason
+    outcome.logits, outcome.reason = outcome.source, reason
     outcome.weights.setdefault("after", outcome.weights["before"])
 
 

@@ -16,7 +16,7 @@ from grata_monai.adapt.views import parse_view
 from grata_monai.errors import RecipeError
 from grata_monai.precision import PRECISIONS
 
-__all__ = ["CLINICAL", "PAPER", "RECIPES", "Recipe", "resolve_recipe"]
+__all__ = ["CLINICAL", "PAPER", "RECIPES", "SOURCE", "Recipe", "resolve_recipe"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,13 @@ class Recipe:
     def __hash__(self) -> int:
         """Hash by content."""
         return hash(self.digest)
+
+    @property
+    def is_source(self) -> bool:
+        """Whether the recipe asks for nothing but the source network's single pass."""
+        return (
+            self.steps == 0 and self.image_share == 0 and self.prediction_views == ("identity",)
+        )
 
     @property
     def digest(self) -> str:
@@ -218,5 +225,8 @@ CLINICAL = Recipe(
 )
 """Our cautious default for a single case: source statistics, left-right flips, five scaled steps."""
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, CLINICAL)}
+SOURCE = Recipe(name="source", steps=0)
+"""No adaptation at all: the source network's prediction, with its record."""
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, CLINICAL, SOURCE)}
 """The named recipes."""

@@ -9,7 +9,7 @@ from typing import Any
 from monai.data.utils import list_data_collate
 from torch.utils.data import Dataset
 
-from grata_monai.bundle import find_cause
+from grata_monai.errors import find_cause, find_root
 from grata_monai.read.cases import strip_extension
 
 __all__ = ["CaseDataset", "CaseFailure", "collate_cases"]
@@ -30,6 +30,16 @@ class CaseFailure:
     case: str
     reason: str
     message: str
+
+    @classmethod
+    def explain(cls, case: str, error: BaseException) -> "CaseFailure":
+        """Say why a case failed: our own refusal if there is one, else what began the chain."""
+        refusal = find_cause(error)
+        if refusal is not None:
+            return cls(case, type(refusal).__name__, str(refusal))
+        root = find_root(error)
+        name = type(root).__name__
+        return cls(case, name, f"{name}: {root} (unexpected; logged in full at level DEBUG)")
 
 
 class CaseDataset(Dataset[dict[str, Any]]):
@@ -60,7 +70,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
             return self.transform(item)
         except Exception as error:  # whatever happened to this case must not stop the others
             logger.debug("case %s failed", case, exc_info=True)
-            return {"case": case, "failure": _explain(case, error)}
+            return {"case": case, "failure": CaseFailure.explain(case, error)}
 
 
 def collate_cases(batch: Sequence[Any]) -> Any:
@@ -83,14 +93,3 @@ def collate_cases(batch: Sequence[Any]) -> Any:
             f"batch_size must be 1 where a case may fail, got {len(batch)}. Set batch_size to 1."
         )
     return batch[0]
-
-
-def _explain(case: str, error: Exception) -> CaseFailure:
-    refusal = find_cause(error)
-    if refusal is not None:
-        return CaseFailure(case, type(refusal).__name__, str(refusal))
-    root: BaseException = error
-    while root.__cause__ is not None:  # MONAI wraps once per Compose
-        root = root.__cause__
-    name = type(root).__name__
-    return CaseFailure(case, name, f"{name}: {root} (unexpected; logged in full at level DEBUG)")

@@ -250,7 +250,7 @@ def _decode(path: Path) -> tuple[Voxels, Float64]:
         state = "is empty" if path.stat().st_size == 0 else f"is not ({type(error).__name__})"
         raise UnreadableImageError(
             f"image must be a complete NIfTI, MetaImage or NRRD file, {path.name!r} {state}. "
-            "Copy or export it again."
+            "Copy it again, or export it as NIfTI."
         ) from error
     if voxels.dtype.kind not in "iufb":
         raise UnreadableImageError(

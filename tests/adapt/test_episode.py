@@ -44,7 +44,7 @@ def make_episode(recipe="clinical", *, predict=None, memory=None) -> Episode:
 def test_adaptation_changes_the_prediction_and_not_the_network(network, images):
     before = hash_weights(network)
     outcome = run_episode(images, network, make_episode())
-    assert not outcome.failure
+    assert not outcome.reason
     assert not torch.equal(outcome.logits, outcome.source)
     assert outcome.weights["before"] == outcome.weights["restored"] == before
     assert outcome.weights["after"] != before
@@ -97,7 +97,7 @@ def test_out_of_memory_keeps_the_source_prediction_and_says_so(network, images):
 
     recipe = {"base": "clinical", "min_cosine": None}
     outcome = run_episode(images, network, make_episode(recipe, predict=predict))
-    assert "out of memory" in outcome.failure
+    assert "out of memory" in outcome.reason
     assert torch.equal(outcome.logits, outcome.source)
     assert len(outcome.steps) == 5
 
@@ -105,7 +105,7 @@ def test_out_of_memory_keeps_the_source_prediction_and_says_so(network, images):
 def test_a_loss_that_is_not_finite_keeps_the_source_prediction(network, images):
     recipe = {"base": "clinical", "perturbation": 1e30}
     outcome = run_episode(images, network, make_episode(recipe))
-    assert "must be finite" in outcome.failure
+    assert "must be finite" in outcome.reason
     assert torch.equal(outcome.logits, outcome.source)
     assert outcome.weights["after"] == outcome.weights["before"]
 
@@ -118,7 +118,7 @@ def test_an_empty_adapted_prediction_keeps_the_source_prediction(network, images
         return torch.cat([logits[:, :1] + 100, logits[:, 1:]], 1)
 
     outcome = run_episode(images, network, make_episode(predict=predict))
-    assert "must not be empty" in outcome.failure
+    assert "must not be empty" in outcome.reason
 
 
 def test_on_failure_raise_raises(network, images):
@@ -155,7 +155,7 @@ def test_a_failed_case_leaves_the_memory_as_it_was(network, images):
     memory = OnlineMemory()
     good = run_episode(images, network, make_episode(recipe, memory=memory))
     bad = run_episode(images * float("inf"), network, make_episode(recipe, memory=memory))
-    assert bad.failure
+    assert bad.reason
     assert hash_weights(memory.adapter.network) == good.weights["after"]
 
 
