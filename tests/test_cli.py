@@ -34,11 +34,11 @@ def test_no_command_is_refused_with_the_usage(capsys):
     assert "usage: python -m grata_monai" in capsys.readouterr().err
 
 
-def test_phantom_reports_as_many_files_as_it_wrote(tmp_path, capsys):
+def test_phantom_reports_as_many_cases_as_it_wrote(tmp_path, capsys):
     folder = tmp_path / "cases"
     assert main(["phantom", "--out", str(folder), "--cases", "1"]) == 0
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert capsys.readouterr().out == f"wrote {len(files)} files to {folder}\n"
+    images = list((folder / "images").iterdir())
+    assert capsys.readouterr().out == f"wrote {len(images)} cases to {folder}\n"
 
 
 def test_phantom_hands_on_what_was_asked_for(tmp_path, monkeypatch, capsys):

@@ -55,6 +55,7 @@ def make_bundle(folder, network, **changes):
             "transforms": [
                 {"_target_": "LoadImaged", "keys": "image"},
                 {"_target_": "EnsureChannelFirstd", "keys": "image"},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [1.25, 1.25, 1.0]},
                 {"_target_": "ScaleIntensityd", "keys": "image"},
             ],
         },
@@ -100,9 +101,11 @@ def make_bundle(folder, network, **changes):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_wrapped_bundle_adapts_to_its_case(name, tmp_path):
     network, groups = NETWORKS[name]
-    bundle = make_bundle(tmp_path / "bundle", network)
+    roi_size = [64, 64, 32] if name == "SwinUNETR" else [32, 32, 32]
+    inferer = {"_target_": "SlidingWindowInferer", "roi_size": roi_size}
+    bundle = make_bundle(tmp_path / "bundle", network, inferer=inferer)
     overlay = tmp_path / "overlay.json"
-    report = wrap_bundle(bundle, overlay)
+    report = wrap_bundle(bundle, overlay, recipe={"base": "clinical", "min_cosine": None})
     assert report.groups == groups
     assert report.count > 0
     parser = ConfigParser()
@@ -156,7 +159,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
 
 
 def test_a_bundle_without_an_inferer_is_refused_and_nothing_is_written(tmp_path):
-    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], inferer=None)
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], inferer=None, evaluator={})
     with pytest.raises(NetworkError, match="must define `inferer`"):
         wrap_bundle(bundle, tmp_path / "overlay.json")
     assert not (tmp_path / "overlay.json").exists()

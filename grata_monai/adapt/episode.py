@@ -19,9 +19,9 @@ from grata_monai.adapt.grata import GraTa, Step
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.views import admissible_views
-from grata_monai.adapt.windows import WindowPlan, choose_windows, extract_windows, plan_windows
-from grata_monai.errors import AdaptationError, GrataError, NetworkError, RecipeError
+from grata_monai.adapt.views import Identity, WeakView, admissible_views
+from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
+from grata_monai.errors import AdaptationError, NetworkError, RecipeError
 from grata_monai.types import Images, Logits
 
 __all__ = ["Episode", "OnlineMemory", "Outcome", "run_episode"]
@@ -193,7 +193,7 @@ def _adapt_and_predict(
     try:
         for step in adapter.adapt(windows, extents):
             outcome.steps += (step,)
-        outcome.weights["after"] = hash_weights(adapter.network)
+        outcome.weights["after"] = hash_weights(adapter.network, adapter.moving.adapters)
         outcome.seconds["adaptation"] = time.perf_counter() - clock
         clock = time.perf_counter()
         outcome.logits = _predict_views(images, adapter, episode, outcome)
@@ -238,25 +238,34 @@ def _predict_views(
     images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
 ) -> Logits:
     """Average the adapted network's predictions over the recipe's prediction views."""
-    images = adapter.adapt_input(images)
+    shape = tuple(images.shape[2:])
     names = episode.recipe.prediction_views
-    views, dropped = admissible_views(
-        names, spatial_shape=tuple(images.shape[2:]), spacing=episode.spacing
-    )
+    views, dropped = admissible_views(names, spatial_shape=shape, spacing=episode.spacing)
     outcome.dropped_views |= dropped
-    if [view.name for view in views] == ["identity"]:
-        return episode.predict(images, adapter.network)
-    total: Tensor | float = 0.0
-    seen: Tensor | float = 0.0
+    images = adapter.adapt_input(images)
+
+    def predict(view: WeakView) -> Tensor:
+        if isinstance(view, Identity) and _is_unchanged(episode, outcome):
+            return outcome.source
+        return episode.predict(view.apply(images), adapter.network)
+
+    if len(views) == 1 and isinstance(views[0], Identity):
+        return predict(views[0])
+    total, seen = torch.zeros_like(outcome.source), torch.zeros(1, device=images.device)
     for view in views:
-        logits = episode.predict(view.apply(images), adapter.network)
-        coverage = view.coverage(tuple(images.shape[2:]), images.device)
-        total = total + coverage * view.invert(probabilities(logits, outcome.activation))
+        coverage = view.coverage(shape, images.device)
+        total = total + coverage * view.invert(probabilities(predict(view), outcome.activation))
         seen = seen + coverage
-    mean = torch.as_tensor(total) / torch.as_tensor(seen).clamp_min(1e-6)
+    mean = total / seen.clamp_min(1e-6)
     if outcome.activation == "sigmoid":
         return torch.logit(mean, eps=1e-7)
     return mean.clamp_min(1e-7).log()
+
+
+def _is_unchanged(episode: Episode, outcome: Outcome) -> bool:
+    """Whether the copy still predicts exactly what the source network predicts."""
+    has_moved = any(step.update_norm > 0 for step in outcome.steps)
+    return not (has_moved or outcome.image_statistics or episode.memory)
 
 
 def _check_prediction(outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,17 +44,18 @@ def copy_network(network: nn.Module) -> nn.Module:
             ) from error
 
 
-def hash_weights(network: nn.Module) -> str:
+def hash_weights(network: nn.Module, adapters: Mapping[str, Tensor] | None = None) -> str:
     """Fingerprint every parameter and buffer of a network.
 
     Args:
         network: Any module.
+        adapters: Parameters that act on the network but are not in its state dict.
 
     Returns:
-        SHA-256 over names, dtypes, shapes and bytes of the state dict, as hexadecimal text.
+        SHA-256 over names, dtypes, shapes and bytes of all of them, as hexadecimal text.
     """
     digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
+    for name, tensor in {**network.state_dict(), **(adapters or {})}.items():
         if isinstance(tensor, Tensor):
             plain = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())

@@ -25,7 +25,8 @@ PARAMETER_GROUPS: dict[str, str] = {
 }
 """What a recipe may move, by name."""
 
-_NORMALISATION = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+_NORMALISATION = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+_ADDED = ("adapter:", "input:")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class MovingParameters:
     def count(self) -> int:
         """Number of scalars that may move."""
         return sum(parameter.numel() for parameter in self.named.values())
+
+    @property
+    def adapters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are not in the network's state dict."""
+        return {name: p for name, p in self.named.items() if name.startswith(_ADDED)}
 
     def snapshot(self) -> list[Tensor]:
         """Copy the present values."""
@@ -145,9 +151,9 @@ def _add_adapters(network: nn.Module) -> dict[str, nn.Parameter]:
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     named: dict[str, nn.Parameter] = {}
     for name, layer in normalisation_layers(network).items():
-        channels = _channels(layer)
-        if channels is None or any(True for _ in layer.parameters(recurse=False)):
+        if any(True for _ in layer.parameters(recurse=False)):
             continue
+        channels = _channels(layer)
         affine = _ChannelAffine(channels, like, channels_last=isinstance(layer, nn.LayerNorm))
         layer.register_forward_hook(affine)
         named[f"adapter:{name}.scale"] = affine.scale
@@ -155,12 +161,9 @@ def _add_adapters(network: nn.Module) -> dict[str, nn.Parameter]:
     return named
 
 
-def _channels(layer: nn.Module) -> int | None:
-    """Width of a layer's channel axis, as far as the layer itself knows it."""
+def _channels(layer: nn.Module) -> int:
+    """Width of a layer's channel axis."""
     if isinstance(layer, nn.LayerNorm):
         return layer.normalized_shape[-1]
-    if isinstance(layer, nn.GroupNorm):
-        return layer.num_channels
-    if isinstance(layer, (_BatchNorm, _InstanceNorm)):
-        return layer.num_features
-    return None
+    channels = layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features
+    return int(channels)  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ def list_cases(
     *,
     labels: bool = False,
     phantom_dir: str | Path | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[Case]:
     """List the cases below a path, in the order of their names.
 
@@ -49,6 +50,7 @@ def list_cases(
             one phantom. Relative paths start at the current folder.
         labels: Whether every case must have a label.
         phantom_dir: Where the phantom is written if `dataset_dir` is None.
+        only: Names of cases or centres to keep; None keeps all.
 
     Returns:
         One dictionary per case: ``image`` (absolute path), ``case`` (unique name), ``centre``
@@ -82,7 +84,8 @@ def list_cases(
             f"({', '.join(EXTENSIONS)}), got {path.name!r}. Convert the file to NIfTI."
         )
     logger.info("found %d case(s)", len(found))
-    return _name_uniquely(found)
+    named = _name_uniquely(found)
+    return named if only is None else select_cases(named, only=only)
 
 
 def list_phantoms(
@@ -110,19 +113,21 @@ def list_phantoms(
     return _name_uniquely(found)
 
 
-def select_cases(cases: Sequence[Case], *, centres: Sequence[str]) -> list[Case]:
-    """Keep the cases of some centres, in their order.
+
+
+def select_cases(cases: Sequence[Case], *, only: Sequence[str]) -> list[Case]:
+    """Keep cases by name or by centre, in their order.
 
     Raises:
-        DatasetError: If a centre has no case.
+        DatasetError: If a name belongs to no case and no centre.
     """
-    known = sorted({case["centre"] for case in cases})
-    for centre in centres:
-        if centre not in known:
-            near = difflib.get_close_matches(centre, known, n=1, cutoff=0.4)
+    known = sorted({case[key] for case in cases for key in ("case", "centre")})
+    for name in only:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DatasetError(f"centres must be among {known}, got {centre!r}.{hint}")
-    return [case for case in cases if case["centre"] in centres]
+            raise DatasetError(f"only must be among {known}, got {name!r}.{hint}")
+    return [case for case in cases if case["case"] in only or case["centre"] in only]
 
 
 def split_cases(

@@ -12,6 +12,7 @@ from grata_monai import OnlineMemory, resolve_recipe
 from grata_monai.adapt import episode as module
 from grata_monai.adapt.episode import Episode, run_episode
 from grata_monai.adapt.network import copy_network, hash_weights
+from grata_monai.adapt.views import parse_view
 from grata_monai.errors import AdaptationError, NetworkError, RecipeError
 
 INFERER = SlidingWindowInferer((16, 16, 8), overlap=0.25)
@@ -174,6 +175,26 @@ def test_online_needs_a_memory_and_episodic_refuses_one():
         make_episode({"base": "paper", "memory": "online"})
     with pytest.raises(RecipeError, match="must be an OnlineMemory if and only if"):
         make_episode("paper", memory=OnlineMemory())
+
+
+def test_a_recipe_without_a_step_is_the_source_prediction(network, images):
+    outcome = run_episode(images, network, make_episode("source"))
+    assert outcome.reason == "the recipe takes no step"
+    assert len(set(outcome.weights.values())) == 1
+    assert torch.equal(outcome.logits, INFERER(images, network).detach())
+
+
+@pytest.mark.parametrize("views", [["identity", "flip:0"], ["identity", "scale:1.25", "flip:0,1"]])
+def test_prediction_views_are_averaged_as_probabilities_where_they_saw(network, images, views):
+    recipe = {"base": "source", "prediction_views": views}
+    outcome = run_episode(images, network, make_episode(recipe))
+    total, seen = 0.0, 0.0
+    for view in map(parse_view, views):
+        with torch.no_grad():
+            maps = INFERER(view.apply(images), network).softmax(1)
+        coverage = view.coverage(images.shape[2:])
+        total, seen = total + view.invert(maps) * coverage, seen + coverage
+    torch.testing.assert_close(outcome.logits.softmax(1), total / seen)
 
 
 def test_a_network_in_training_mode_predicts_in_evaluation_mode_and_stays_in_training(

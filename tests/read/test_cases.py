@@ -234,10 +234,10 @@ def test_a_split_leaves_something_to_train_on():
 
 
 def test_centres_are_selected_by_name():
-    assert names(select_cases(MANY, centres=["b"])) == ["b0", "b1"]
+    assert names(select_cases(MANY, only=["b"])) == ["b0", "b1"]
     uppercase = [{**case, "centre": "RUNMC"} for case in MANY]
     with pytest.raises(DatasetError, match=r"got 'RUNCM'. Did you mean 'RUNMC'"):
-        select_cases(uppercase, centres=["RUNCM"])
+        select_cases(uppercase, only=["RUNCM"])
 
 
 def test_only_image_extensions_are_stripped():
