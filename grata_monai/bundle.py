@@ -80,7 +80,7 @@ def load_network(network: nn.Module, weights: str, device: torch.device | str) -
     except Exception as error:
         raise WeightsError(
             f"weights must be a state dict that loads with weights_only=True, got {path.name}: "
-            f"{type(error).__name__}. Check the path, and save with torch.save(network.state_dict(), …)."
+            f"{type(error).__name__}. Check the path; save network.state_dict() alone."
         ) from error
     _check_keys(network.state_dict(), state, path.name)
     network.load_state_dict(state)
@@ -94,7 +94,10 @@ def _check_keys(expected: dict[str, Any], state: Any, name: str) -> None:
             f"weights must hold a state dict, got {type(state).__name__} in {name}. "
             "Save with torch.save(network.state_dict(), …)."
         )
-    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    missing, unexpected = (
+        sorted(expected.keys() - state.keys()),
+        sorted(state.keys() - expected.keys()),
+    )
     if missing or unexpected:
         key = (missing or unexpected)[0]
         near = difflib.get_close_matches(key, unexpected if missing else missing, n=1)

@@ -43,7 +43,13 @@ class CaseScore:
 
 
 def score_case(
-    *, case: str, centre: str, source: Tensor, adapted: Tensor, label: Tensor, spacing: Sequence[float]
+    *,
+    case: str,
+    centre: str,
+    source: Tensor,
+    adapted: Tensor,
+    label: Tensor,
+    spacing: Sequence[float],
 ) -> CaseScore:
     """Score two masks of one case against its label.
 
@@ -149,16 +155,19 @@ class EvaluationHandler:
 
     def start(self, engine: Engine) -> None:
         """Begin an empty table."""
-        engine.state.scores = []
+        state: Any = engine.state
+        state.scores = []
 
     def score(self, engine: Engine) -> None:
         """Score the cases of an iteration."""
-        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            engine.state.scores.append(_score_item({**batch, **output}))
+        state: Any = engine.state
+        for batch, output in zip(state.batch, state.output, strict=True):
+            state.scores.append(_score_item({**batch, **output}))
 
     def write(self, engine: Engine) -> None:
         """Write both tables and print the one per centre."""
-        scores: list[CaseScore] = engine.state.scores
+        state: Any = engine.state
+        scores: list[CaseScore] = state.scores
         table = summarise_scores(scores)
         with (
             atomic_path(self.output_dir / "evaluation.csv") as path,

@@ -44,7 +44,7 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
     if failure is None:
         case = _case_name(batch)
         try:
-            return engine._iteration(engine, batch)
+            return engine._iteration(engine, dict(batch))
         except Exception as error:
             logger.debug("case %s failed", case, exc_info=True)
             failure = CaseFailure.explain(case, error)
@@ -117,7 +117,7 @@ class GraTaHandler:
 
     def start(self, engine: Engine) -> None:
         """Begin an empty summary and show the bar."""
-        engine.state.grata, engine.state.failures = [], []
+        _state(engine).grata, _state(engine).failures = [], []
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
         self.progress.add_task("cases", total=self.total or engine.state.epoch_length)
@@ -125,7 +125,7 @@ class GraTaHandler:
 
     def write(self, engine: Engine) -> None:
         """Write the records of an iteration, named after their images."""
-        assert self.record_dir is not None  # noqa: S101
+        assert self.record_dir is not None
         for case, record in _find_records(engine):
             with atomic_path(self.record_dir / f"{case}_record.json") as path:
                 path.write_text(record.to_json())
@@ -133,7 +133,7 @@ class GraTaHandler:
     def advance(self, engine: Engine) -> None:
         """Log the cases of an iteration and move the bar."""
         for case, record in _find_records(engine):
-            engine.state.grata.append((case, record))
+            _state(engine).grata.append((case, record))
             logger.info("%s: %s", case, summarise(record))
         self.progress.advance(self.progress.task_ids[0])
 
@@ -141,7 +141,7 @@ class GraTaHandler:
         """Take the bar away and print one row per case."""
         self.progress.stop()
         if not self.is_quiet:
-            self.console.print(_table(engine.state.grata, _failures(engine)))
+            self.console.print(_table(_state(engine).grata, _failures(engine)))
 
     def abort(self, engine: Engine, error: BaseException) -> None:
         """Take the bar away and let the error go on."""
@@ -205,7 +205,13 @@ def _case_name(*sources: Any, index: int = 0) -> str:
 
 
 def _failures(engine: Engine) -> list[CaseFailure]:
-    if not hasattr(engine.state, "failures"):
-        engine.state.failures = []
-    failures: list[CaseFailure] = engine.state.failures
+    state = _state(engine)
+    if not hasattr(state, "failures"):
+        state.failures = []
+    failures: list[CaseFailure] = state.failures
     return failures
+
+
+def _state(engine: Engine) -> Any:
+    """The engine's state, which takes any attribute."""
+    return engine.state

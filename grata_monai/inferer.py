@@ -25,7 +25,7 @@ __all__ = ["GraTaInferer"]
 logger = logging.getLogger(__name__)
 
 
-class GraTaInferer(Inferer):  # type: ignore[misc]  # monai is untyped
+class GraTaInferer(Inferer):
     """Adapt a network to every case before the wrapped inferer predicts it.
 
     The network is never changed: each case works on a private copy, so that two threads may share
@@ -65,7 +65,7 @@ class GraTaInferer(Inferer):  # type: ignore[misc]  # monai is untyped
         autocast(torch.device("cpu"), precision)
         self._episode(None, (), {})
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # only a module has weights that can adapt
         self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any
     ) -> MetaTensor:
         """Predict a batch of cases, each with the network adapted to it.
@@ -78,7 +78,7 @@ class GraTaInferer(Inferer):  # type: ignore[misc]  # monai is untyped
 
         Returns:
             Logits (b, k, *s) with the meta data of `inputs`, and the record as JSON text in
-            ``meta["grata"]``: one text for a batch of one, else a list. `Record.from_json` reads it.
+            ``meta["grata"]``: one text for a batch of one, else a list; see `Record.from_json`.
 
         Raises:
             NothingToAdaptError: If the network has nothing that the recipe wants to move.

@@ -48,7 +48,7 @@ def memory_format(spatial_dims: int) -> torch.memory_format:
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
-class AutocastInferer(Inferer):  # type: ignore[misc]  # monai is untyped
+class AutocastInferer(Inferer):
     """Run a wrapped inferer under autocast, on any kind of device, and return float32.
 
     MONAI's own `amp` knows only CUDA; on a CPU with AVX512-BF16, bfloat16 in the channels-last

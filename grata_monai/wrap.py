@@ -1,7 +1,7 @@
 """Bring your own network: put GraTaInferer around any MONAI bundle's own inferer.
 
-The result is an overlay, a small configuration that is merged behind the bundle's own:
-``python -m monai.bundle run inference --config_file "['B/configs/inference.json','overlay.json']"``.
+The result is an overlay, a small configuration that is merged behind the bundle's own
+``configs/inference.json`` when both are given to ``python -m monai.bundle run --config_file``.
 """
 
 import json

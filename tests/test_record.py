@@ -56,7 +56,19 @@ def test_a_record_is_frozen(record):
 def test_the_record_holds_what_a_reader_asks_for(record):
     assert record.environment["device"] == "cpu"
     assert record.environment["seed"] == 0
-    assert set(record.environment["versions"]) == {"python", "grata-monai", "monai", "torch", "numpy"}
-    assert set(record.steps[0]) >= {"auxiliary_loss", "pseudo_loss", "cosine", "rate", "update_norm"}
+    assert set(record.environment["versions"]) == {
+        "python",
+        "grata-monai",
+        "monai",
+        "torch",
+        "numpy",
+    }
+    assert set(record.steps[0]) >= {
+        "auxiliary_loss",
+        "pseudo_loss",
+        "cosine",
+        "rate",
+        "update_norm",
+    }
     assert 0 <= record.change["dice"] <= 1
     assert set(record.seconds) == {"source", "adaptation", "prediction"}

@@ -234,9 +234,7 @@ def _cut_windows(images: Tensor, episode: Episode, outcome: Outcome) -> tuple[Te
     return extract_windows(images, outcome.windows, plan)
 
 
-def _predict_views(
-    images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
-) -> Logits:
+def _predict_views(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Logits:
     """Average the adapted network's predictions over the recipe's prediction views."""
     shape = tuple(images.shape[2:])
     names = episode.recipe.prediction_views

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.alignment import cosine, gradients, is_finite, perturbed, step_size
-from grata_monai.adapt.network import choose_activation, copy_network, first_tensor
 from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES, probabilities
+from grata_monai.adapt.network import choose_activation, copy_network, first_tensor
 from grata_monai.adapt.parameters import resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.adapt.statistics import mix_statistics
@@ -121,7 +121,9 @@ class GraTa:
                 )
             agreement = cosine(gradient_a, gradient_p)
             base_rate = self.recipe.base_rate
-            rate = step_size(agreement, base_rate=base_rate) if self.recipe.is_dynamic else base_rate
+            rate = (
+                step_size(agreement, base_rate=base_rate) if self.recipe.is_dynamic else base_rate
+            )
             is_taken = self.recipe.min_cosine is None or float(agreement) >= self.recipe.min_cosine
             update_norm = self._update(gradient_p, float(rate)) if is_taken else 0.0
         return Step(
@@ -163,7 +165,7 @@ class GraTa:
     def adapt_input(self, images: Tensor, extents: Tensor | None = None) -> Tensor:
         """Pass images through the input adapter, if the recipe has one."""
         adapter = self.moving.input_adapter
-        return images if adapter is None else adapter(images, extents)  # type: ignore[no-any-return]
+        return images if adapter is None else adapter(images, extents)
 
     def _forward(self, images: Tensor, extents: Tensor | None = None) -> Tensor:
         with autocast(images.device, self.recipe.precision):
@@ -191,9 +193,7 @@ class GraTa:
         return ENTROPIES[name](logits, self._activation(logits))
 
     @torch.no_grad()
-    def _pseudo_label(
-        self, images: Tensor, extents: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _pseudo_label(self, images: Tensor, extents: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Average the predictions on the weak views, each over the voxels that it saw."""
         images = self.adapt_input(images, extents)
         views, _ = self.weak_views(images)

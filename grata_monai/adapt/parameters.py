@@ -19,7 +19,7 @@ __all__ = ["PARAMETER_GROUPS", "MovingParameters", "normalisation_layers", "reso
 
 PARAMETER_GROUPS: dict[str, str] = {
     "norm": "scale and shift of normalisation layers; identity adapters where none has any",
-    "adapters": "identity scale and shift per channel after each normalisation layer without its own",
+    "adapters": "identity scale and shift per channel after each layer that has none of its own",
     "input": "a smooth intensity curve and a low-order bias field on the network's input",
     "all": "every weight of the network",
 }

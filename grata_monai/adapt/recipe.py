@@ -94,7 +94,9 @@ class Recipe:
         is_cosine = self.min_cosine is None or -1 <= self.min_cosine <= 1
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
         for name in ("parameters", "weak_views", "prediction_views"):
-            _check(name, getattr(self, name), len(getattr(self, name)) > 0, "hold at least one name")
+            _check(
+                name, getattr(self, name), len(getattr(self, name)) > 0, "hold at least one name"
+            )
 
     def _check_optimizer(self) -> None:
         _check_names("optimizer", [self.optimizer], _optimizers())
@@ -118,9 +120,7 @@ class Recipe:
     @property
     def is_source(self) -> bool:
         """Whether the recipe asks for nothing but the source network's single pass."""
-        return (
-            self.steps == 0 and self.image_share == 0 and self.prediction_views == ("identity",)
-        )
+        return self.steps == 0 and self.image_share == 0 and self.prediction_views == ("identity",)
 
     @property
     def digest(self) -> str:
@@ -149,11 +149,13 @@ class Recipe:
         base = given.pop("base", None)
         names = [f.name for f in fields(cls)]
         _check_names("recipe fields", list(given), [*names, "base"])
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in given.items()
+        }
         if base is None:
-            return cls(**{"name": "custom", **values})
+            return cls(**({"name": "custom"} | values))
         _check_names("base", [base], RECIPES)
-        return replace(RECIPES[base], **{"name": f"{base}, changed", **values})
+        return replace(RECIPES[base], **({"name": f"{base}, changed"} | values))
 
 
 def resolve_recipe(recipe: "str | Mapping[str, Any] | Recipe") -> Recipe:
@@ -210,7 +212,7 @@ PAPER = Recipe(
     weak_views=("identity", "flip:0", "flip:1", "turn90:0,1", "turn180:0,1", "turn270:0,1"),
     strong_view="paper",
 )
-"""GraTa as published and as the authors' code runs it (Chen et al., AAAI 2025), one case at a time."""
+"""GraTa as published and as the authors' code runs it (Chen et al., AAAI 2025), case by case."""
 
 CLINICAL = Recipe(
     name="clinical",
@@ -223,7 +225,7 @@ CLINICAL = Recipe(
     min_cosine=-0.9,
     prediction_views=("identity", "flip:0"),
 )
-"""Our cautious default for a single case: source statistics, left-right flips, five scaled steps."""
+"""Our cautious default for a case: source statistics, left-right flips, five scaled steps."""
 
 SOURCE = Recipe(name="source", steps=0)
 """No adaptation at all: the source network's prediction, with its record."""

@@ -39,7 +39,8 @@ def mix_statistics(network: nn.Module, image_share: float) -> tuple[str, ...]:
 
 
 def _forward(layer: _NormBase, image_share: float, images: Tensor) -> Tensor:
-    assert layer.running_mean is not None and layer.running_var is not None  # noqa: S101
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
     return normalise(
         images,
         source=(layer.running_mean, layer.running_var),

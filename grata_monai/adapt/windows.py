@@ -38,9 +38,9 @@ def plan_windows(inferer: Inferer, spatial_shape: Sequence[int]) -> WindowPlan:
     roi_size = getattr(inferer, "roi_size", None)
     if roi_size is None:
         return WindowPlan(tuple(spatial_shape))
-    axis = inferer.spatial_dim if isinstance(inferer, SliceInferer) else None
-    if axis is not None:
-        roi_size = list(inferer.orig_roi_size)
+    axis = None
+    if isinstance(inferer, SliceInferer):
+        axis, roi_size = inferer.spatial_dim, list(inferer.orig_roi_size)
         roi_size.insert(axis, 1)
     return WindowPlan(
         roi_size=tuple(fall_back_tuple(roi_size, spatial_shape)),
@@ -104,7 +104,9 @@ def extract_windows(
         stop = [min(s + w, n) for s, w, n in zip(start, plan.roi_size, shape, strict=True)]
         part = images[(slice(None), slice(None), *map(slice, start, stop))]
         windows.append(_pad(part, plan))
-        extents.append([_extent(s, w, n) for s, w, n in zip(start, plan.roi_size, shape, strict=True)])
+        extents.append(
+            [_extent(s, w, n) for s, w, n in zip(start, plan.roi_size, shape, strict=True)]
+        )
     batch, where = torch.cat(windows), torch.tensor(extents, device=images.device)
     if plan.slice_axis is not None:
         keep = [axis for axis in range(len(shape)) if axis != plan.slice_axis]

@@ -113,8 +113,6 @@ def list_phantoms(
     return _name_uniquely(found)
 
 
-
-
 def select_cases(cases: Sequence[Case], *, only: Sequence[str]) -> list[Case]:
     """Keep cases by name or by centre, in their order.
 

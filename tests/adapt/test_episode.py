@@ -36,7 +36,7 @@ def images() -> torch.Tensor:
 def make_episode(recipe="clinical", *, predict=None, memory=None) -> Episode:
     return Episode(
         recipe=resolve_recipe(recipe),
-        predict=predict or (lambda x, network: INFERER(x, network)),
+        predict=predict or INFERER,
         inferer=INFERER,
         memory=memory,
     )

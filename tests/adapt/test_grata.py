@@ -88,9 +88,7 @@ def batch_norm_network() -> nn.Sequential:
 def run_plain_autograd(network, images, strong, *, steps, base_rate):
     """GraTa as METHOD.md states it, in train mode so that torch itself takes batch statistics."""
     model = copy.deepcopy(network).train()
-    parameters = [
-        p for m in model if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)
-    ]
+    parameters = [p for m in model if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)]
     optimizer = torch.optim.Adam(parameters, lr=base_rate)
     trace = []
     for _ in range(steps):
@@ -100,7 +98,7 @@ def run_plain_autograd(network, images, strong, *, steps, base_rate):
         g_a = torch.autograd.grad(entropy, parameters)
         with torch.no_grad():
             for parameter, g in zip(parameters, g_a, strict=True):
-                parameter -= g
+                parameter.sub_(g)
             views = [torch.sigmoid(model(images))]
             views += [torch.sigmoid(model(images.flip(axis))).flip(axis) for axis in (2, 3)]
             views += [

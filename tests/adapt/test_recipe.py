@@ -43,7 +43,10 @@ def test_a_recipe_is_frozen():
     ("settings", "message"),
     [
         ({"stepz": 3}, r"recipe fields must be among .* got 'stepz'. Did you mean 'steps'"),
-        ({"base": "papr"}, r"base must be among clinical, paper, source, got 'papr'. Did you mean 'paper'"),
+        (
+            {"base": "papr"},
+            r"base must be among clinical, paper, source, got 'papr'. Did you mean 'paper'",
+        ),
         ({"image_share": 1.5}, r"image_share must lie in \[0, 1\], got 1.5"),
         ({"base_rate": -1.0}, "base_rate must be at least 0"),
         ({"steps": -1}, "steps must be at least 0"),

@@ -64,9 +64,7 @@ def run_way(way: str, device: torch.device, repeats: int) -> dict[str, float]:
     return {"seconds": median(times[1:]), "bytes": peak_memory(device) - before}
 
 
-def predict(
-    inferer: GraTaInferer, image: Tensor, network: nn.Module, device: torch.device
-) -> None:
+def predict(inferer: GraTaInferer, image: Tensor, network: nn.Module, device: torch.device) -> None:
     """Predict, and wait until the device is done."""
     inferer(image, network)
     if device.type == "cuda":
@@ -74,7 +72,7 @@ def predict(
 
 
 def prepare_image() -> Tensor:
-    """A phantom of 192 mm × 192 mm × 72 mm on the bundle's grid of 1 mm × 1 mm × 3 mm, in [0, 1]."""
+    """A phantom of 192 mm × 192 mm × 72 mm on the bundle's grid of 1 × 1 × 3 mm, in [0, 1]."""
     case = make_case(0, spacing=(1.0, 1.0, 3.0), spatial_shape=(192, 192, 24), orientation="RAS")
     image = torch.from_numpy(case.image)[None, None]
     return (image / image.quantile(0.995)).clamp(0, 1)
@@ -99,8 +97,8 @@ def main() -> None:
         print(json.dumps(found))
         return
     results = {}
-    for way in WAYS:
-        resolve_recipe(WAYS[way])
+    for way, recipe in WAYS.items():
+        resolve_recipe(recipe)
         command = [sys.executable, __file__, "--way", way, "--device", arguments.device]
         command += ["--repeats", str(arguments.repeats)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
