@@ -47,11 +47,16 @@ def choose_device(name: str = "auto") -> torch.device:
         The device.
 
     Raises:
-        NetworkError: If the named device does not exist on this machine.
+        NetworkError: If the name is no device, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise NetworkError(
+            f"device must be 'auto' or a torch device, got {name!r}. Use 'auto' or 'cpu'."
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise NetworkError(
             f"device must exist on this machine, got {name!r} with "
@@ -60,12 +65,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def load_network(network: nn.Module, weights: str, device: torch.device | str) -> nn.Module:
+def load_network(network: nn.Module, weights: str | None, device: torch.device | str) -> nn.Module:
     """Load weights into a network, all of them, and put it on a device.
 
     Args:
         network: The network that the configuration built; changed in place.
-        weights: Path of a raw state dict.
+        weights: Path of a raw state dict; None keeps what the network has.
         device: Where the network shall run.
 
     Returns:
@@ -74,7 +79,13 @@ def load_network(network: nn.Module, weights: str, device: torch.device | str) -
     Raises:
         WeightsError: If the file is missing or no state dict, or its keys or shapes do not fit.
     """
-    path = Path(weights)
+    if weights is not None:
+        _load_weights(network, Path(weights))
+    layout = memory_format(_spatial_dims(network))
+    return network.to(device=device, memory_format=layout).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -84,8 +95,6 @@ def load_network(network: nn.Module, weights: str, device: torch.device | str) -
         ) from error
     _check_keys(network.state_dict(), state, path.name)
     network.load_state_dict(state)
-    layout = memory_format(_spatial_dims(network))
-    return network.to(device=device, memory_format=layout).eval()  # type: ignore[call-overload, no-any-return]
 
 
 def _check_keys(expected: dict[str, Any], state: Any, name: str) -> None:
@@ -94,10 +103,8 @@ def _check_keys(expected: dict[str, Any], state: Any, name: str) -> None:
             f"weights must hold a state dict, got {type(state).__name__} in {name}. "
             "Save with torch.save(network.state_dict(), …)."
         )
-    missing, unexpected = (
-        sorted(expected.keys() - state.keys()),
-        sorted(state.keys() - expected.keys()),
-    )
+    given = {str(key) for key in state}
+    missing, unexpected = sorted(expected.keys() - given), sorted(given - expected.keys())
     if missing or unexpected:
         key = (missing or unexpected)[0]
         near = difflib.get_close_matches(key, unexpected if missing else missing, n=1)
@@ -108,10 +115,12 @@ def _check_keys(expected: dict[str, Any], state: Any, name: str) -> None:
             "Use the checkpoint that belongs to network_def, or change network_def."
         )
     for key, tensor in expected.items():
-        if tuple(state[key].shape) != tuple(tensor.shape):
+        value = state[key]
+        found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        if found != tuple(tensor.shape):
             raise WeightsError(
                 f"weights in {name} must have the network's shapes: {key!r} has "
-                f"{tuple(state[key].shape)}, the network {tuple(tensor.shape)}. "
+                f"{found}, the network {tuple(tensor.shape)}. "
                 "Use the checkpoint that belongs to network_def, or change network_def."
             )
 
@@ -133,6 +142,7 @@ def report_errors_in_one_line() -> None:
         if cause is None:
             previous(kind, error, trace)
         else:
-            sys.stderr.write(f"error: {type(cause).__name__}: {cause}\n")
+            message = " ".join(str(cause).split())
+            sys.stderr.write(f"error: {type(cause).__name__}: {message}\n")
 
     sys.excepthook = hook

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.metrics import compute_dice, compute_hausdorff_distance
 from rich.console import Console
 from torch import Tensor
 
-from grata_monai.errors import GeometryError
+from grata_monai.errors import CaseError, GeometryError
+from grata_monai.handlers import report_failure
+from grata_monai.read.dataset import CaseFailure
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = ["CaseScore", "EvaluationHandler", "score_case", "summarise_scores"]
@@ -159,10 +162,14 @@ class EvaluationHandler:
         state.scores = []
 
     def score(self, engine: Engine) -> None:
-        """Score the cases of an iteration."""
+        """Score the cases of an iteration; one whose label does not fit counts as failed."""
         state: Any = engine.state
         for batch, output in zip(state.batch, state.output, strict=True):
-            state.scores.append(_score_item({**batch, **output}))
+            item = {**batch, **output}
+            try:
+                state.scores.append(_score_item(item))
+            except CaseError as error:
+                report_failure(engine, CaseFailure.explain(str(item.get("case", "")), error))
 
     def write(self, engine: Engine) -> None:
         """Write both tables and print the one per centre."""
@@ -182,12 +189,28 @@ class EvaluationHandler:
 
 
 def _score_item(item: Mapping[str, Any]) -> CaseScore:
-    pred = item["pred"]
+    case, pred, label = str(item.get("case", "")), item["pred"], item["label"]
+    spacing = [float(v) for v in pred.pixdim]
+    if pred.shape == label.shape and _distance_of_grids(pred, label) > min(spacing) / 2:
+        raise GeometryError(
+            f"label must lie on its image's grid, label of {case!r} has another affine. "
+            "Resample the label to the image."
+        )
     return score_case(
-        case=str(item.get("case", "")),
+        case=case,
         centre=str(item.get("centre", "")),
         source=item["source"],
         adapted=pred,
-        label=item["label"],
-        spacing=[float(v) for v in pred.pixdim],
+        label=label,
+        spacing=spacing,
     )
+
+
+def _distance_of_grids(one: Tensor, other: Tensor) -> float:
+    """Largest distance in mm between the places of one voxel (1, *s) on two grids."""
+    if not (isinstance(one, MetaTensor) and isinstance(other, MetaTensor)):
+        return 0.0
+    difference = one.affine.double().cpu() - other.affine.double().cpu()
+    ends = [torch.tensor([0.0, extent - 1]).double() for extent in one.shape[1:]]
+    corners = torch.cartesian_prod(*ends, torch.ones(1).double())
+    return float((corners @ difference[:-1].T).norm(dim=1).max())

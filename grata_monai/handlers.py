@@ -6,7 +6,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, Workflow
@@ -21,7 +21,7 @@ from grata_monai.read.dataset import CaseFailure
 from grata_monai.record import Record
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
-__all__ = ["GraTaHandler", "raise_if_any_failed", "segment_or_report"]
+__all__ = ["GraTaHandler", "raise_if_any_failed", "report_failure", "segment_or_report"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
     Returns:
         The iteration's output; an empty list for a case that failed.
     """
-    failures: list[CaseFailure] = _failures(engine)
     failure = batch.get("failure")
     if failure is None:
         case = _case_name(batch)
@@ -48,10 +47,15 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
         except Exception as error:
             logger.debug("case %s failed", case, exc_info=True)
             failure = CaseFailure.explain(case, error)
-    failures.append(failure)
-    logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
+    report_failure(engine, failure)
     engine.state.batch, engine.state.output = [], []
     return engine.state.output
+
+
+def report_failure(engine: Engine, failure: CaseFailure) -> None:
+    """Log why a case failed, and add it to ``engine.state.failures``."""
+    _failures(engine).append(failure)
+    logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
 
 
 def raise_if_any_failed(engine: Engine) -> None:
@@ -161,7 +165,8 @@ def summarise(record: Record) -> str:
 def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) -> Table:
     table = Table(title="grata_monai")
     for heading in ("case", "outcome", "steps", "last cosine", "Dice to source", "volume", "s"):
-        table.add_column(heading, justify="left" if heading in ("case", "outcome") else "right")
+        justify: Literal["left", "right"] = "left" if heading in ("case", "outcome") else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
     for case, record in rows:
         last = f"{record.steps[-1]['cosine']:+.2f}" if record.steps else "-"
         ratio = record.change["volume_ratio"]
@@ -181,26 +186,30 @@ def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) 
 
 def _find_records(engine: Engine) -> list[tuple[str, Record]]:
     """Collect case names and records from an output: collated, decollated, or a bare prediction."""
-    output = engine.state.output
+    state: Any = engine.state
+    output, batch = state.output, state.batch
+    items = output if isinstance(output, list) else [output]
+    is_paired = isinstance(batch, list) and len(batch) == len(items)
     found = []
-    for item in output if isinstance(output, list) else [output]:
+    for item, source in zip(items, batch if is_paired else [batch] * len(items), strict=True):
         pred = item.get("pred") if isinstance(item, Mapping) else item
         texts = item.get("grata") if isinstance(item, Mapping) else None
         texts = texts or getattr(pred, "meta", {}).get("grata")
         for index, text in enumerate([texts] if isinstance(texts, str) else texts or []):
-            found.append((_case_name(item, pred, index=index), Record.from_json(text)))
+            found.append((_case_name(item, source, pred, index=index), Record.from_json(text)))
     return found
 
 
 def _case_name(*sources: Any, index: int = 0) -> str:
-    """Name a case: by its own key, or after its image's file."""
+    """Name a case: by the key `case` as its files are, or after its image's file."""
+    names = [source.get("case") for source in sources if isinstance(source, Mapping)]
     for source in sources:
-        name = source.get("case") if isinstance(source, Mapping) else None
         image = source.get("image") if isinstance(source, Mapping) else source
-        name = name or getattr(image, "meta", {}).get("filename_or_obj")
-        name = name[min(index, len(name) - 1)] if isinstance(name, (list, tuple)) else name
-        if name:
-            return strip_extension(Path(str(name)).name)
+        names.append(getattr(image, "meta", {}).get("filename_or_obj"))
+    for name in names:
+        one = name[min(index, len(name) - 1)] if isinstance(name, (list, tuple)) else name
+        if one:
+            return strip_extension(Path(str(one)).name)
     return f"case {index}"
 
 

@@ -10,12 +10,12 @@ A weak view is named by a string, as recipes write it:
 ======================  ====================================================================
 
 Spatial axes are counted from 0, without batch and channel. A view is worth having only if the
-network is nearly equivariant to it: `measure_equivariance` says so on source cases.
+network is nearly equivariant to it: `grata_monai.adapt.equivariance` measures that on source cases.
 """
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from grata_monai.adapt.losses import foreground, probabilities
 from grata_monai.errors import RecipeError
 from grata_monai.types import Images, Probabilities
 
@@ -34,9 +33,7 @@ __all__ = [
     "Scale",
     "WeakView",
     "admissible_views",
-    "admit_views",
     "is_admissible",
-    "measure_equivariance",
     "parse_view",
 ]
 
@@ -313,76 +310,6 @@ def admissible_views(
         else:
             kept.append(view)
     return kept or [Identity()], dropped
-
-
-@torch.no_grad()
-def measure_equivariance(
-    predict: Callable[[Tensor], Tensor],
-    images: Iterable[Tensor],
-    views: Sequence[str],
-    *,
-    activation: str,
-) -> dict[str, float]:
-    """Measure how little a network's prediction depends on the view.
-
-    Meant for source cases, where the network is right: a view that it does not follow there makes
-    a bad pseudo-label everywhere.
-
-    Args:
-        predict: Images (b, c, *s) to logits (b, k, *s).
-        images: Cases, each (b, c, *s).
-        views: Views by name.
-        activation: ``sigmoid`` or ``softmax``.
-
-    Returns:
-        Per view the mean over cases and foreground channels of the Dice overlap, in [0, 1], between
-        the label maps of the image and of the view mapped back, where the view saw the image; 1
-        where both are empty.
-
-    Raises:
-        ValueError: If there is no image.
-        RecipeError: If a view's name is wrong.
-    """
-    parsed = {name: parse_view(name) for name in views}
-    scores: dict[str, list[Tensor]] = {name: [] for name in views}
-    for case in images:
-        plain = _segment(probabilities(predict(case), activation), activation)
-        for name, view in parsed.items():
-            maps = view.invert(probabilities(predict(view.apply(case)), activation))
-            seen = view.coverage(case.shape[2:], case.device)
-            scores[name].append(_overlap(plain * seen, _segment(maps, activation) * seen))
-    if not all(scores.values()):
-        raise ValueError("images must hold at least one case, got none. Pass source cases.")
-    return {name: float(torch.cat(values).mean()) for name, values in scores.items()}
-
-
-def admit_views(equivariance: Mapping[str, float], *, minimum: float) -> tuple[str, ...]:
-    """Choose the views that a network follows well enough.
-
-    Args:
-        equivariance: Dice per view, as `measure_equivariance` returns it.
-        minimum: Least Dice of an admitted view, in [0, 1].
-
-    Returns:
-        Names of the admitted views, the identity always first.
-    """
-    others = (name for name, dice in equivariance.items() if dice >= minimum)
-    return ("identity", *(name for name in others if name != "identity"))
-
-
-def _segment(maps: Tensor, activation: str) -> Tensor:
-    """Foreground channels of the label map that probabilities mean, as 0 and 1."""
-    if activation == "sigmoid":
-        return (maps > 0.5).float()
-    one_hot = torch.zeros_like(maps).scatter_(1, maps.argmax(1, keepdim=True), 1.0)
-    return foreground(one_hot, activation)
-
-
-def _overlap(one: Tensor, two: Tensor) -> Tensor:
-    """Dice of each sample, averaged over its channels, (b,); 1 where both are empty."""
-    common = (one * two).flatten(2).sum(2)
-    total = (one + two).flatten(2).sum(2)
-    return torch.where(total > 0, 2 * common / total.clamp_min(1), 1.0).mean(1)
 
 
 def _resample(images: Tensor, factors: Sequence[float]) -> Tensor:

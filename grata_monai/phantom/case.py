@@ -15,7 +15,7 @@ from grata_monai.phantom.anatomy import Patient, draw_patient
 from grata_monai.phantom.geometry import Float32, Float64, Point, UInt8, to_point
 from grata_monai.phantom.painter import Grid, patient_matrix, render
 from grata_monai.phantom.scanner import add_noise, apply_scanner_shift, check_shift, check_spacing
-from grata_monai.write.atomic import atomic_path
+from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = ["PhantomCase", "make_case", "write_cases"]
 
@@ -110,6 +110,7 @@ def write_cases(
 
     Raises:
         ValueError: If an argument breaks its rule; nothing is written then.
+        OutputError: If the folder or a file cannot be written.
     """
     if cases < 1:
         raise ValueError(f"cases must be at least 1, got {cases}. Ask for one case or more.")
@@ -171,6 +172,6 @@ def _write_nifti(voxels: Float32 | UInt8, affine_ras: Float64, path: Path) -> No
     nifti.header.set_xyzt_units("mm")
     nifti.set_qform(affine_ras, code=1)
     nifti.set_sform(affine_ras, code=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    ensure_writable(path.parent)
     with atomic_path(path) as unfinished:
         unfinished.write_bytes(gzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0))

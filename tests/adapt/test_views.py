@@ -1,4 +1,4 @@
-"""Weak views: exact inverses, what was seen, which fit, and measured equivariance."""
+"""Weak views: exact inverses, what was seen, and which fit."""
 
 import pytest
 import torch
@@ -12,9 +12,7 @@ from grata_monai.adapt.views import (
     QuarterTurn,
     Scale,
     admissible_views,
-    admit_views,
     is_admissible,
-    measure_equivariance,
     parse_view,
 )
 from grata_monai.errors import RecipeError
@@ -222,46 +220,6 @@ def test_where_no_view_fits_the_identity_remains():
     kept, dropped = admissible_views(["flip:2"], spatial_shape=(8, 8))
     assert kept == [Identity()]
     assert dropped == {"flip:2": "images have 2 spatial axes, none is number 2"}
-
-
-def test_a_network_that_looks_at_voxels_one_by_one_is_equivariant():
-    images = [torch.randn(1, 1, 6, 6), torch.randn(2, 1, 6, 4)]
-    names = ["identity", "flip:0", "flip:0,1", "turn90:0,1", "turn180:0,1"]
-    scores = measure_equivariance(lambda x: 3 * x - 1, images, names, activation="sigmoid")
-    assert scores == dict.fromkeys(names, 1.0)
-
-
-def test_equivariance_of_a_network_that_knows_left_from_right_is_counted_by_hand():
-    where = torch.tensor([[1.0, 1.0, -1.0, -1.0]]).T  # foreground: the first two of four rows
-    predict = where.expand(4, 3)[None, None].expand_as
-    images = [torch.zeros(1, 1, 4, 3)]
-    names = ["flip:1", "flip:0", "scale:2:0"]
-    scores = measure_equivariance(predict, images, names, activation="sigmoid")
-    assert scores["flip:1"] == 1
-    assert scores["flip:0"] == 0
-    # only rows 1 and 2 were seen; there the view maps back to the same foreground, row 1
-    assert scores["scale:2:0"] == 1
-
-
-def test_equivariance_counts_softmax_foreground_and_calls_two_empty_maps_equal():
-    logits = torch.zeros(1, 3, 2, 2)
-    logits[:, 1, 0, :] = 5.0  # class 1 above; elsewhere a tie, which the background wins
-    scores = measure_equivariance(
-        lambda x: logits, [torch.zeros(1, 1, 2, 2)], ["flip:0", "flip:1"], activation="softmax"
-    )
-    # class 2 is empty in both: Dice 1; class 1 moves away under flip:0: Dice 0
-    assert scores == {"flip:0": 0.5, "flip:1": 1.0}
-
-
-def test_equivariance_needs_a_case():
-    with pytest.raises(ValueError, match="images must hold at least one case"):
-        measure_equivariance(torch.neg, [], ["identity"], activation="sigmoid")
-
-
-def test_views_above_the_minimum_are_admitted_and_the_identity_always():
-    dice = {"flip:0": 0.95, "flip:1": 0.6, "identity": 1.0, "scale:1.25": 0.9}
-    assert admit_views(dice, minimum=0.9) == ("identity", "flip:0", "scale:1.25")
-    assert admit_views({"flip:1": 0.1}, minimum=0.9) == ("identity",)
 
 
 def test_images_without_channel_axis_are_refused():

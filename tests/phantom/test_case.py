@@ -1,3 +1,5 @@
+"""Synthetic cases: repeatable, anatomically sound, exact on every grid, and written whole."""
+
 from functools import cache
 
 import nibabel as nib
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from grata_monai.phantom import SHIFTS, apply_scanner_shift, make_case, write_cases
+from grata_monai.errors import OutputError
+from grata_monai.phantom import SHIFTS, make_case, write_cases
 
 COARSE = {"spacing": (2.4, 2.4, 5.0), "spatial_shape": (64, 64, 12)}
 TINY = {"spacing": (5.0, 6.0, 3.0), "spatial_shape": (20, 16, 8)}
@@ -47,15 +50,9 @@ def tiny():
     return make_case(5, orientation="RAS", **TINY)
 
 
-@pytest.fixture(scope="module")
-def smooth():
-    x, y, z = np.meshgrid(*(np.linspace(0, 3, n) for n in (40, 36, 12)), indexing="ij")
-    return (500 + 400 * np.sin(3 * x) * np.cos(2 * y) * np.cos(z)).astype(np.float32)
-
-
-def test_the_same_seed_gives_the_same_bytes(plain):
-    again = make_case(0, **COARSE)
-    assert [a.tobytes() for a in arrays(again)] == [a.tobytes() for a in arrays(plain)]
+def test_the_same_seed_gives_the_same_bytes(tiny):
+    again = make_case(5, orientation="RAS", **TINY)
+    assert [a.tobytes() for a in arrays(again)] == [a.tobytes() for a in arrays(tiny)]
 
 
 def test_another_seed_is_another_patient(plain):
@@ -171,66 +168,6 @@ def test_the_endorectal_coil_flattens_the_gland_and_outshines_the_front(plain):
     assert after < 0.6 * before
 
 
-@pytest.mark.parametrize("shift", SHIFTED)
-def test_a_scanner_shift_leaves_its_input_alone_and_repeats(smooth, shift):
-    kept = smooth.copy()
-    arguments = {"shift": shift, "seed": 4, "spacing": (0.6, 0.6, 3.0)}
-    once, twice = (apply_scanner_shift(smooth, **arguments) for _ in range(2))
-    np.testing.assert_array_equal(smooth, kept)
-    np.testing.assert_array_equal(once, twice)
-    assert once.dtype == np.float32
-    assert once.shape == smooth.shape
-    assert np.isfinite(once).all()
-    assert not np.allclose(once, smooth, rtol=1e-3)
-
-
-@pytest.mark.parametrize("shift", SHIFTS)
-def test_no_severity_is_no_shift(smooth, shift):
-    done = apply_scanner_shift(smooth, shift=shift, seed=4, spacing=(1.0, 1.0, 3.0), severity=0.0)
-    np.testing.assert_array_equal(done, smooth)
-    assert not np.shares_memory(done, smooth)
-
-
-@pytest.mark.parametrize("shift", sorted(set(SHIFTED) - {"gain", "bias_field"}))
-def test_a_worse_shift_is_further_from_the_image(smooth, shift):
-    mild, plain = (
-        apply_scanner_shift(smooth, shift=shift, seed=4, spacing=(1.0, 1.0, 3.0), severity=severity)
-        for severity in (0.25, 1.0)
-    )
-    assert np.abs(mild - smooth).mean() < np.abs(plain - smooth).mean()
-
-
-def test_gain_is_one_factor_for_all_voxels(smooth):
-    done = apply_scanner_shift(smooth, shift="gain", seed=1, spacing=(1.0, 1.0, 3.0))
-    ratio = done / smooth
-    np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-5)
-
-
-def test_thick_slices_blur_only_the_axis_of_widest_spacing():
-    point = np.zeros((9, 9, 9), dtype=np.float32)
-    point[4, 4, 4] = 100
-    done = apply_scanner_shift(point, shift="thick_slices", seed=0, spacing=(1.0, 3.0, 1.0))
-    assert (done[4, :, 4] > 0).sum() > 1
-    assert done.sum() == pytest.approx(done[4, :, 4].sum())
-    assert done.sum() == pytest.approx(100, rel=1e-4)
-
-
-def test_the_coil_is_brightest_where_it_lies():
-    flat = np.full((20, 24, 10), 100, dtype=np.float32)
-    done = apply_scanner_shift(
-        flat, shift="endorectal_coil", seed=0, spacing=(3.0, 3.0, 4.0), centre=(5.0, 18.0, 2.0)
-    )
-    assert np.unravel_index(done.argmax(), done.shape) == (5, 18, 2)
-
-
-def test_contrast_inversion_reverses_the_order_of_tissues():
-    tissues = np.repeat(np.array([0, 100, 400, 900], dtype=np.float32), 64).reshape(4, 8, 8)
-    done = apply_scanner_shift(tissues, shift="contrast_inversion", seed=0, spacing=(1.0, 1.0, 1.0))
-    air, muscle, marrow, fat = done[:, 0, 0]
-    assert air == 0
-    assert muscle > marrow > fat > air
-
-
 def test_written_cases_read_back_with_their_geometry(tmp_path):
     pairs = write_cases(tmp_path, cases=2, shift="gain", seed=7, orientation="LPS", **TINY)
     names = ["phantom_gain_0007.nii.gz", "phantom_gain_0008.nii.gz"]
@@ -256,18 +193,22 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr("grata_monai.phantom.os.fsync", full)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("grata_monai.write.atomic.os.fsync", full)
+    with pytest.raises(OutputError, match="disk full"):
         write_cases(tmp_path, cases=1, **TINY)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_an_unknown_shift_is_refused_with_the_nearest(smooth, tmp_path):
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "images").write_text("a file, no folder")
+    with pytest.raises(OutputError, match="output folder must be writable, 'images' is not"):
+        write_cases(tmp_path, cases=1, **TINY)
+
+
+def test_an_unknown_shift_is_refused_with_the_nearest(tmp_path):
     message = "got 'bias'. Did you mean 'bias_field'"
     with pytest.raises(ValueError, match=message):
         make_case(0, shift="bias")
-    with pytest.raises(ValueError, match="shift must be one of none, endorectal_coil, low_field"):
-        apply_scanner_shift(smooth, shift="bias", seed=0, spacing=(1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=message):
         write_cases(tmp_path / "cases", cases=1, shift="bias")
     assert not (tmp_path / "cases").exists()
@@ -292,15 +233,8 @@ def test_an_impossible_grid_is_refused(arguments, message):
         make_case(0, **arguments)
 
 
-def test_other_bad_arguments_are_refused(smooth, tmp_path):
+def test_a_negative_seed_and_no_case_are_refused(tmp_path):
     with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
         make_case(-1)
     with pytest.raises(ValueError, match="cases must be at least 1, got 0"):
         write_cases(tmp_path, cases=0)
-    for severity in (-1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=f"severity must be at least 0, got {severity}"):
-            apply_scanner_shift(
-                smooth, shift="gain", seed=0, spacing=(1.0, 1.0, 1.0), severity=severity
-            )
-    with pytest.raises(ValueError, match=r"three axes, got shape \(40, 36\)"):
-        apply_scanner_shift(smooth[:, :, 0], shift="gain", seed=0, spacing=(1.0, 1.0, 1.0))

@@ -1,0 +1,270 @@
+"""GraTaHandler reports every case, in plain ignite engines and in MONAI's."""
+
+import logging
+import re
+from io import StringIO
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import Dataset, MetaTensor, ThreadDataLoader
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+from monai.inferers import SimpleInferer
+from monai.networks.nets import UNet
+from rich.console import Console
+
+from grata_monai import GraTaHandler, GraTaInferer, Record
+from grata_monai.errors import CaseError, IntensityError, OutputError
+from grata_monai.handlers import (
+    raise_if_any_failed,
+    report_failure,
+    segment_or_report,
+    summarise,
+)
+from grata_monai.read.dataset import CaseDataset, CaseFailure, collate_cases
+
+RECIPE = {
+    "base": "clinical",
+    "steps": 2,
+    "min_cosine": None,
+    "base_rate": 1e-6,
+    "prediction_views": ["identity"],
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return UNet(2, 1, 2, (4, 8), (2,), norm="batch").eval()
+
+
+@pytest.fixture(scope="module")
+def pred(network) -> MetaTensor:
+    return predict(network, "a.nii.gz")
+
+
+@pytest.fixture
+def screen() -> Console:
+    return Console(file=StringIO(), width=100)
+
+
+def predict(network: torch.nn.Module, name: str) -> MetaTensor:
+    image = MetaTensor(torch.rand(1, 1, 16, 16), meta={"filename_or_obj": f"/somewhere/{name}"})
+    return GraTaInferer(SimpleInferer(), RECIPE)(image, network)
+
+
+def text_of(screen: Console) -> str:
+    return screen.file.getvalue()
+
+
+def make_record(**changes) -> Record:
+    content = {name: {} for name in Record.__dataclass_fields__}
+    content |= {"schema_version": "1.0", "outcome": "adapted", "reason": "", "recipe_sha256": ""}
+    content |= {"steps": ({"cosine": 0.5}, {"cosine": -0.25}), "seconds": {"source": 1.0, "x": 0.5}}
+    content |= {"change": {"dice": 0.875, "volume_ratio": 1.25}}
+    return Record(**{**content, **changes})
+
+
+def image_dataset(names: str) -> list[dict]:
+    return [
+        {"image": MetaTensor(torch.rand(1, 16, 16), meta={"filename_or_obj": f"{name}.nii.gz"})}
+        for name in names
+    ]
+
+
+def evaluator(network: torch.nn.Module, data, handler, **settings) -> SupervisedEvaluator:
+    return SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=ThreadDataLoader(data, batch_size=1, num_workers=0, **settings),
+        network=network,
+        inferer=GraTaInferer(SimpleInferer(), RECIPE),
+        val_handlers=[handler],
+        iteration_update=segment_or_report if "collate_fn" in settings else None,
+    )
+
+
+# ------------------------------------------------------------------------------- summary line
+
+
+def test_the_summary_tells_steps_cosines_change_and_time():
+    assert summarise(make_record()) == (
+        "2 step(s), cosine +0.50, -0.25, Dice to source 0.875, 1.5 s"
+    )
+
+
+def test_the_summary_of_a_fall_back_tells_the_reason():
+    record = make_record(outcome="source", reason="out of memory", steps=())
+    expected = "0 step(s), cosine none, Dice to source 0.875, 1.5 s"
+    assert summarise(record) == f"{expected}; kept the source prediction: out of memory"
+
+
+# ------------------------------------------------------------------------------- ignite
+
+
+@pytest.mark.parametrize("wrap", [lambda pred: pred, lambda pred: {"pred": pred}])
+def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen, caplog):
+    engine = Engine(lambda _engine, _batch: wrap(pred))
+    GraTaHandler(console=screen).attach(engine)
+    with caplog.at_level(logging.INFO, "grata_monai.handlers"):
+        state = engine.run([0, 1])
+    assert [case for case, _ in state.grata] == ["a", "a"]
+    assert "a: 2 step(s), cosine" in caplog.text
+    assert "2/2" in text_of(screen)
+    assert len(re.findall(r"│ a\s+│ adapted │\s+2 │", text_of(screen))) == 2
+
+
+def test_a_batch_of_two_gives_two_rows(network, screen):
+    image = MetaTensor(torch.rand(2, 1, 16, 16), meta={"filename_or_obj": ["a.nii", "b.nii"]})
+    engine = Engine(lambda _engine, _batch: GraTaInferer(SimpleInferer(), RECIPE)(image, network))
+    GraTaHandler(console=screen).attach(engine)
+    assert [case for case, _ in engine.run([0]).grata] == ["a", "b"]
+
+
+def test_an_output_without_a_record_is_no_row(screen):
+    engine = Engine(lambda _engine, _batch: torch.zeros(1, 2, 4, 4))
+    GraTaHandler(console=screen).attach(engine)
+    assert engine.run([0]).grata == []
+
+
+def test_records_are_written_beside_each_other(pred, screen, tmp_path):
+    engine = Engine(lambda _engine, _batch: pred)
+    GraTaHandler(console=screen, record_dir=str(tmp_path / "records")).attach(engine)
+    engine.run([0])
+    (written,) = (tmp_path / "records").iterdir()
+    assert written.name == "a_record.json"
+    assert Record.from_json(written.read_text()) == Record.from_json(pred.meta["grata"])
+
+
+def test_a_record_dir_that_cannot_be_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="output folder must be writable"):
+        GraTaHandler(record_dir=str(tmp_path / "file" / "records"))
+
+
+def test_quiet_means_no_bar_and_no_table(pred, screen):
+    engine = Engine(lambda _engine, _batch: pred)
+    GraTaHandler(console=screen, is_quiet=True).attach(engine)
+    engine.run([0])
+    assert text_of(screen) == ""
+
+
+def test_one_handler_serves_many_runs(pred, screen):
+    engine = Engine(lambda _engine, _batch: pred)
+    GraTaHandler(console=screen).attach(engine)
+    assert [len(engine.run([0], max_epochs=1).grata) for _ in range(2)] == [1, 1]
+
+
+def test_an_error_takes_the_bar_away_and_goes_on(screen):
+    def fail(_engine, _batch):
+        raise RuntimeError("the scanner is on fire")
+
+    engine = Engine(fail)
+    handler = GraTaHandler(console=screen)
+    handler.attach(engine)
+    with pytest.raises(RuntimeError, match="on fire"):
+        engine.run([0])
+    assert not handler.progress.live.is_started
+
+
+def test_long_names_are_not_cut_off(screen):
+    screen = Console(file=StringIO(), width=60)
+    engine = Engine(lambda _engine, _batch: None)
+    GraTaHandler(console=screen).attach(engine)
+    failure = CaseFailure("case_with_a_long_name_0123", "UnreadableImageError", "no image")
+    engine.add_event_handler(Events.ITERATION_COMPLETED, report_failure, failure)
+    engine.run([0])
+    assert "…" not in text_of(screen)
+
+
+# ------------------------------------------------------------------------------- MONAI
+
+
+def test_a_monai_evaluator_reports_every_case(network, screen, caplog, tmp_path):
+    handler = GraTaHandler(console=screen, record_dir=str(tmp_path))
+    engine = evaluator(network, Dataset(image_dataset("ab")), handler)
+    with caplog.at_level(logging.INFO, "grata_monai.handlers"):
+        engine.run()
+    assert [case for case, _ in engine.state.grata] == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_record.json", "b_record.json"]
+    assert "b: 2 step(s)" in caplog.text
+    assert "2/2" in text_of(screen)
+
+
+def test_the_record_of_a_prediction_that_postprocessing_replaces_is_written(
+    network, screen, tmp_path
+):
+    handler = GraTaHandler(console=screen, record_dir=str(tmp_path))
+    engine = evaluator(network, Dataset(image_dataset("a")), handler)
+    engine.add_event_handler(IterationEvents.MODEL_COMPLETED, drop_meta_data)
+    engine.run()
+    assert engine.state.grata == []
+    assert (tmp_path / "a_record.json").is_file()
+
+
+def drop_meta_data(engine: Engine) -> None:
+    for item in engine.state.output:
+        item["pred"] = item["pred"].as_tensor()
+
+
+def test_a_case_is_called_as_its_data_say_not_after_its_file(network, screen):
+    """Files of equal name in two folders are cases of different names."""
+    data = [{**item, "case": f"{n}_a"} for n, item in enumerate(image_dataset("aa"))]
+    handler = GraTaHandler(console=screen)
+    engine = evaluator(network, CaseDataset(data), handler, collate_fn=collate_cases)
+    engine.run()
+    assert [case for case, _ in engine.state.grata] == ["0_a", "1_a"]
+
+
+def test_a_case_that_fails_is_a_row_and_the_others_go_on(network, screen, caplog):
+    def prepare(item):
+        if item["case"] == "bad":
+            raise IntensityError("voxels must be finite, 'bad.nii' has NaN. Replace them.")
+        return item
+
+    data = [{**image_dataset("a")[0], "case": case} for case in ("bad", "good")]
+    handler = GraTaHandler(console=screen)
+    engine = evaluator(network, CaseDataset(data, prepare), handler, collate_fn=collate_cases)
+    engine.run()
+    assert [case for case, _ in engine.state.grata] == ["good"]
+    assert [failure.case for failure in engine.state.failures] == ["bad"]
+    assert "bad: IntensityError: voxels must be finite" in caplog.text
+    assert "failed: IntensityError" in text_of(screen)
+    assert "2/2" in text_of(screen)
+
+
+def test_a_case_that_fails_in_the_network_is_reported_too(screen):
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    data = CaseDataset([{**item, "case": "x"} for item in image_dataset("a")])
+    handler = GraTaHandler(console=screen)
+    engine = evaluator(network, data, handler, collate_fn=collate_cases)
+    engine.run()
+    (failure,) = engine.state.failures
+    assert failure.case == "x"
+    assert failure.reason == "RuntimeError"
+
+
+# ------------------------------------------------------------------------------- the end
+
+
+def test_a_run_without_failures_ends_quietly():
+    raise_if_any_failed(Engine(lambda _engine, _batch: None))
+
+
+def test_a_run_with_failures_ends_with_all_of_them():
+    engine = Engine(lambda _engine, _batch: None)
+    engine.state.failures = [
+        CaseFailure("a", "GeometryError", ""),
+        CaseFailure("b", "KeyError", ""),
+    ]
+    with pytest.raises(CaseError, match=r"2 failed \(a: GeometryError; b: KeyError\)"):
+        raise_if_any_failed(engine)
+
+
+def test_a_failure_is_logged_with_its_remedy(caplog):
+    engine = Engine(lambda _engine, _batch: None)
+    report_failure(
+        engine, CaseFailure("a", "GeometryError", "affine must be finite. Export again.")
+    )
+    assert "a: GeometryError: affine must be finite. Export again." in caplog.text
+    assert len(engine.state.failures) == 1
