@@ -78,11 +78,12 @@ def load_network(network: nn.Module, weights: str | None, device: torch.device |
 
     Raises:
         WeightsError: If the file is missing or no state dict, or its keys or shapes do not fit.
+        NetworkError: If this machine has no such device.
     """
     if weights is not None:
         _load_weights(network, Path(weights))
     layout = memory_format(_spatial_dims(network))
-    return network.to(device=device, memory_format=layout).eval()  # type: ignore[call-overload, no-any-return]
+    return network.to(device=choose_device(str(device)), memory_format=layout).eval()  # type: ignore[call-overload, no-any-return]
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

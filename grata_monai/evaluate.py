@@ -185,7 +185,7 @@ class EvaluationHandler:
             writer.writerows(asdict(score) for score in scores)
         with atomic_path(self.output_dir / "evaluation.md") as path:
             path.write_text(table)
-        self.console.print(table, markup=False)
+        self.console.print(table, markup=False, soft_wrap=True)
 
 
 def _score_item(item: Mapping[str, Any]) -> CaseScore:

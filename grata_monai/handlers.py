@@ -210,7 +210,7 @@ def _case_name(*sources: Any, index: int = 0) -> str:
         one = name[min(index, len(name) - 1)] if isinstance(name, (list, tuple)) else name
         if one:
             return strip_extension(Path(str(one)).name)
-    return f"case {index}"
+    return f"case_{index}"
 
 
 def _failures(engine: Engine) -> list[CaseFailure]:

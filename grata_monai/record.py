@@ -27,8 +27,9 @@ class Record:
 
     Attributes:
         schema_version: Version of this layout.
-        outcome: ``adapted``, or ``source`` if the source prediction was kept.
-        reason: Why the source prediction was kept; empty if adapted.
+        outcome: ``adapted``; ``source`` if the source prediction was kept; ``unadapted`` if nothing
+            moved and the prediction views, if any, were averaged with the source's weights.
+        reason: Why the source prediction was kept; else empty.
         recipe: Every setting of the recipe.
         recipe_sha256: Its digest.
         weights: SHA-256 of the network's weights ``before``, ``after`` (in the private copy) and
@@ -97,7 +98,7 @@ def make_record(
     """
     return Record(
         schema_version=SCHEMA_VERSION,
-        outcome="source" if outcome.reason else "adapted",
+        outcome=_name_outcome(outcome),
         reason=outcome.reason,
         recipe=recipe.to_dict(),
         recipe_sha256=recipe.digest,
@@ -131,6 +132,12 @@ def make_record(
         },
         seconds={key: round(value, 3) for key, value in outcome.seconds.items()},
     )
+
+
+def _name_outcome(outcome: Outcome) -> str:
+    if outcome.reason:
+        return "source"
+    return "adapted" if outcome.is_adapted else "unadapted"
 
 
 def _describe_change(outcome: Outcome) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def wrap_bundle(
 
     Raises:
         DatasetError: If the folder holds no inference configuration.
-        NetworkError: If the configuration has no inferer or no network that can be built.
+        NetworkError: If the configuration has no inferer, one that adapts already, or no network
+            that can be built.
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         RecipeError: If the recipe is wrong.
     """
@@ -139,6 +140,11 @@ def _make_overlay(
         raise NetworkError(
             "configuration must define `inferer` or `evaluator#inferer`, found neither. "
             "Add the bundle's inferer under that name."
+        )
+    if isinstance(original, Mapping) and str(original.get("_target_")).endswith("GraTaInferer"):
+        raise NetworkError(
+            "inferer must not be a GraTaInferer yet, this bundle adapts already. "
+            "Run it as it is, and choose the recipe with --recipe."
         )
     overlay: dict[str, Any] = {
         at: {"_target_": "grata_monai.GraTaInferer", "inferer": original, "recipe": recipe}

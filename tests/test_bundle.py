@@ -86,6 +86,13 @@ def test_weights_are_loaded_all_and_the_network_is_ready_to_predict(tmp_path):
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+def test_no_weights_keep_what_the_network_has():
+    network = small_network()
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    loaded = load_network(network, None, "cpu")
+    assert all(torch.equal(before[k], tensor) for k, tensor in loaded.state_dict().items())
+
+
 def test_a_missing_file_is_named_without_its_folder(tmp_path):
     with pytest.raises(WeightsError, match=r"got gone\.pt: FileNotFoundError. Check the path") as e:
         load_network(small_network(), str(tmp_path / "gone.pt"), "cpu")

@@ -20,7 +20,7 @@ from monai.metrics import compute_dice
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402  # after the choice of a backend without a screen
+import matplotlib.pyplot as plt  # after the choice of a backend without a screen
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 STYLES = {

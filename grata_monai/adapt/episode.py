@@ -118,6 +118,7 @@ class Outcome:
         steps: What each step did.
         seconds: Wall time of each part.
         activation: ``sigmoid`` or ``softmax``.
+        is_adapted: Whether the prediction comes from weights or statistics other than the source's.
     """
 
     source: Tensor
@@ -134,6 +135,7 @@ class Outcome:
     steps: tuple[Step, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     activation: str = "softmax"
+    is_adapted: bool = False
 
 
 def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome:
@@ -193,7 +195,9 @@ def _adapt_and_predict(
     try:
         for step in adapter.adapt(windows, extents):
             outcome.steps += (step,)
-        outcome.weights["after"] = hash_weights(adapter.network, adapter.moving.adapters)
+        outcome.is_adapted = _is_changed(episode, outcome)
+        added = adapter.moving.adapters if outcome.is_adapted else {}
+        outcome.weights["after"] = hash_weights(adapter.network, added)
         outcome.seconds["adaptation"] = time.perf_counter() - clock
         clock = time.perf_counter()
         outcome.logits = _predict_views(images, adapter, episode, outcome)
@@ -243,7 +247,7 @@ def _predict_views(images: Tensor, adapter: GraTa, episode: Episode, outcome: Ou
     images = adapter.adapt_input(images)
 
     def predict(view: WeakView) -> Tensor:
-        if isinstance(view, Identity) and _is_unchanged(episode, outcome):
+        if isinstance(view, Identity) and not outcome.is_adapted:
             return outcome.source
         return episode.predict(view.apply(images), adapter.network)
 
@@ -260,10 +264,10 @@ def _predict_views(images: Tensor, adapter: GraTa, episode: Episode, outcome: Ou
     return mean.clamp_min(1e-7).log()
 
 
-def _is_unchanged(episode: Episode, outcome: Outcome) -> bool:
-    """Whether the copy still predicts exactly what the source network predicts."""
+def _is_changed(episode: Episode, outcome: Outcome) -> bool:
+    """Whether the copy may predict otherwise than the source network, by weights or statistics."""
     has_moved = any(step.update_norm > 0 for step in outcome.steps)
-    return not (has_moved or outcome.image_statistics or episode.memory)
+    return has_moved or bool(outcome.image_statistics) or episode.memory is not None
 
 
 def _check_prediction(outcome: Outcome) -> None:
@@ -292,7 +296,7 @@ def _fall_back(outcome: Outcome, error: BaseException, recipe: Recipe) -> None:
         raise error
     if recipe.on_failure == "raise":
         raise AdaptationError(reason) from error
-    outcome.logits, outcome.reason = outcome.source, reason
+    outcome.logits, outcome.reason, outcome.is_adapted = outcome.source, reason, False
     outcome.weights.setdefault("after", outcome.weights["before"])
 
 

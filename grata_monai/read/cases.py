@@ -62,7 +62,7 @@ def list_cases(
     if dataset_dir is None:
         if phantom_dir is None:
             raise DatasetError(
-                "dataset_dir or phantom_dir must be given, got neither. "
+                "dataset_dir must be given, got none. "
                 "Set dataset_dir to a file or folder of images."
             )
         return _name_uniquely(_list_phantom(Path(phantom_dir), labels=labels))

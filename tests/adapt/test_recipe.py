@@ -67,5 +67,5 @@ def test_a_wrong_setting_says_the_rule_and_the_value(settings, message):
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(RecipeError, match="got 'clincal'. Did you mean 'clinical'"):
+    with pytest.raises(RecipeError, match=r"got 'clincal'. Did you mean 'clinical'"):
         resolve_recipe("clincal")

@@ -153,8 +153,8 @@ def training(bundle, tmp_path, render, save, determinism) -> dict:
         "num_workers": 0,
         "precision": "fp32",
         "roi_size": [32, 32, 8],
-        "augment#0#spatial_size": [40, 40, 8],
-        "augment#1#spatial_size": [40, 40, 8],
+        "crop_size": [40, 40, 8],
+        "patch_size": [32, 32, 8],
     }
 
 
