@@ -102,9 +102,10 @@ def test_the_source_prediction_is_handed_on_when_asked_for(inputs, network):
     "network_2d", [UNet(2, 1, 1, (4, 8), (2,), norm="batch"), UNet(2, 1, 3, (4, 8), (2,))]
 )
 def test_two_dimensional_networks_adapt_on_images_and_slice_by_slice(network_2d):
-    flat = GraTaInferer(SimpleInferer())(torch.rand(1, 1, 16, 16), network_2d)
+    recipe = {"base": "clinical", "min_cosine": None}
+    flat = GraTaInferer(SimpleInferer(), recipe)(torch.rand(1, 1, 16, 16), network_2d)
     assert Record.from_json(flat.meta["grata"]).outcome == "adapted"
-    volume = GraTaInferer(SliceInferer(roi_size=(16, 16), spatial_dim=2))(
+    volume = GraTaInferer(SliceInferer(roi_size=(16, 16), spatial_dim=2), recipe)(
         torch.rand(1, 1, 16, 16, 4), network_2d
     )
     assert volume.shape[2:] == (16, 16, 4)

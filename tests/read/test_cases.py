@@ -190,7 +190,7 @@ def test_no_path_makes_one_phantom_of_an_unseen_scanner(tmp_path, monkeypatch):
     assert case["case"] == "phantom_endorectal_coil_0000"
     assert set(case) == {"image", "case", "centre"}
     assert "label" in list_cases(None, labels=True, phantom_dir=tmp_path / "phantom")[0]
-    with pytest.raises(DatasetError, match="dataset_dir or phantom_dir must be given"):
+    with pytest.raises(DatasetError, match="dataset_dir must be given, got none"):
         list_cases(None)
 
 

@@ -40,6 +40,7 @@ LOADERS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*(fork|os.fork):DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
 @pytest.mark.parametrize("make_loader", LOADERS.values(), ids=LOADERS)
 def test_a_failure_passes_through_the_loader_and_the_others_come_out(dataset, make_loader):
     first, second, third = list(make_loader(dataset))
