@@ -24,9 +24,7 @@ def drawn_tree() -> dict[str, str]:
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes():
     real = {
-        name: getattr(errors, name).__bases__[0].__name__
-        for name in NAMES
-        if name != "GrataError"
+        name: getattr(errors, name).__bases__[0].__name__ for name in NAMES if name != "GrataError"
     }
     assert drawn_tree() == real
 

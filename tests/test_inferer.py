@@ -98,10 +98,9 @@ def test_the_source_prediction_is_handed_on_when_asked_for(inputs, network):
     assert torch.equal(pred.meta["grata_source"], expected.as_tensor())
 
 
-@pytest.mark.parametrize(
-    "network_2d", [UNet(2, 1, 1, (4, 8), (2,), norm="batch"), UNet(2, 1, 3, (4, 8), (2,))]
-)
-def test_two_dimensional_networks_adapt_on_images_and_slice_by_slice(network_2d):
+@pytest.mark.parametrize(("channels", "norm"), [(1, "batch"), (3, "instance")])
+def test_two_dimensional_networks_adapt_on_images_and_slice_by_slice(channels, norm):
+    network_2d = UNet(2, 1, channels, (4, 8), (2,), norm=norm)
     recipe = {"base": "clinical", "min_cosine": None}
     flat = GraTaInferer(SimpleInferer(), recipe)(torch.rand(1, 1, 16, 16), network_2d)
     assert Record.from_json(flat.meta["grata"]).outcome == "adapted"

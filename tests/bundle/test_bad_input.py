@@ -142,14 +142,16 @@ def test_a_wrong_setting_is_one_line_with_the_remedy(
 def test_foreign_weights_are_refused_key_by_key(one_case, tmp_path, refusal, bundle):
     weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
     torch.save({f"module.{key}": weights[key] for key in weights}, tmp_path / "ddp.pt")
-    said = refusal(dataset_dir=str(one_case), **{"network#weights": str(tmp_path / "ddp.pt")})
+    overrides = {"network#weights": str(tmp_path / "ddp.pt"), "output_dir": str(tmp_path)}
+    said = refusal(dataset_dir=str(one_case), **overrides)
     assert said.startswith("error: WeightsError: weights in ddp.pt must have exactly the network's")
     assert "The nearest to" in said
 
 
-def test_weights_that_are_code_are_not_run(one_case, tmp_path, refusal, bundle):
+def test_weights_that_are_code_are_not_run(one_case, tmp_path, refusal):
     torch.save(torch.nn.Linear(1, 1), tmp_path / "module.pt")
-    said = refusal(dataset_dir=str(one_case), **{"network#weights": str(tmp_path / "module.pt")})
+    overrides = {"network#weights": str(tmp_path / "module.pt"), "output_dir": str(tmp_path)}
+    said = refusal(dataset_dir=str(one_case), **overrides)
     assert said.startswith("error: WeightsError: weights must be a state dict that loads with")
 
 
@@ -172,7 +174,8 @@ def test_an_output_folder_that_cannot_be_is_refused_before_a_phantom_is_made(tmp
     assert said.startswith("error: OutputError: output folder must be writable")
 
 
-def test_other_errors_keep_their_traceback(one_case, refusal):
-    said = refusal(dataset_dir=str(one_case), handlers="$no_such_name")
+def test_other_errors_keep_their_traceback(one_case, tmp_path, refusal):
+    folders = {"dataset_dir": str(one_case), "output_dir": str(tmp_path)}
+    said = refusal(**folders, handlers="$no_such_name")
     assert "Traceback" in said
     assert "no_such_name" in said
