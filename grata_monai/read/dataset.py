@@ -38,8 +38,7 @@ class CaseFailure:
         if refusal is not None:
             return cls(case, type(refusal).__name__, str(refusal))
         root = find_root(error)
-        name = type(root).__name__
-        return cls(case, name, f"{name}: {root} (unexpected; logged in full at level DEBUG)")
+        return cls(case, type(root).__name__, f"{root} (unexpected; logged in full at level DEBUG)")
 
 
 class CaseDataset(Dataset[dict[str, Any]]):

@@ -62,7 +62,7 @@ def test_an_unexpected_error_is_named_without_monais_wrapping(dataset, caplog):
     with caplog.at_level(logging.DEBUG, logger="grata_monai"):
         item = broken[0]
     assert item["failure"].reason == "ZeroDivisionError"
-    assert item["failure"].message.startswith("ZeroDivisionError: division by zero")
+    assert item["failure"].message.startswith("division by zero")
     assert "Traceback" in caplog.text
 
 
