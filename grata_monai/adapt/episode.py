@@ -19,7 +19,7 @@ from grata_monai.adapt.grata import GraTa, Step
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.views import Identity, WeakView, admissible_views
+from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
 from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
 from grata_monai.errors import AdaptationError, NetworkError, RecipeError
 from grata_monai.types import Images, Logits
@@ -253,12 +253,9 @@ def _predict_views(images: Tensor, adapter: GraTa, episode: Episode, outcome: Ou
 
     if len(views) == 1 and isinstance(views[0], Identity):
         return predict(views[0])
-    total, seen = torch.zeros_like(outcome.source), torch.zeros(1, device=images.device)
-    for view in views:
-        coverage = view.coverage(shape, images.device)
-        total = total + coverage * view.invert(probabilities(predict(view), outcome.activation))
-        seen = seen + coverage
-    mean = total / seen.clamp_min(1e-6)
+    mean, _ = average_views(
+        images, views, lambda view: probabilities(predict(view), outcome.activation)
+    )
     if outcome.activation == "sigmoid":
         return torch.logit(mean, eps=1e-7)
     return mean.clamp_min(1e-7).log()

@@ -27,7 +27,7 @@ from grata_monai.adapt.parameters import resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.adapt.statistics import mix_statistics
 from grata_monai.adapt.strong import STRONG_VIEWS
-from grata_monai.adapt.views import WeakView, admissible_views
+from grata_monai.adapt.views import WeakView, admissible_views, average_views
 from grata_monai.errors import AdaptationError
 from grata_monai.precision import autocast
 from grata_monai.types import Images, Logits, Scalar
@@ -197,17 +197,14 @@ class GraTa:
         """Average the predictions on the weak views, each over the voxels that it saw."""
         images = self.adapt_input(images, extents)
         views, _ = self.weak_views(images)
-        total: Tensor | float = 0.0
-        seen: Tensor | float = 0.0
-        for view in views:
+
+        def predict(view: WeakView) -> Tensor:
             with autocast(images.device, self.recipe.precision):
                 logits = first_tensor(self.network(view.apply(images))).float()
-            coverage = view.coverage(tuple(images.shape[2:]), images.device)
-            total = total + coverage * view.invert(probabilities(logits, self._activation(logits)))
-            seen = seen + coverage
-        seen = torch.as_tensor(seen)
-        weights = None if bool((seen > 0).all()) else (seen > 0).float()
-        return torch.as_tensor(total) / seen.clamp_min(1e-6), weights
+            return probabilities(logits, self._activation(logits))
+
+        label, seen = average_views(images, views, predict)
+        return label, None if bool((seen > 0).all()) else (seen > 0).float()
 
     def _pseudo_loss(
         self, images: Tensor, extents: Tensor | None, label: Tensor, weights: Tensor | None

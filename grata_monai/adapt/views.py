@@ -15,7 +15,7 @@ network is nearly equivariant to it: `grata_monai.adapt.equivariance` measures t
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,7 @@ __all__ = [
     "Scale",
     "WeakView",
     "admissible_views",
+    "average_views",
     "is_admissible",
     "parse_view",
 ]
@@ -323,6 +324,29 @@ def _resample(images: Tensor, factors: Sequence[float]) -> Tensor:
         exact, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     return resampled.to(images.dtype)
+
+
+def average_views(
+    images: Tensor, views: Sequence[WeakView], predict: Callable[[WeakView], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Average predictions on views, each over the voxels that the view saw.
+
+    Args:
+        images: (b, c, *s), the images that the views are views of.
+        views: At least one.
+        predict: A view to the probabilities (b, k, *s) of `images` seen through it.
+
+    Returns:
+        Mean probabilities on the grid of `images`, and how many views saw each voxel (1, 1, *s).
+    """
+    total: Tensor | float = 0.0
+    seen: Tensor | float = 0.0
+    for view in views:
+        coverage = view.coverage(tuple(images.shape[2:]), images.device)
+        total = total + coverage * view.invert(predict(view))
+        seen = seen + coverage
+    counts = torch.as_tensor(seen)
+    return torch.as_tensor(total) / counts.clamp_min(1e-6), counts
 
 
 def _split(text: str) -> tuple[int, ...]:

@@ -104,42 +104,6 @@ def check_image(
     return checked
 
 
-class LoadImageCheckedd(MapTransform):
-    """Read and check images: `read_image` for dictionaries.
-
-    MONAI Deploy loads images itself and removes every transform with "LoadImage" in its class
-    name; put a `CheckImaged` behind this one to check there too.
-
-    Args:
-        keys: Of paths. An image that is loaded already is only checked.
-        channels: How many channels the network takes.
-        spatial_dims: 2 or 3.
-        allow_missing_keys: Whether to pass over missing keys.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        channels: int = 1,
-        spatial_dims: int = 3,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.channels, self.spatial_dims = channels, spatial_dims
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with images in place of paths."""
-        settings = {"channels": self.channels, "spatial_dims": self.spatial_dims}
-        loaded = dict(data)
-        for key in self.key_iterator(loaded):
-            value = loaded[key]
-            if isinstance(value, torch.Tensor):
-                loaded[key] = check_image(value, name=_name_image(value, key), **settings)
-            else:
-                loaded[key] = read_image(value, **settings)
-        return loaded
-
-
 class CheckImaged(MapTransform):
     """Check images that are loaded already, and give them a channel axis: `check_image`.
 
@@ -171,6 +135,32 @@ class CheckImaged(MapTransform):
                 spatial_dims=self.spatial_dims,
             )
         return checked
+
+
+class LoadImageCheckedd(CheckImaged):
+    """Read and check images: `read_image` for dictionaries.
+
+    MONAI Deploy loads images itself and removes every transform with "LoadImage" in its class
+    name; put a `CheckImaged` behind this one to check there too.
+
+    Args:
+        keys: Of paths. An image that is loaded already is only checked.
+        channels: How many channels the network takes.
+        spatial_dims: 2 or 3.
+        allow_missing_keys: Whether to pass over missing keys.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with images in place of paths."""
+        settings = {"channels": self.channels, "spatial_dims": self.spatial_dims}
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            value = loaded[key]
+            if isinstance(value, torch.Tensor):
+                loaded[key] = check_image(value, name=_name_image(value, key), **settings)
+            else:
+                loaded[key] = read_image(value, **settings)
+        return loaded
 
 
 class ReadLabeld(MapTransform):
