@@ -7,9 +7,11 @@
     │   ├── UnreadableImageError     missing, truncated or not an image
     │   ├── GeometryError            singular affine, impossible spacing, wrong number of axes
     │   ├── IntensityError           NaN or infinite voxels, all voxels equal
-    │   └── ChannelError             not as many channels as the network takes
+    │   ├── ChannelError             not as many channels as the network takes
+    │   └── DicomError               a DICOM series that is refused, with its reason code
     ├── DatasetError                 no case found, or a list of cases that cannot be read
     ├── OutputError                  the output folder cannot be written
+    ├── TransferError                a DICOM peer did not answer, or refused what was sent
     ├── RecipeError                  a setting that does not exist or breaks its rule (a ValueError)
     ├── NetworkError                 a network that cannot be copied, run or loaded
     │   ├── WeightsError             checkpoint keys or shapes that do not fit the network
@@ -22,6 +24,7 @@ __all__ = [
     "CaseError",
     "ChannelError",
     "DatasetError",
+    "DicomError",
     "GeometryError",
     "GrataError",
     "IntensityError",
@@ -29,6 +32,7 @@ __all__ = [
     "NothingToAdaptError",
     "OutputError",
     "RecipeError",
+    "TransferError",
     "UnreadableImageError",
     "WeightsError",
     "find_cause",
@@ -60,12 +64,28 @@ class ChannelError(CaseError):
     """The image has not as many channels as the network takes."""
 
 
+class DicomError(CaseError):
+    """A DICOM series is refused.
+
+    Attributes:
+        reason: A code of `grata_monai.read.dicom.Reason`; stable between versions.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class DatasetError(GrataError):
     """No case was found where the caller pointed, or the list of cases cannot be read."""
 
 
 class OutputError(GrataError):
     """The output folder or file cannot be written."""
+
+
+class TransferError(GrataError):
+    """A DICOM peer could not be reached, refused, or gave back something else."""
 
 
 class RecipeError(GrataError, ValueError):

@@ -1,14 +1,16 @@
-"""Write a file whole or not at all: temporary file in the same folder, fsync, rename."""
+"""Write a file or a folder whole or not at all: temporary name beside it, fsync, rename."""
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from grata_monai.errors import OutputError
 
-__all__ = ["atomic_path", "ensure_writable"]
+__all__ = ["atomic_folder", "atomic_path", "ensure_writable"]
 
 
 @contextmanager
@@ -42,6 +44,47 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Lend a temporary folder that becomes `path` when the block ends without an exception.
+
+    A folder that `path` names already is replaced as a whole. After an exception the temporary
+    folder is gone and `path` is untouched.
+
+    Args:
+        path: The folder to make or to replace; its parent must exist.
+
+    Yields:
+        Where to write files; no folders.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    target = Path(path)
+    temporary, old = (target.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
+    try:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            _flush(file)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise OutputError(
+            f"output must be writable, {target.name!r} is not: {error.strerror or error}. "
+            "Free space, correct the permissions, or choose another output folder."
+        ) from error
+    finally:
+        if old.exists() and not target.exists():  # stopped between the two renames
+            os.replace(old, target)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def ensure_writable(folder: str | Path) -> Path:

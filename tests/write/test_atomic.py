@@ -1,4 +1,4 @@
-"""A file is whole or not there, and a folder that cannot be written is refused early."""
+"""A file or folder is whole or not there, and a folder that cannot be written is refused early."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from grata_monai.errors import OutputError
-from grata_monai.write.atomic import atomic_path, ensure_writable
+from grata_monai.write.atomic import atomic_folder, atomic_path, ensure_writable
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -34,6 +34,56 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
         write(tmp_path / "a.json", error)
     assert os.listdir(tmp_path) == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
+
+
+def fill(path, error=None):
+    """Write a folder of one file atomically, and fail halfway if told to."""
+    with atomic_folder(path) as temporary:
+        (temporary / "new.txt").write_text("new")
+        if error is not None:
+            raise error
+
+
+def test_a_folder_appears_when_the_block_ends_and_replaces_the_old_one(tmp_path):
+    for _ in range(2):
+        fill(tmp_path / "case")
+        assert os.listdir(tmp_path) == ["case"]
+        assert os.listdir(tmp_path / "case") == ["new.txt"]
+        (tmp_path / "case" / "old.txt").touch()
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt("mine")])
+def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path, error):
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "old.txt").touch()
+    with pytest.raises(type(error), match="mine"):
+        fill(tmp_path / "case", error)
+    assert os.listdir(tmp_path) == ["case"]
+    assert os.listdir(tmp_path / "case") == ["old.txt"]
+
+
+def test_an_interruption_between_the_two_renames_gives_the_old_folder_back(tmp_path, monkeypatch):
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "old.txt").touch()
+    rename, calls = os.replace, []
+
+    def interrupt(one, other):
+        calls.append(other)
+        if len(calls) == 2:
+            raise KeyboardInterrupt("mine")
+        rename(one, other)
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="mine"):
+        fill(tmp_path / "case")
+    assert os.listdir(tmp_path / "case") == ["old.txt"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path):
+    (tmp_path / "case").write_text("mine")
+    with pytest.raises(OutputError, match="'case' is not: Not a directory"):
+        fill(tmp_path / "case")
+    assert (tmp_path / "case").read_text() == "mine"
 
 
 def test_permissions_follow_the_umask(tmp_path):
