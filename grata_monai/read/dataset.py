@@ -9,7 +9,7 @@ from typing import Any
 from monai.data.utils import list_data_collate
 from torch.utils.data import Dataset
 
-from grata_monai.errors import find_cause, find_root
+from grata_monai.errors import DicomError, find_cause, find_root
 from grata_monai.read.cases import strip_extension
 
 __all__ = ["CaseDataset", "CaseFailure", "collate_cases"]
@@ -23,7 +23,7 @@ class CaseFailure:
 
     Attributes:
         case: Its name.
-        reason: Class of the error.
+        reason: Class of the error; for a refused DICOM series its reason code.
         message: What is wrong and what to do.
     """
 
@@ -36,7 +36,8 @@ class CaseFailure:
         """Say why a case failed: our own refusal if there is one, else what began the chain."""
         refusal = find_cause(error)
         if refusal is not None:
-            return cls(case, type(refusal).__name__, str(refusal))
+            code = refusal.reason if isinstance(refusal, DicomError) else ""
+            return cls(case, code or type(refusal).__name__, str(refusal))
         root = find_root(error)
         return cls(case, type(root).__name__, f"{root} (unexpected; logged in full at level DEBUG)")
 

@@ -1,0 +1,80 @@
+"""Read untrusted headers within a budget, and without a word of them in a log. For the sandbox."""
+
+import logging
+import os
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from grata_monai.errors import DicomError
+from grata_monai.read.dicom.refusal import Reason
+
+__all__ = ["BudgetedFile", "quiet_pydicom", "unreadable"]
+
+SMALLEST_COST = 64  # bytes of the budget
+
+
+def unreadable(rule: str) -> DicomError:
+    """Make the error of a file that cannot be read.
+
+    Args:
+        rule: What "DICOM file" must do, and what was found; no element's text.
+
+    Returns:
+        To be raised.
+    """
+    return DicomError(f"DICOM file {rule}.", reason=Reason.UNREADABLE.value)
+
+
+@contextmanager
+def quiet_pydicom() -> Generator[None, None, None]:
+    """Keep what pydicom says to itself: its warnings and log lines quote elements' values."""
+    logger = logging.getLogger("pydicom")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = was_disabled
+
+
+class BudgetedFile:
+    """A file that ends the reading of a header when it takes too much, and sees where it is cut.
+
+    Args:
+        file: Open for reading.
+        budget: Bytes that may be read; each reading counts as 64 at least, which bounds their
+            number, and so the time.
+
+    Attributes:
+        is_exhausted: Whether the budget was overdrawn.
+        is_cut: Whether more was asked for than the file has left, but not at its end.
+    """
+
+    def __init__(self, file: BinaryIO, budget: int) -> None:
+        self.file, self.budget = file, budget
+        self.size = os.fstat(file.fileno()).st_size
+        self.is_exhausted = self.is_cut = False
+
+    def read(self, count: int = -1) -> bytes:
+        """Read so many bytes, or what is left."""
+        rest = self.size - self.file.tell()
+        expected = rest if count < 0 else min(count, rest)
+        self.budget -= max(expected, SMALLEST_COST)
+        if self.budget < 0:
+            self.is_exhausted = True
+            raise unreadable("must keep the header within its limit of bytes")
+        self.is_cut |= 0 < rest < count
+        return self.file.read(max(expected, 0))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place, which may lie behind the end."""
+        position = self.file.seek(offset, whence)
+        self.is_cut |= position > self.size
+        return position
+
+    def tell(self) -> int:
+        """Say where the next byte is read."""
+        return self.file.tell()
