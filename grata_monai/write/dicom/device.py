@@ -1,0 +1,67 @@
+"""How objects made by grata_monai name the device that made them, and what they are for."""
+
+import hashlib
+from typing import Any
+
+from grata_monai.record import Record, versions
+
+__all__ = ["RESEARCH_ONLY", "algorithm_parameters", "describe_series", "equipment"]
+
+RESEARCH_ONLY = "RESEARCH USE ONLY"
+NAME = "grata_monai"
+MANUFACTURER = "the developers of grata_monai"
+LONG_STRING = 64  # characters of a DICOM LO
+
+
+def equipment(record: Record) -> dict[str, Any]:
+    """Name manufacturer, model, version and serial number, as highdicom's constructors take them.
+
+    The serial number is the beginning of the digest of the network's weights: what tells one
+    installation's results from another's.
+
+    Args:
+        record: Of the case.
+
+    Returns:
+        Keyword arguments.
+    """
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": NAME,
+        "software_versions": software_version(),
+        "device_serial_number": weights_digest(record)[:16],
+    }
+
+
+def software_version() -> str:
+    """Version of grata_monai, short enough for a DICOM LO."""
+    return versions()["grata-monai"][:LONG_STRING]
+
+
+def weights_digest(record: Record) -> str:
+    """SHA-256 of the weights before adaptation; of nothing if the record does not know them."""
+    return str(record.weights.get("before") or hashlib.sha256(b"").hexdigest())
+
+
+def algorithm_parameters(record: Record) -> dict[str, str]:
+    """List what determines the result: recipe, weights, steps, and how it ended.
+
+    Args:
+        record: Of the case.
+
+    Returns:
+        Names and values for Algorithm Parameters (0066,0032).
+    """
+    return {
+        "recipe": str(record.recipe.get("name", "unnamed")),
+        "recipe_sha256": record.recipe_sha256,
+        "steps": str(sum(bool(step.get("is_taken", True)) for step in record.steps)),
+        "outcome": record.outcome,
+        "weights_sha256": weights_digest(record),
+        "record_sha256": record.digest,
+    }
+
+
+def describe_series(text: str) -> str:
+    """Mark a SeriesDescription as research only; cut to the 64 characters of a DICOM LO."""
+    return f"{RESEARCH_ONLY}: {text}"[:LONG_STRING].rstrip()

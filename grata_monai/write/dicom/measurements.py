@@ -1,0 +1,241 @@
+"""Write what was measured as a DICOM structured report (TID 1500, Measurement Report)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.record import Record
+from grata_monai.write.dicom.device import (
+    MANUFACTURER,
+    NAME,
+    algorithm_parameters,
+    describe_series,
+    equipment,
+    software_version,
+    weights_digest,
+)
+from grata_monai.write.dicom.segmentation import check_masks
+from grata_monai.write.dicom.sizes import SegmentSize, measure_segment
+from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
+from grata_monai.write.dicom.terms import SegmentTerm
+from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, tracking_uid
+from grata_monai.write.dicom.verdict import describe_verdict
+from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+
+__all__ = ["write_measurements"]
+
+Group = (
+    hd.sr.MeasurementsAndQualitativeEvaluations
+    | hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+)
+
+MILLILITRE = Code("ml", "UCUM", "milliliter")
+MILLIMETRE = Code("mm", "UCUM", "millimeter")
+VOLUME, LONG_AXIS, DEPTH = codes.SCT.Volume, codes.SCT.LongAxis, codes.SCT.Depth
+PROCEDURES = {
+    "CT": codes.LN.CTUnspecifiedBodyRegion,
+    "MR": codes.LN.MRIUnspecifiedBodyRegion,
+}
+SERIES_NUMBER = 9002
+
+
+def write_measurements(
+    masks: NDArray[Any],
+    volume: DicomVolume,
+    *,
+    segments: Sequence[SegmentTerm],
+    record: Record,
+    path: str | Path,
+    segmentation: WrittenObject | None = None,
+    series: NewSeries | None = None,
+) -> WrittenObject:
+    """Write volume and diameters of every segment, and what was done, as a structured report.
+
+    Volume is (SCT 118565006) in ml; the longest distance within a frame is Long Axis (SCT
+    103339001), the extent across frames is Depth (SCT 131197000), both in mm. An empty segment has
+    a volume of 0, no diameters, and a comment that says so. The verdict is a comment of the report.
+
+    Args:
+        masks: Label of every pixel, uint8 (frames, rows, columns), in the order of
+            ``volume.frames``.
+        volume: The source.
+        segments: What the labels 1, 2, 3, … mean.
+        record: Of the case.
+        path: The file to write.
+        segmentation: The segmentation of these masks, to which every group of measurements refers;
+            without one, groups refer to the source images.
+        series: The series it belongs to; a new one if not given.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If masks or segments do not fit each other or the volume.
+        DicomError: If the source can no longer be read.
+        OutputError: If the file cannot be written.
+    """
+    check_masks(masks, volume, segments)
+    series = series or NewSeries(number=SERIES_NUMBER)
+    referred = segmentation.sop_instance_uid if segmentation else "no segmentation"
+    uid = instance_uid(
+        "measurements",
+        volume=volume,
+        record=record,
+        arrays=[masks],
+        settings=[repr(tuple(segments)), referred],
+    )
+    sources = _unique(read_source_headers(volume))
+    groups = [
+        _measure(masks, volume, term=term, record=record, segmentation=segmentation)
+        for term in segments
+    ]
+    with quiet():
+        dataset = hd.sr.ComprehensiveSR(
+            evidence=[*sources, *([_evidence(segmentation)] if segmentation else [])],
+            content=_report(groups, volume=volume, record=record, sources=sources)[0],
+            series_instance_uid=series.uid,
+            series_number=series.number,
+            sop_instance_uid=uid,
+            instance_number=series.instance,
+            series_description=describe_series(f"measurements, {record.outcome}"),
+            is_complete=True,
+            **equipment(record),
+        )
+    return save_object(dataset, path)
+
+
+def _report(
+    groups: Sequence[Group],
+    *,
+    volume: DicomVolume,
+    record: Record,
+    sources: Sequence[Dataset],
+) -> hd.sr.MeasurementReport:
+    """Compose the document: who observed, which images, what was done, the measurements."""
+    observer = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=hash_to_uid("device", NAME, software_version(), weights_digest(record)),
+            name=NAME,
+            manufacturer_name=MANUFACTURER,
+            model_name=NAME,
+            serial_number=weights_digest(record)[:16],
+        ),
+    )
+    report = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=PROCEDURES.get(volume.modality, codes.SCT.ImagingProcedure),
+        imaging_measurements=list(groups),
+        title=codes.DCM.ImagingMeasurementReport,
+        referenced_images=None if is_multiframe(volume) else list(sources),
+    )
+    report[0].ContentSequence.append(_comment(f"Research use only. {describe_verdict(record)}"))
+    return report
+
+
+def _measure(
+    masks: NDArray[Any],
+    volume: DicomVolume,
+    *,
+    term: SegmentTerm,
+    record: Record,
+    segmentation: WrittenObject | None,
+) -> Group:
+    """Measure one segment: a group that refers to its segmentation, or to the source images."""
+    size = measure_segment(masks, volume, term.number)
+    shared: dict[str, Any] = {
+        "tracking_identifier": hd.sr.TrackingIdentifier(
+            uid=tracking_uid(volume, term.number, term.type.value),
+            identifier=f"{term.label} of {volume.name}",
+        ),
+        "finding_category": term.category,
+        "finding_type": term.type,
+        "finding_sites": _find_sites(term),
+        "algorithm_id": _algorithm(record),
+        "measurements": _numbers(size),
+    }
+    if segmentation:
+        group: Group = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_segment=hd.sr.ReferencedSegment(
+                sop_class_uid=segmentation.sop_class_uid,
+                sop_instance_uid=segmentation.sop_instance_uid,
+                segment_number=term.number,
+                source_series=hd.sr.SourceSeriesForSegmentation(volume.series_uid),
+            ),
+            **shared,
+        )
+    else:
+        group = hd.sr.MeasurementsAndQualitativeEvaluations(
+            source_images=_source_images(volume), **shared
+        )
+    if not size.pixels:
+        group[0].ContentSequence.append(_comment(f"Empty: no pixel is {term.label}."))
+    return group
+
+
+def _numbers(size: SegmentSize) -> list[hd.sr.Measurement]:
+    """Volume, and diameters where there is anything to measure; thousandths are kept."""
+    found = [(VOLUME, size.volume_ml, MILLILITRE)]
+    if size.pixels:
+        found += [(LONG_AXIS, size.long_axis_mm, MILLIMETRE), (DEPTH, size.depth_mm, MILLIMETRE)]
+    return [hd.sr.Measurement(name, round(value, 3), unit) for name, value, unit in found]
+
+
+def _find_sites(term: SegmentTerm) -> list[hd.sr.FindingSite] | None:
+    if term.region is None and term.modifier is None:
+        return None
+    return [hd.sr.FindingSite(term.region or term.type, laterality=term.modifier)]
+
+
+def _algorithm(record: Record) -> hd.sr.AlgorithmIdentification:
+    return hd.sr.AlgorithmIdentification(
+        name=NAME,
+        version=software_version(),
+        parameters=[f"{name}={value}" for name, value in algorithm_parameters(record).items()],
+        family=codes.DCM.ArtificialIntelligence,
+        manufacturer=MANUFACTURER,
+    )
+
+
+def _source_images(volume: DicomVolume) -> list[hd.sr.SourceImageForMeasurementGroup]:
+    """Refer to every instance, of multi-frame ones to the volume's own frames."""
+    numbers: dict[str, list[int]] = {}
+    for frame in volume.frames:
+        numbers.setdefault(frame.sop_instance_uid, []).append(frame.number)
+    return [
+        hd.sr.SourceImageForMeasurementGroup(
+            referenced_sop_class_uid=volume.sop_class_uid,
+            referenced_sop_instance_uid=uid,
+            referenced_frame_numbers=frames if is_multiframe(volume) else None,
+        )
+        for uid, frames in numbers.items()
+    ]
+
+
+def _comment(text: str) -> hd.sr.TextContentItem:
+    return hd.sr.TextContentItem(
+        name=codes.DCM.Comment,
+        value=text,
+        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
+
+
+def _unique(headers: Sequence[Dataset]) -> list[Dataset]:
+    """Keep one header per instance."""
+    return list({header.SOPInstanceUID: header for header in headers}.values())
+
+
+def _evidence(written: WrittenObject) -> Dataset:
+    evidence = Dataset()
+    evidence.SOPClassUID = written.sop_class_uid
+    evidence.SOPInstanceUID = written.sop_instance_uid
+    evidence.StudyInstanceUID = written.study_uid
+    evidence.SeriesInstanceUID = written.series_uid
+    return evidence

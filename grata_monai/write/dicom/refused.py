@@ -1,0 +1,91 @@
+"""What was refused of a DICOM tree: in `refused.json`, and in the exit status of the run."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+
+from grata_monai.errors import DicomError
+from grata_monai.handlers import raise_if_any_failed
+from grata_monai.read.dataset import CaseFailure
+from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.triage import Triage
+from grata_monai.write.atomic import atomic_path, ensure_writable
+
+__all__ = ["raise_if_any_refused", "write_refused"]
+
+CODES = {reason.value for reason in Reason}
+
+
+def write_refused(
+    found: Triage, output_dir: str | Path, failures: Iterable[CaseFailure] = ()
+) -> Path:
+    """Write ``refused.json``: what triage refused, and what could not be decoded.
+
+    Args:
+        found: By `triage`.
+        output_dir: Made if missing.
+        failures: Of the run; those with a reason code are refusals too.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    rows: list[dict[str, Any]] = [{**asdict(r), "reason": r.reason.value} for r in found.refusals]
+    for failure in failures:
+        if failure.reason in CODES:
+            row = {"name": failure.case, "reason": failure.reason, "message": failure.message}
+            rows.append({**row, "remedy": "", "instances": _count_instances(found, failure.case)})
+    path = ensure_writable(output_dir) / "refused.json"
+    with atomic_path(path) as temporary:
+        text = json.dumps({"refused": rows, "skipped": found.skipped}, indent=2, sort_keys=True)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def raise_if_any_refused(
+    engine: Engine,
+    found: Triage,
+    *,
+    allow_refused: bool | Sequence[str] = False,
+) -> None:
+    """End a run with an error if a series was refused or a case failed, after the others are done.
+
+    Args:
+        engine: The evaluator, after its run.
+        found: By `triage`.
+        allow_refused: True allows every refusal, a list those with these reason codes.
+
+    Raises:
+        DicomError: Naming how many volumes were refused, and each with its reason code.
+        CaseError: If a case failed otherwise.
+    """
+    state: Any = engine.state
+    failures: list[CaseFailure] = getattr(state, "failures", [])
+    refused = [(r.name, r.reason.value) for r in found.refusals]
+    refused += [(f.case, f.reason) for f in failures if f.reason in CODES]
+    state.failures = [failure for failure in failures if failure.reason not in CODES]
+    raise_if_any_failed(engine)
+    barred = [item for item in refused if not _is_allowed(item[1], allow_refused)]
+    if barred:
+        names = "; ".join(f"{name}: {reason}" for name, reason in barred)
+        raise DicomError(
+            f"every series must be accepted, {len(barred)} refused ({names}). The others are done; "
+            "refused.json says what to do. Give --allow_refused True, or a list of reason codes, "
+            "to let a run end well in spite of them.",
+            reason=barred[0][1],
+        )
+
+
+def _is_allowed(reason: str, allow_refused: bool | Sequence[str]) -> bool:
+    return allow_refused if isinstance(allow_refused, bool) else reason in allow_refused
+
+
+def _count_instances(found: Triage, name: str) -> int:
+    volumes = [volume for volume in found.volumes if volume.name == name]
+    return len({frame.sop_instance_uid for volume in volumes for frame in volume.frames})

@@ -1,0 +1,65 @@
+"""The report as an encapsulated PDF: the contact sheet and what was done, for any PACS."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from pydicom import Dataset
+
+from grata_monai.write.dicom.device import RESEARCH_ONLY
+from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
+from grata_monai.write.dicom.pages import make_pdf
+from grata_monai.write.dicom.sheet import Sheet
+from grata_monai.write.dicom.uids import instance_uid
+from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+
+__all__ = ["write_report"]
+
+REPORT = Kind(
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF Storage
+    modality="DOC",
+    series_number=9004,
+    description="report",
+)
+
+
+def write_report(
+    sheet: Sheet, *, path: str | Path, series: NewSeries | None = None
+) -> WrittenObject:
+    """Write a report of two pages as an Encapsulated PDF.
+
+    BurnedInAnnotation is NO: the pages identify nobody; patient and study are in the object's own
+    attributes. The instance's UID follows from the source, the record and the pages.
+
+    Args:
+        sheet: The case.
+        path: The file to write.
+        series: The series it belongs to; a new one if not given.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DicomError: If the source can no longer be read.
+        OutputError: If the file cannot be written.
+    """
+    volume, record, pdf = sheet.volume, sheet.record, make_pdf(sheet)
+    uid = instance_uid("report", volume=volume, record=record, settings=[sha256(pdf).hexdigest()])
+    made = make_object(REPORT, volume=volume, record=record, uid=uid, series=series)
+    made.ContentDate, made.ContentTime = made.InstanceCreationDate, made.InstanceCreationTime
+    made.AcquisitionDateTime = ""
+    made.ConversionType = "WSD"  # made on a workstation
+    made.BurnedInAnnotation = "NO"
+    made.SourceInstanceSequence = reference_frames(volume, range(len(volume.frames)))
+    made.DocumentTitle = f"Segmentation report, {RESEARCH_ONLY.lower()}"
+    made.ConceptNameCodeSequence = [_imaging_measurement_report()]
+    made.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    made.EncapsulatedDocument = pdf + bytes(len(pdf) % 2)
+    made.EncapsulatedDocumentLength = len(pdf)
+    return save_object(made, path)
+
+
+def _imaging_measurement_report() -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator = "126000", "DCM"
+    code.CodeMeaning = "Imaging Measurement Report"
+    return code

@@ -1,0 +1,249 @@
+"""Write masks as a DICOM Segmentation on the source's own frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from grata_monai.errors import DicomError
+from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.record import Record
+from grata_monai.write.dicom.device import (
+    MANUFACTURER,
+    NAME,
+    algorithm_parameters,
+    describe_series,
+    equipment,
+    software_version,
+)
+from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
+from grata_monai.write.dicom.terms import SegmentTerm, check_numbers
+from grata_monai.write.dicom.uids import instance_uid, tracking_uid
+from grata_monai.write.dicom.verdict import describe_verdict
+from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+
+__all__ = ["SEGMENTATION_KINDS", "SegmentationOptions", "check_masks", "write_segmentation"]
+
+SEGMENTATION_KINDS = ("BINARY", "LABELMAP", "FRACTIONAL")
+CLASSIC = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """How a segmentation is written.
+
+    Attributes:
+        kind: ``BINARY``, which every viewer reads; ``LABELMAP``, which newer ones read; or
+            ``FRACTIONAL``, which holds probabilities in 255 levels.
+        omit_empty_frames: Whether to leave out frames without a segment. An empty result keeps
+            all of its frames anyway.
+        series: The series it belongs to; a new one if not given.
+    """
+
+    kind: str = "BINARY"
+    omit_empty_frames: bool = False
+    series: NewSeries = field(default_factory=NewSeries)
+
+    def __post_init__(self) -> None:
+        """Check the kind."""
+        if self.kind not in SEGMENTATION_KINDS:
+            raise ValueError(
+                f"kind must be one of {', '.join(SEGMENTATION_KINDS)}, got {self.kind!r}. "
+                "Choose BINARY if you do not know what your viewer reads."
+            )
+
+
+def write_segmentation(
+    masks: NDArray[Any],
+    volume: DicomVolume,
+    *,
+    segments: Sequence[SegmentTerm],
+    record: Record,
+    path: str | Path,
+    probabilities: NDArray[Any] | None = None,
+    options: SegmentationOptions | None = None,
+) -> WrittenObject:
+    """Write masks as a DICOM Segmentation that refers to every source frame.
+
+    Every frame has the orientation, position and spacing of its source frame, also where the
+    source's frames are sheared (gantry tilt). The same masks, record and options give the same
+    SOPInstanceUID and pixels.
+
+    Args:
+        masks: Label of every pixel, (frames, rows, columns), in the order of ``volume.frames``.
+        volume: The source.
+        segments: What the labels 1, 2, 3, … mean.
+        record: Of the case; goes into the algorithm's parameters.
+        path: The file to write.
+        probabilities: For ``FRACTIONAL``: of each segment, without background, in [0, 1],
+            (segments, frames, rows, columns).
+        options: How to write; BINARY with all frames in a new series if not given.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If masks, segments or probabilities do not fit each other or the volume.
+        DicomError: If the source has no frame of reference or can no longer be read.
+        OutputError: If the file cannot be written.
+    """
+    options = options or SegmentationOptions()
+    check_masks(masks, volume, segments)
+    _check_frame_of_reference(volume)
+    pixels = _choose_pixels(masks, probabilities, len(segments), options.kind)
+    uid = instance_uid(
+        options.kind,
+        volume=volume,
+        record=record,
+        arrays=[pixels],
+        settings=[repr(tuple(segments)), str(options.omit_empty_frames)],
+    )
+    sources = [_as_single_frame(h, i, volume) for i, h in enumerate(read_source_headers(volume))]
+    with quiet():
+        dataset = hd.seg.Segmentation(
+            source_images=sources,
+            pixel_array=pixels,
+            segmentation_type=options.kind,
+            segment_descriptions=[_describe(term, volume, record) for term in segments],
+            series_instance_uid=options.series.uid,
+            series_number=options.series.number,
+            sop_instance_uid=uid,
+            instance_number=options.series.instance,
+            omit_empty_frames=options.omit_empty_frames,
+            content_label="SEGMENTATION",
+            content_description=describe_verdict(record, max_length=64),
+            series_description=describe_series(f"segmentation, {record.outcome}"),
+            **equipment(record),
+        )
+        if is_multiframe(volume):
+            _refer_to_frames(dataset, volume)
+    return save_object(dataset, path)
+
+
+def check_masks(masks: NDArray[Any], volume: DicomVolume, segments: Sequence[SegmentTerm]) -> None:
+    """Refuse masks that do not lie on the volume's frames, or hold labels without a meaning.
+
+    Args:
+        masks: (frames, rows, columns).
+        volume: The source.
+        segments: What the labels mean.
+
+    Raises:
+        ValueError: If shape, type, labels or segment numbers break their rule.
+    """
+    check_numbers(segments)
+    expected = (len(volume.frames), volume.rows, volume.columns)
+    if masks.shape != expected or masks.dtype != np.uint8:
+        raise ValueError(
+            f"masks must be uint8 of shape {expected} (frames, rows, columns), got {masks.dtype} "
+            f"of {masks.shape}. Map the label map to the source's frames first."
+        )
+    if int(masks.max(initial=0)) > len(segments):
+        raise ValueError(
+            f"masks must hold labels up to {len(segments)}, the number of segments, got "
+            f"{int(masks.max())}. Describe every label in the bundle's metadata."
+        )
+
+
+def _check_frame_of_reference(volume: DicomVolume) -> None:
+    if not volume.frame_of_reference_uid:
+        raise DicomError(
+            "a segmentation needs the source's frame of reference, volume "
+            f"{volume.name} has none. Write a structured report or a secondary capture instead, or "
+            "ask the sender for images with FrameOfReferenceUID.",
+            reason=Reason.NO_FRAME_OF_REFERENCE.value,
+        )
+
+
+def _choose_pixels(
+    masks: NDArray[Any], probabilities: NDArray[Any] | None, count: int, kind: str
+) -> NDArray[Any]:
+    """Take masks, or probabilities as float32 (frames, rows, columns, segments)."""
+    if kind != "FRACTIONAL":
+        return np.ascontiguousarray(masks)
+    expected = (count, *masks.shape)
+    if probabilities is None or probabilities.shape != expected:
+        found = None if probabilities is None else probabilities.shape
+        raise ValueError(
+            f"FRACTIONAL needs probabilities of shape {expected} (segments, frames, rows, "
+            f"columns), got {found}. Leave the background out, or write BINARY."
+        )
+    low, high = float(probabilities.min()), float(probabilities.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"probabilities must lie in [0, 1], got values in [{low}, {high}]. "
+            "Apply softmax or sigmoid to the logits first."
+        )
+    return np.ascontiguousarray(np.moveaxis(probabilities, 0, -1), dtype=np.float32)
+
+
+def _describe(term: SegmentTerm, volume: DicomVolume, record: Record) -> hd.seg.SegmentDescription:
+    """Describe one segment: coded, coloured, tracked, and how it was found."""
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=NAME,
+        version=software_version(),
+        family=codes.DCM.ArtificialIntelligence,
+        source=MANUFACTURER,
+        parameters={**algorithm_parameters(record), "verdict": describe_verdict(record)},
+    )
+    description = hd.seg.SegmentDescription(
+        segment_number=term.number,
+        segment_label=term.label,
+        segmented_property_category=term.category,
+        segmented_property_type=term.type,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=tracking_uid(volume, term.number, term.type.value),
+        tracking_id=f"{term.label} of {volume.name}",
+        anatomic_regions=[term.region] if term.region else None,
+        display_color=hd.color.CIELabColor.from_rgb(*term.colour),
+    )
+    if term.modifier:
+        kind = description.SegmentedPropertyTypeCodeSequence[0]
+        modifier = hd.sr.CodedConcept.from_code(term.modifier)
+        kind.SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return description
+
+
+def _as_single_frame(header: Dataset, index: int, volume: DicomVolume) -> Dataset:
+    """Let a frame of an enhanced object stand for itself.
+
+    highdicom takes either single-frame images or one whole enhanced object, whose frames must all
+    be segmented. A volume may be a part of such an object, or made of several.
+    """
+    if is_multiframe(volume):
+        header.SOPClassUID = CLASSIC.get(volume.modality, CLASSIC["MR"])
+        header.SOPInstanceUID = _stand_in(index)
+    return header
+
+
+def _stand_in(index: int) -> str:
+    return f"2.25.{index + 1}"
+
+
+def _refer_to_frames(dataset: Dataset, volume: DicomVolume) -> None:
+    """Turn references to stand-ins into references to the frames of their files."""
+    frames = {_stand_in(index): frame for index, frame in enumerate(volume.frames)}
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for item in group.DerivationImageSequence[0].SourceImageSequence:
+            frame = frames.get(item.ReferencedSOPInstanceUID)
+            if frame is None:  # done: the frames of several segments share their items
+                continue
+            item.ReferencedSOPClassUID = volume.sop_class_uid
+            item.ReferencedSOPInstanceUID = frame.sop_instance_uid
+            item.ReferencedFrameNumber = frame.number
+    instances = []
+    for uid in dict.fromkeys(frame.sop_instance_uid for frame in volume.frames):
+        instance = Dataset()
+        instance.ReferencedSOPClassUID = volume.sop_class_uid
+        instance.ReferencedSOPInstanceUID = uid
+        instances.append(instance)
+    dataset.SourceImageSequence = instances
+    dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence = instances

@@ -1,0 +1,58 @@
+"""What was done to a case, in one plain sentence for people who read it in a PACS."""
+
+from collections.abc import Iterator
+
+from grata_monai.record import Record
+
+__all__ = ["describe_verdict"]
+
+
+def describe_verdict(record: Record, *, max_length: int | None = None) -> str:
+    """Say in one sentence whether the network was adapted, and why not if it was not.
+
+    Args:
+        record: Of the case.
+        max_length: Characters at most; 64 for a DICOM LO. Without it, the fullest sentence.
+
+    Returns:
+        The fullest of a few fixed sentences that fits.
+
+    Raises:
+        ValueError: If `max_length` is too short for any of them (below 24).
+    """
+    for sentence in _sentences(record):
+        if max_length is None or len(sentence) <= max_length:
+            return sentence
+    raise ValueError(
+        f"max_length must leave room for a sentence, got {max_length}. Give 24 or more."
+    )
+
+
+def _sentences(record: Record) -> Iterator[str]:
+    """Yield from the fullest to the shortest."""
+    if record.outcome == "adapted":
+        yield from _adapted(record)
+    elif record.outcome == "source":
+        reason = record.reason.strip().rstrip(".")
+        yield f"Source prediction kept, because {reason}."
+        yield f"Source prediction kept: {reason}."
+        yield "Source prediction kept; the record says why."
+        yield "Source prediction kept."
+    else:
+        if record.views.get("prediction"):
+            yield "Not adapted: the source network's predictions of several views, averaged."
+        yield "Not adapted: the source network's prediction."
+        yield "Not adapted."
+
+
+def _adapted(record: Record) -> Iterator[str]:
+    taken = sum(bool(step.get("is_taken", True)) for step in record.steps)
+    steps = f"{taken} step{'' if taken == 1 else 's'}"
+    dice, ratio = record.change.get("dice"), record.change.get("volume_ratio")
+    if dice is not None:
+        agreement = f"the result agrees with the source prediction to a Dice of {dice:.3f}"
+        if ratio is not None:
+            yield f"Adapted to this case in {steps}; {agreement}, its volume is {ratio:.3f} times."
+        yield f"Adapted to this case in {steps}; {agreement}."
+        yield f"Adapted in {steps}, Dice with source {dice:.3f}."
+    yield f"Adapted in {steps}."
