@@ -1,0 +1,3 @@
+"""Fetch DICOM series from a peer, and send results to one."""
+
+__all__: list[str] = []

@@ -1,0 +1,154 @@
+"""Open an association with a DICOM peer, or say why it cannot be opened and whether that passes."""
+
+import socket
+import ssl
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from grata_monai.errors import TransferError
+from grata_monai.transfer.address import AeAddress
+from grata_monai.transfer.retry import Retry, TransientError
+from grata_monai.transfer.security import Security, client_context
+
+__all__ = ["NothingAcceptedError", "associated"]
+
+IDLE_SECONDS = 600.0  # between two messages of ours: a large instance may be decompressed meanwhile
+ALERT_SECONDS = 1.0  # for a TLS peer to say, after the handshake, that it refuses our certificate
+
+REJECTED_TRANSIENT = 2  # DICOM PS3.8, table 9-21
+PRESENTATION_SERVICE = 3  # its reasons, congestion and local limit, pass
+_REASONS = {
+    (1, 2): "Ask its administrator whether it speaks DICOM's application context.",
+    (1, 3): "It does not know our AE title: register it there, or set calling=TITLE.",
+    (1, 7): "It has another AE title: correct the one in front of @.",
+    (2, 2): "It does not speak this version of the protocol.",
+}
+
+
+class NothingAcceptedError(TransferError):
+    """The peer takes none of the kinds of objects or services that were proposed."""
+
+
+@contextmanager
+def associated(
+    address: AeAddress,
+    contexts: Sequence[PresentationContext],
+    *,
+    security: Security,
+    retry: Retry,
+    handlers: Sequence[Any] = (),
+) -> Generator[Association, None, None]:
+    """Open an association, and release it when the block ends.
+
+    Args:
+        address: The peer, and our AE title.
+        contexts: What to propose.
+        security: For TLS.
+        retry: Says how long to wait for an answer; trying again is left to the caller.
+        handlers: pynetdicom's event handlers.
+
+    Yields:
+        The established association.
+
+    Raises:
+        TransientError: If the peer does not answer or has no room now.
+        NothingAcceptedError: If it accepts no context.
+        TransferError: If it rejects us for good, or TLS fails.
+    """
+    association = _request(address, contexts, security=security, retry=retry, handlers=handlers)
+    if not association.is_established:
+        raise _explain(association, address, security, retry)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _request(
+    address: AeAddress,
+    contexts: Sequence[PresentationContext],
+    *,
+    security: Security,
+    retry: Retry,
+    handlers: Sequence[Any],
+) -> Association:
+    entity = AE(ae_title=address.calling)
+    entity.connection_timeout = retry.connect_seconds
+    entity.acse_timeout = entity.dimse_timeout = retry.answer_seconds
+    entity.network_timeout = IDLE_SECONDS
+    tls = (client_context(security), address.host) if address.is_encrypted else None
+    try:
+        return entity.associate(
+            address.host,
+            address.port,
+            contexts=list(contexts),
+            ae_title=address.called,
+            tls_args=tls,
+            evt_handlers=list(handlers),
+        )
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise TransientError(
+                "peer's host must have an address, the name server fails."
+            ) from error
+        raise TransferError(
+            "peer's host must have an address, the name server knows none. Correct the name."
+        ) from error
+
+
+def _explain(
+    association: Association, address: AeAddress, security: Security, retry: Retry
+) -> TransferError:
+    """Say why there is no association."""
+    if association.is_rejected:
+        return _explain_rejection(association)
+    if association.rejected_contexts and not association.accepted_contexts:
+        return NothingAcceptedError(
+            "peer must take what is offered, it takes none of these kinds of objects. "
+            "Configure it for them, or send another kind."
+        )
+    return _probe(address, security, retry)
+
+
+def _explain_rejection(association: Association) -> TransferError:
+    answer: Any = association.acceptor.primitive
+    result, source, reason = answer.result, answer.result_source, answer.diagnostic
+    message = f"peer must accept the association, it rejects it ({result}/{source}/{reason})."
+    if result == REJECTED_TRANSIENT or source == PRESENTATION_SERVICE:
+        return TransientError(message)
+    return TransferError(f"{message} {_REASONS.get((source, reason), 'Look into its log.')}")
+
+
+def _probe(address: AeAddress, security: Security, retry: Retry) -> TransferError:
+    """Connect once more, without DICOM: pynetdicom does not tell a closed port from failed TLS."""
+    try:
+        with socket.create_connection(
+            (address.host, address.port), timeout=retry.connect_seconds
+        ) as plain:
+            if address.is_encrypted:
+                _probe_tls(plain, address, security)
+    except ssl.SSLError as error:
+        return TransferError(
+            "peer must have a certificate that we trust, for the host of the address, and take "
+            f"ours if it wants one; OpenSSL says {error.reason or type(error).__name__}. "
+            "Check ca, certificate, key and host name, and whether it speaks TLS."
+        )
+    except OSError as error:
+        return TransientError(f"peer must listen, it cannot be reached ({type(error).__name__}).")
+    hint = "" if address.is_encrypted else " Check whether it wants TLS (dicoms://)."
+    return TransientError(f"peer must answer the request for an association, it does not.{hint}")
+
+
+def _probe_tls(plain: socket.socket, address: AeAddress, security: Security) -> None:
+    with client_context(security).wrap_socket(plain, server_hostname=address.host) as secured:
+        secured.settimeout(ALERT_SECONDS)
+        try:
+            secured.recv(1)  # TLS 1.3: a refused certificate shows only now
+        except TimeoutError:
+            return  # it waits for us to speak, as it should

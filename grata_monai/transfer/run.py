@@ -1,0 +1,76 @@
+"""Fetch before a bundle's run, send after it: steps of the dicom overlay."""
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+
+from grata_monai.read.dicom.triage import Triage
+from grata_monai.transfer.exchange import SendReport, fetch, send
+from grata_monai.transfer.security import Security
+
+__all__ = ["fetch_dataset", "send_results"]
+
+
+def fetch_dataset(
+    dataset_dir: str | None, *, source: str | None = None, security: Security | None = None
+) -> str | None:
+    """Fetch what shall be segmented, if a source is given.
+
+    What was fetched lies in a private temporary folder until the process ends.
+
+    Args:
+        dataset_dir: Where the files are if there is no source.
+        source: A DICOMweb address with study and series; None passes `dataset_dir` on.
+        security: Certificates and credentials.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If both are given, or the address breaks a rule.
+        TransferError: If the peer cannot be reached, refuses, or sends too much.
+    """
+    if source is None:
+        return dataset_dir
+    if dataset_dir is not None:
+        raise ValueError("source and dataset_dir must not both be given, got both. Leave one out.")
+    folder = tempfile.mkdtemp(prefix="grata_monai_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    fetch(source, Path(folder) / "fetched", security=security or Security())
+    return folder
+
+
+def send_results(
+    engine: Engine,
+    found: Triage,
+    *,
+    output_dir: str | Path,
+    destination: str | None = None,
+    security: Security | None = None,
+) -> SendReport | None:
+    """Send the objects of every segmented volume, if a destination is given.
+
+    Args:
+        engine: The evaluator, after its run.
+        found: By `triage`.
+        output_dir: Where the volumes' folders are.
+        destination: Address of the peer; None sends nothing.
+        security: Certificates and credentials.
+
+    Returns:
+        What became of them; None if there was nothing to do.
+
+    Raises:
+        ValueError: If the address breaks a rule.
+        TransferError: If the peer cannot be reached, or refuses an instance.
+    """
+    state: Any = engine.state
+    failed = {failure.case for failure in getattr(state, "failures", ())}
+    folders = [Path(output_dir) / v.name for v in found.volumes if v.name not in failed]
+    if destination is None or not folders:
+        return None
+    return send(folders, destination, security=security or Security())

@@ -1,0 +1,52 @@
+"""Decompress a file for a peer that takes no compressed one. Runs in the sandbox.
+
+Imports stay light: pydicom, and modules of ours that import no more.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+
+from grata_monai.errors import DicomError
+from grata_monai.read.dicom.refusal import Reason
+
+__all__ = ["decompress_file"]
+
+_KEYWORDS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+
+
+def decompress_file(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a copy in Explicit VR Little Endian.
+
+    The instance keeps its UID, as decompression changes no pixel (DICOM PS3.5, annex A.4).
+
+    Args:
+        request: ``path`` of a file that is not deflated, ``target`` to write, and ``budget_bytes``
+            that its pixels may take.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        DicomError: If the pixels would take more.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = dcmread(Path(request["path"]))
+        size = int(dataset.get("NumberOfFrames") or 1)
+        for keyword in _KEYWORDS:
+            size *= int(dataset.get(keyword) or 1)
+        if size > 8 * int(request["budget_bytes"]):
+            raise DicomError(
+                f"pixels must take at most {request['budget_bytes']} bytes to be decompressed for "
+                f"this peer, they take {size // 8}. Let the peer accept them compressed.",
+                reason=Reason.OVER_PIXEL_BUDGET.value,
+            )
+        dataset.decompress(generate_instance_uid=False)
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.save_as(Path(request["target"]), enforce_file_format=True)
+    return {}
