@@ -1,5 +1,7 @@
 """Adapt a segmentation network to every case before it segments it (GraTa), around MONAI."""
 
+from typing import Any
+
 from grata_monai.adapt.episode import OnlineMemory
 from grata_monai.adapt.grata import GraTa, Step
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe, resolve_recipe
@@ -18,4 +20,14 @@ __all__ = [
     "Record",
     "Step",
     "resolve_recipe",
+    "segment_dicom",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs the ``dicom`` extra only when it is asked for."""
+    if name == "segment_dicom":
+        from grata_monai.pipeline import segment_dicom  # noqa: PLC0415
+
+        return segment_dicom
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

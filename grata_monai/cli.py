@@ -16,6 +16,7 @@ __all__ = ["build_parser", "main"]
 
 _EXIT_OK = 0
 _EXIT_REFUSED = 2
+_DICOM_LIBRARIES = ("dicomweb_client", "highdicom", "pydicom", "pynetdicom")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (GrataError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return _EXIT_REFUSED
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _DICOM_LIBRARIES:
+            raise
+        print(
+            f"error: {error.name} must be installed for this command, it is not. "
+            "Run: pip install 'grata-monai[dicom]'",
+            file=sys.stderr,
+        )
+        return _EXIT_REFUSED
     print(report)
     return _EXIT_OK
 
@@ -53,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_installed_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_phantom(commands)
+    _add_triage(commands)
+    _add_transfer(commands)
     _add_wrap(commands)
     return parser
 
@@ -69,6 +81,9 @@ def _add_phantom(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--shift", default="none", metavar="NAME", help="scanner shift (default: none)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
+    parser.add_argument(
+        "--dicom", action="store_true", help="also write each image as a DICOM series, in series/"
+    )
     parser.set_defaults(run=_run_phantom)
 
 
@@ -78,7 +93,71 @@ def _run_phantom(arguments: argparse.Namespace) -> str:
     paths = write_cases(
         arguments.out, cases=arguments.cases, shift=arguments.shift, seed=arguments.seed
     )
+    if arguments.dicom:
+        from grata_monai.phantom.dicom import SeriesOptions, write_nifti_as_series
+
+        for seed, (image, _) in enumerate(paths, start=arguments.seed):
+            folder = arguments.out / "series" / image.name.removesuffix(".nii.gz")
+            write_nifti_as_series(image, folder, options=SeriesOptions(seed=seed))
     return f"wrote {len(paths)} cases to {arguments.out}"
+
+
+def _add_triage(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "triage",
+        help="say which DICOM volumes a folder holds, and why others are refused",
+        description="Look through a folder tree for DICOM volumes. No pixel is decoded.",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder tree or file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
+    parser.add_argument("--selection", type=Path, metavar="FILE", help="rules, a .json file")
+    parser.add_argument(
+        "--phi", choices=("hash", "keep"), default="hash", help="UIDs in the JSON (default: hash)"
+    )
+    parser.add_argument(
+        "--allow-no-frame-of-reference",
+        action="store_true",
+        help="accept series without FrameOfReferenceUID",
+    )
+    parser.set_defaults(run=_run_triage)
+
+
+def _run_triage(arguments: argparse.Namespace) -> str:
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from grata_monai.read.dicom.selection import Selection
+    from grata_monai.read.dicom.triage import render_table, triage
+    from grata_monai.write.atomic import atomic_path
+
+    rules = Selection.from_json(arguments.selection) if arguments.selection else Selection()
+    if arguments.allow_no_frame_of_reference:
+        rules = replace(rules, require_frame_of_reference=False)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("headers", total=None)
+        found = triage(
+            arguments.path,
+            selection=rules,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    Console().print(render_table(found))
+    if arguments.json:
+        with atomic_path(arguments.json) as path:
+            path.write_text(found.to_json(phi=arguments.phi) + "\n", encoding="utf-8")
+    return f"{len(found.volumes)} accepted, {len(found.refusals)} refused"
+
+
+def _add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.transfer import commands as transfer
+
+    sender = commands.add_parser("send", help="send DICOM files to a peer: C-STORE or DICOMweb")
+    transfer.add_send_options(sender)
+    sender.set_defaults(run=transfer.run_send)
+    fetcher = commands.add_parser("fetch", help="fetch a study or series by DICOMweb")
+    transfer.add_fetch_options(fetcher)
+    fetcher.set_defaults(run=transfer.run_fetch)
 
 
 def _add_wrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

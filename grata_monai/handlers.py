@@ -18,6 +18,7 @@ from rich.table import Table
 from grata_monai.errors import CaseError
 from grata_monai.read.cases import strip_extension
 from grata_monai.read.dataset import CaseFailure
+from grata_monai.read.dicom.refusal import Refusal
 from grata_monai.record import Record
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
@@ -81,6 +82,7 @@ class GraTaHandler:
 
     Args:
         total: Number of cases, for the bar; the engine's epoch length if None.
+        refusals: What was refused before the run, DICOM series for instance: rows of the table.
         record_dir: Where to write ``<case>_record.json``, for bundles whose postprocessing writes
             no record; None writes nothing.
         console: Where the bar and the table go; standard error if None.
@@ -91,11 +93,13 @@ class GraTaHandler:
         self,
         total: int | None = None,
         *,
+        refusals: Sequence[Refusal] = (),
         record_dir: str | None = None,
         console: Console | None = None,
         is_quiet: bool = False,
     ) -> None:
         self.total = total
+        self.refusals = refusals
         self.record_dir = None if record_dir is None else ensure_writable(Path(record_dir))
         self.console = console or Console(stderr=True)
         self.progress = Progress(
@@ -145,7 +149,10 @@ class GraTaHandler:
         """Take the bar away and print one row per case."""
         self.progress.stop()
         if not self.is_quiet:
-            self.console.print(_table(_state(engine).grata, _failures(engine)))
+            table = _table(_state(engine).grata, _failures(engine))
+            for refusal in self.refusals:
+                table.add_row(refusal.name, f"refused: {refusal.reason.value}", *["-"] * 5)
+            self.console.print(table)
 
     def abort(self, engine: Engine, error: BaseException) -> None:
         """Take the bar away and let the error go on."""

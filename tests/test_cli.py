@@ -1,10 +1,18 @@
+import json
 import subprocess
 import sys
 
+import nibabel as nib
+import numpy as np
+import pydicom
 import pytest
 
 from grata_monai.cli import main
 from grata_monai.errors import DatasetError
+from grata_monai.phantom import make_case
+from grata_monai.phantom.dicom import SeriesOptions, write_series
+from grata_monai.read.dicom.load import read_volume
+from grata_monai.read.dicom.triage import triage
 
 
 def run_module(*arguments):
@@ -70,3 +78,51 @@ def test_a_refusal_is_one_line_and_exit_status_2(error, tmp_path, monkeypatch, c
     monkeypatch.setattr("grata_monai.phantom.write_cases", refuse)
     assert main(["phantom", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "error: no case\n"
+
+
+def test_triage_reports_every_volume_and_writes_it_without_uids(tmp_path, capsys):
+    case = make_case(0, spacing=(4.0, 4.0, 6.0), spatial_shape=(32, 32, 8))
+    files = write_series(tmp_path / "good", case.image, case.affine_ras)
+    write_series(tmp_path / "bad", case.image, case.affine_ras, options=SeriesOptions(seed=1))
+    (tmp_path / "bad" / "0004.dcm").unlink()
+    assert main(["triage", str(tmp_path), "--json", str(tmp_path / "found.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("1 accepted, 1 refused\n")
+    assert "missing_slices" in out
+    text = (tmp_path / "found.json").read_text()
+    assert json.loads(text)
+    assert pydicom.dcmread(files[0]).SeriesInstanceUID not in text
+
+
+def test_phantoms_are_written_as_series_of_studies_of_their_own(tmp_path, monkeypatch):
+    def write(folder, **_):
+        paths = []
+        for seed in (4, 5):
+            case = make_case(seed, spacing=(4.0, 4.0, 6.0), spatial_shape=(32, 32, 8))
+            paths.append((folder / f"case_{seed}.nii.gz", folder / "label"))
+            nib.save(nib.Nifti1Image(case.image, case.affine_ras), paths[-1][0])
+        return paths
+
+    monkeypatch.setattr("grata_monai.phantom.write_cases", write)
+    arguments = ["--cases", "2", "--seed", "4", "--dicom"]
+    assert main(["phantom", "--out", str(tmp_path), *arguments]) == 0
+    volumes = triage(tmp_path / "series").volumes
+    assert len({volume.study_uid for volume in volumes}) == 2
+    image = nib.load(tmp_path / "case_4.nii.gz")
+    (volume,) = triage(tmp_path / "series" / "case_4").volumes
+    voxels = read_volume(volume)
+    assert np.allclose(voxels.affine, image.affine, atol=1e-4)
+    assert np.abs(voxels[0].numpy() - np.asarray(image.dataobj)).max() <= 0.5
+
+
+def test_a_missing_library_is_one_line_that_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "grata_monai.read.dicom.triage", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["triage", str(tmp_path)])
+
+    def miss(*_, **__):
+        raise ModuleNotFoundError("No module named 'pydicom'", name="pydicom.dataset")
+
+    monkeypatch.setattr("grata_monai.phantom.write_cases", miss)
+    assert main(["phantom", "--out", str(tmp_path)]) == 2
+    assert "pip install 'grata-monai[dicom]'" in capsys.readouterr().err
