@@ -1,5 +1,6 @@
-"""An example network with every auxiliary head: train it, and a recipe can adapt through a head.
+"""Networks with auxiliary heads: train them, and recipes and methods can adapt through a head.
 
+`add_heads` gives heads to the bundle's architecture; `MultiTaskUNet` is an example from scratch.
 Any network can offer heads; see `grata_monai.adapt.heads` for the two names that it takes.
 """
 
@@ -8,12 +9,17 @@ from collections.abc import Sequence
 
 import torch
 from monai.networks.blocks import Convolution
+from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grata_monai.adapt.heads import HEAD_LOSSES
+from grata_monai.errors import NetworkError
 from grata_monai.types import Images, Logits
 
-__all__ = ["MultiTaskUNet"]
+__all__ = ["DynUNetWithHeads", "MultiTaskUNet", "add_heads"]
+
+_Norm = str | tuple[str, dict[str, bool]]
 
 
 class MultiTaskUNet(nn.Module):
@@ -88,11 +94,7 @@ class MultiTaskUNet(nn.Module):
         Raises:
             ValueError: If there is no such task.
         """
-        if task not in self.auxiliary_tasks:
-            raise ValueError(
-                f"task must be one of {', '.join(sorted(self.auxiliary_tasks))}, got {task!r}. "
-                "Choose one of these."
-            )
+        _check_task(task, self.auxiliary_tasks)
         maps = self._encode(images)
         if task == "rotation":
             answer: Tensor = self.rotation(maps[-1].flatten(2).mean(2))
@@ -107,17 +109,126 @@ class MultiTaskUNet(nn.Module):
         return maps[1:]
 
 
+class DynUNetWithHeads(nn.Module):
+    """A DynUNet whose encoder auxiliary heads share; without heads it segments the same.
+
+    The head for denoising has skip connections, as in the authors' DeY-Net; the other restoring
+    heads have none, so that they cannot pass the image by the encoder. Restoring heads end in a
+    sigmoid, as intensities lie in [0, 1].
+
+    Args:
+        network: The DynUNet, with whatever weights it has; it becomes a part.
+        tasks: Names out of `grata_monai.adapt.heads.HEAD_LOSSES`, at least one.
+
+    Attributes:
+        auxiliary_tasks: The tasks.
+        network: The DynUNet.
+
+    Raises:
+        NetworkError: If a task does not exist.
+
+    Source:
+        Sun et al. 2020 (TTT) and Wen et al. 2024 (DeTTA): one encoder, a branch per task.
+    """
+
+    def __init__(self, network: DynUNet, tasks: Sequence[str]) -> None:
+        super().__init__()
+        unknown = sorted(set(tasks) - set(HEAD_LOSSES))
+        if unknown or not tasks:
+            raise NetworkError(
+                f"tasks must be among {', '.join(sorted(HEAD_LOSSES))}, got {list(tasks)}. "
+                "Name one or more of these."
+            )
+        self.auxiliary_tasks = frozenset(tasks)
+        self.network = network
+        features = list(network.filters)
+        self.heads = nn.ModuleDict()
+        for task in sorted(self.auxiliary_tasks):
+            if task == "rotation":
+                self.heads[task] = nn.Linear(features[-1], 4)
+            else:
+                self.heads[task] = _Decoder(
+                    network.spatial_dims,
+                    features,
+                    network.in_channels,
+                    has_skips=task == "denoising",
+                    norm=("instance", {"affine": True}),
+                )
+
+    def forward(self, images: Images) -> Tensor:
+        """Segment images (b, c, *s): what the DynUNet returns."""
+        output: Tensor = self.network(images)
+        return output
+
+    def auxiliary(self, images: Images, task: str) -> Tensor:
+        """Answer an auxiliary task; see `grata_monai.adapt.heads.SupportsAuxiliaryTasks`.
+
+        Args:
+            images: (b, c, *s), as the task wants them.
+            task: One of `auxiliary_tasks`.
+
+        Returns:
+            Logits (b, 4) for ``rotation``, otherwise images (b, c, *s) in [0, 1].
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        _check_task(task, self.auxiliary_tasks)
+        blocks = [self.network.input_block, *self.network.downsamples, self.network.bottleneck]
+        maps = [images]
+        for block in blocks:
+            maps.append(block(maps[-1]))
+        if task == "rotation":
+            answer: Tensor = self.heads[task](maps[-1].flatten(2).mean(2))
+            return answer
+        restored = self.heads[task](maps[1:])
+        if restored.shape != images.shape:
+            mode = "trilinear" if images.ndim == 5 else "bilinear"
+            restored = functional.interpolate(restored, tuple(images.shape[2:]), mode=mode)
+        return torch.sigmoid(restored)
+
+
+def add_heads(network: nn.Module, tasks: Sequence[str]) -> nn.Module:
+    """Give a DynUNet heads, to be trained together with it.
+
+    Args:
+        network: A DynUNet; becomes a part of what is returned.
+        tasks: Names out of `grata_monai.adapt.heads.HEAD_LOSSES`; none leaves the network alone.
+
+    Returns:
+        The network with heads, on the same device; the network itself without tasks.
+
+    Raises:
+        NetworkError: If a task does not exist, or the network is no DynUNet.
+    """
+    if not tasks:
+        return network
+    if not isinstance(network, DynUNet):
+        raise NetworkError(
+            f"network must be a DynUNet to be given heads, got {type(network).__name__}. "
+            "Give it heads of its own: docs/how-to/bring-a-head.md says how."
+        )
+    like = next(network.parameters())
+    return DynUNetWithHeads(network, tasks).to(like.device, like.dtype)
+
+
 class _Decoder(nn.Module):
     """From the deepest features back to full resolution, with or without skip connections."""
 
     def __init__(
-        self, spatial_dims: int, features: Sequence[int], out_channels: int, *, has_skips: bool
+        self,
+        spatial_dims: int,
+        features: Sequence[int],
+        out_channels: int,
+        *,
+        has_skips: bool,
+        norm: _Norm = "batch",
     ) -> None:
         super().__init__()
         self.has_skips = has_skips
         self.mode = "trilinear" if spatial_dims == 3 else "bilinear"
         self.blocks = nn.ModuleList(
-            _block(spatial_dims, deep + (shallow if has_skips else 0), shallow)
+            _block(spatial_dims, deep + (shallow if has_skips else 0), shallow, norm=norm)
             for deep, shallow in itertools.pairwise(reversed(features))
         )
         self.last = Convolution(
@@ -136,8 +247,20 @@ class _Decoder(nn.Module):
 
 
 def _block(
-    spatial_dims: int, in_channels: int, out_channels: int, *, strides: int = 1
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    *,
+    strides: int = 1,
+    norm: _Norm = "batch",
 ) -> Convolution:
     return Convolution(
-        spatial_dims, in_channels, out_channels, strides=strides, norm="batch", act="relu"
+        spatial_dims, in_channels, out_channels, strides=strides, norm=norm, act="relu"
     )
+
+
+def _check_task(task: str, tasks: frozenset[str]) -> None:
+    if task not in tasks:
+        raise ValueError(
+            f"task must be one of {', '.join(sorted(tasks))}, got {task!r}. Choose one of these."
+        )

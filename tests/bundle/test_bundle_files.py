@@ -1,6 +1,7 @@
 """The bundle's files: what MONAI's zoo and a careful hospital ask of them."""
 
 import configparser
+import copy
 import json
 from pathlib import Path
 
@@ -185,3 +186,33 @@ def test_training_ends_with_weights_that_inference_loads(
         **{"network#weights": str(weights)},
     )
     assert (out / "a_seg.nii.gz").is_file()
+
+
+def test_training_has_no_heads_unless_it_is_asked_for_them(training, open_bundle):
+    network = open_bundle("train", run_id="train", **training).parser.get_parsed_content(
+        "training#network"
+    )
+    assert type(network).__name__ == "DynUNet"
+
+
+@pytest.mark.slow
+def test_training_with_heads_ends_with_weights_that_the_overlay_loads(
+    training, tmp_path, open_bundle
+):
+    heads = ["denoising", "rotation"]
+    workflow = open_bundle("train", run_id="train", **training, heads=heads)
+    before = [
+        copy.deepcopy(head.state_dict())
+        for head in workflow.parser.get_parsed_content("training#network").heads.values()
+    ]
+    workflow.run()
+    trained = workflow.parser.get_parsed_content("training#network").heads.values()
+    for old, head in zip(before, trained, strict=True):
+        assert any(not torch.equal(old[key], value) for key, value in head.state_dict().items())
+    weights = tmp_path / "training" / "model.pt"
+    network = open_bundle("heads", **{"network#weights": str(weights)}).parser.get_parsed_content(
+        "network"
+    )
+    assert network.auxiliary_tasks == set(heads)
+    with torch.no_grad():
+        assert network(torch.rand(1, 1, 32, 32, 8)).shape == (1, 2, 32, 32, 8)
