@@ -8,8 +8,8 @@ Decisions:
   their makers gave them, so that one that arrives twice is the same one.
 """
 
+import io
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,12 +221,9 @@ def _load(instance: Instance, accepted: Accepted) -> Dataset:
     if not syntax.is_compressed:
         return dcmread(instance.file)  # pynetdicom writes the value representations anew
     limits = Limits()
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "instance.dcm"
-        request = {
-            "path": str(instance.file.resolve()),
-            "target": str(target),
-            "budget_bytes": limits.pixel_budget_bytes // 4,  # pydicom holds several copies
-        }
-        run_sandboxed(decompress_file, request, limits=limits, subject=instance.subject)
-        return dcmread(target)
+    request = {
+        "path": str(instance.file.resolve()),
+        "budget_bytes": limits.pixel_budget_bytes // 4,  # pydicom holds several copies
+    }
+    done = run_sandboxed(decompress_file, request, limits=limits, subject=instance.subject)
+    return dcmread(io.BytesIO(done["file"].tobytes()))

@@ -1,13 +1,15 @@
-"""Decompress a file for a peer that takes no compressed one. Runs in the sandbox.
+"""Decompress a file for a peer that takes no compressed one. Runs in the sandbox, writes no file.
 
 Imports stay light: pydicom, and modules of ours that import no more.
 """
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -20,16 +22,16 @@ _KEYWORDS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
 
 
 def decompress_file(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a copy in Explicit VR Little Endian.
+    """Make a copy in Explicit VR Little Endian.
 
     The instance keeps its UID, as decompression changes no pixel (DICOM PS3.5, annex A.4).
 
     Args:
-        request: ``path`` of a file that is not deflated, ``target`` to write, and ``budget_bytes``
-            that its pixels may take.
+        request: ``path`` of a file that is not deflated, and ``budget_bytes`` that its pixels may
+            take.
 
     Returns:
-        Nothing.
+        ``file``, the bytes of the copy.
 
     Raises:
         DicomError: If the pixels would take more.
@@ -48,5 +50,6 @@ def decompress_file(request: Mapping[str, Any]) -> dict[str, Any]:
             )
         dataset.decompress(generate_instance_uid=False)
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.save_as(Path(request["target"]), enforce_file_format=True)
-    return {}
+        copy = io.BytesIO()
+        dataset.save_as(copy, enforce_file_format=True)
+    return {"file": np.frombuffer(copy.getvalue(), np.uint8)}
