@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_triage(commands)
     _add_transfer(commands)
     _add_wrap(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -189,6 +190,19 @@ def _run_wrap(arguments: argparse.Namespace) -> str:
         f"\"['{report.config_file}','{report.overlay}']\"",
     ]
     return "\n".join(lines)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.compare import command
+
+    parser = commands.add_parser(
+        "compare",
+        help="run adaptation methods over labelled cases, with paired statistics",
+        description="Run methods over labelled cases. What is done stays done: start it again "
+        "with the same --out to go on after an interruption.",
+    )
+    command.add_compare_options(parser)
+    parser.set_defaults(run=command.run_compare)
 
 
 def _installed_version() -> str:

@@ -11,7 +11,11 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.metrics import compute_dice, compute_hausdorff_distance
+from monai.metrics import (
+    compute_average_surface_distance,
+    compute_dice,
+    compute_hausdorff_distance,
+)
 from rich.console import Console
 from torch import Tensor
 
@@ -20,7 +24,14 @@ from grata_monai.handlers import report_failure
 from grata_monai.read.dataset import CaseFailure
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
-__all__ = ["CaseScore", "EvaluationHandler", "score_case", "summarise_scores"]
+__all__ = [
+    "CaseScore",
+    "EvaluationHandler",
+    "MaskScore",
+    "score_case",
+    "score_mask",
+    "summarise_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,21 @@ class CaseScore:
     adapted_dice: float
     source_hd95: float
     adapted_hd95: float
+
+
+@dataclass(frozen=True)
+class MaskScore:
+    """How well one mask agrees with a label; means over the foreground values of both.
+
+    Attributes:
+        dice: In [0, 1]; 1 if both are empty.
+        hd95: 95th percentile of the surface distances, in mm; NaN if either is empty.
+        assd: Average symmetric surface distance, in mm; NaN if either is empty.
+    """
+
+    dice: float
+    hd95: float
+    assd: float
 
 
 def score_case(
@@ -75,25 +101,43 @@ def score_case(
             f"label must lie on its image's grid, label of {case!r} has {tuple(label.shape[1:])}, "
             f"its image {tuple(adapted.shape[1:])}. Resample the label to the image."
         )
-    scores = [_score(mask, label, spacing) for mask in (source, adapted)]
-    return CaseScore(case, centre, scores[0][0], scores[1][0], scores[0][1], scores[1][1])
+    one, two = (score_mask(mask, label, spacing) for mask in (source, adapted))
+    return CaseScore(case, centre, one.dice, two.dice, one.hd95, two.hd95)
 
 
-def _score(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> tuple[float, float]:
+def score_mask(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> MaskScore:
+    """Score a mask against a label on the same grid.
+
+    Args:
+        mask: Label map (1, *s).
+        label: Reference label map (1, *s).
+        spacing: Voxel size in mm, per axis.
+
+    Returns:
+        The scores, by MONAI's metrics.
+    """
     mask, label = torch.as_tensor(mask).cpu(), torch.as_tensor(label).cpu()
     values = sorted({int(v) for v in torch.cat([mask.unique(), label.unique()]) if v > 0})
-    dice, distance = [], []
+    dice, hd95, assd = [], [], []
     for value in values:
         pair = ((mask == value)[None].float(), (label == value)[None].float())
         dice.append(float(compute_dice(*pair, ignore_empty=False)))
         is_empty = not all(bool(one.any()) for one in pair)
-        distance.append(math.nan if is_empty else _distance(*pair, spacing))
-    return (fmean(dice), fmean(distance)) if values else (1.0, 0.0)
+        hd95.append(math.nan if is_empty else _hausdorff(*pair, spacing))
+        assd.append(math.nan if is_empty else _average(*pair, spacing))
+    return MaskScore(fmean(dice), fmean(hd95), fmean(assd)) if values else MaskScore(1.0, 0.0, 0.0)
 
 
-def _distance(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> float:
+def _hausdorff(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> float:
     value = compute_hausdorff_distance(
         mask, label, include_background=True, percentile=95, spacing=list(spacing)
+    )
+    return float(value)
+
+
+def _average(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> float:
+    value = compute_average_surface_distance(
+        mask, label, include_background=True, symmetric=True, spacing=list(spacing)
     )
     return float(value)
 

@@ -1,0 +1,162 @@
+"""Paired statistics of methods against the source network, by scipy.
+
+A case counts as harmed if it loses more than .02 Dice.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from grata_monai.compare.run import Row
+
+__all__ = ["HARM", "Summary", "adjust_holm", "summarise"]
+
+HARM = 0.02
+ROUNDING = 1e-9  # 0.48 - 0.5 is a little below -0.02
+RESAMPLES = 10_000
+SMALLEST_SAMPLE = 2  # below, an interval means nothing
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method on one group of cases.
+
+    Attributes:
+        method: Its name.
+        centre: The group; ``all`` for every case.
+        cases: How many have a score with the method and with the source.
+        dice: Mean.
+        hd95: Mean in mm, over the cases where it is defined.
+        assd: Mean in mm, over the cases where it is defined.
+        gain: Mean gain in Dice over the source.
+        gain_low: Lower end of its 95 % interval (BCa bootstrap over cases).
+        gain_high: Upper end.
+        p_value: Of the paired Wilcoxon signed-rank test, two-sided, Holm-corrected over the methods
+            of the group; NaN where there are too few cases, or no difference at all.
+        harm_rate: Share of the cases that lose more than `HARM`.
+        worst: The largest loss, as a gain.
+        time_ratio: Median over cases of the time, divided by the source's.
+        memory_ratio: Median over cases of the peak memory, divided by the source's.
+        refused: How many cases have no mask.
+    """
+
+    method: str
+    centre: str
+    cases: int
+    dice: float
+    hd95: float
+    assd: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    p_value: float
+    harm_rate: float
+    worst: float
+    time_ratio: float
+    memory_ratio: float
+    refused: int
+
+
+def summarise(rows: Iterable[Row], *, seed: int = 0) -> list[Summary]:
+    """Compare every method with the source, per centre and over all cases.
+
+    Args:
+        rows: With rows of the method ``source``.
+        seed: Of the bootstrap.
+
+    Returns:
+        One per method and group, in the order in which methods and centres come.
+
+    Raises:
+        ValueError: If the source network has no row.
+    """
+    rows = list(rows)
+    source = {row.case: row for row in rows if row.method == "source" and not row.refusal}
+    if not source:
+        raise ValueError("rows must hold the method 'source', they do not. Run it too.")
+    centres = list(dict.fromkeys(row.centre for row in rows))
+    groups = {"all": centres} | ({c: [c] for c in centres} if len(centres) > 1 else {})
+    summaries = []
+    for name, members in groups.items():
+        chosen = [row for row in rows if row.centre in members]
+        methods = list(dict.fromkeys(row.method for row in chosen))
+        made = [
+            _summarise(m, name, [r for r in chosen if r.method == m], source, seed) for m in methods
+        ]
+        corrected = adjust_holm([summary.p_value for summary in made])
+        summaries += [
+            Summary(**{**vars(summary), "p_value": p})
+            for summary, p in zip(made, corrected, strict=True)
+        ]
+    return summaries
+
+
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for testing several methods (Holm 1979); NaN stays, and does not count."""
+    finite = sorted((p, i) for i, p in enumerate(p_values) if math.isfinite(p))
+    adjusted, largest = list(p_values), 0.0
+    for rank, (p, index) in enumerate(finite):
+        largest = max(largest, min(1.0, (len(finite) - rank) * p))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _summarise(
+    method: str, centre: str, rows: Sequence[Row], source: Mapping[str, Row], seed: int
+) -> Summary:
+    done = [row for row in rows if not row.refusal and row.case in source]
+    gains = np.array([row.dice - source[row.case].dice for row in done])
+    low, high = _interval(gains, seed)
+    return Summary(
+        method=method,
+        centre=centre,
+        cases=len(done),
+        dice=_mean([row.dice for row in done]),
+        hd95=_mean([row.hd95 for row in done]),
+        assd=_mean([row.assd for row in done]),
+        gain=_mean(gains.tolist()),
+        gain_low=low,
+        gain_high=high,
+        p_value=_wilcoxon(gains),
+        harm_rate=float((gains < -HARM - ROUNDING).mean()) if len(gains) else math.nan,
+        worst=float(gains.min()) if len(gains) else math.nan,
+        time_ratio=_median([row.seconds / source[row.case].seconds for row in done]),
+        memory_ratio=_median(
+            [row.peak_bytes / max(source[row.case].peak_bytes, 1) for row in done]
+        ),
+        refused=len(rows) - len(done),
+    )
+
+
+def _interval(gains: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    if len(gains) < SMALLEST_SAMPLE or np.ptp(gains) == 0:
+        return (float(gains[0]),) * 2 if len(gains) and np.ptp(gains) == 0 else (math.nan, math.nan)
+    found = stats.bootstrap(
+        (gains,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=0.95,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _wilcoxon(gains: NDArray[np.float64]) -> float:
+    if len(gains) < SMALLEST_SAMPLE or not gains.any():
+        return math.nan
+    return float(stats.wilcoxon(gains, zero_method="zsplit").pvalue)
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _median(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.median(finite)) if finite else math.nan

@@ -1,0 +1,52 @@
+"""Every system by its name."""
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from grata_monai.methods.affine_consistency import AffineConsistency
+from grata_monai.methods.detta import DeTTA
+from grata_monai.methods.memo import MEMO
+from grata_monai.methods.method import Method
+from grata_monai.methods.shape_moments import ShapeMoments
+from grata_monai.methods.source import Source
+from grata_monai.methods.student import TeST
+from grata_monai.methods.tipi import TIPI
+from grata_monai.methods.ttt import TTT
+
+__all__ = ["METHODS", "make_methods"]
+
+METHODS: dict[str, Callable[[], Method]] = {
+    made.name: made
+    for made in (
+        Source,
+        TTT,
+        TIPI,
+        TeST,
+        ShapeMoments,
+        DeTTA,
+        MEMO,
+        AffineConsistency,
+    )
+}
+"""Name to what makes the system with its published settings."""
+
+
+def make_methods(names: Iterable[str] = ()) -> dict[str, Method]:
+    """Make systems with their published settings.
+
+    Args:
+        names: Which ones; all if empty. The source network is always among them, as the first.
+
+    Returns:
+        Name to method.
+
+    Raises:
+        ValueError: If there is no such system.
+    """
+    chosen = dict.fromkeys(["source", *(list(names) or METHODS)])
+    for name in chosen:
+        if name not in METHODS:
+            near = difflib.get_close_matches(name, METHODS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+            raise ValueError(f"methods must be among {', '.join(METHODS)}, got {name!r}. {hint}")
+    return {name: METHODS[name]() for name in chosen}
