@@ -30,6 +30,7 @@ from grata_monai.phantom.dicom import (  # noqa: E402
     make_series,
     make_uid,
     stored_volume,
+    write_nifti_as_series,
     write_series,
 )
 from grata_monai.phantom.jpeg import encode_lossless  # noqa: E402
@@ -238,6 +239,21 @@ def test_dcm2niix_reads_the_same_voxels_and_geometry(tmp_path, modality, is_enha
     np.testing.assert_array_equal(nifti.get_fdata()[i, j, k], expected)
     np.testing.assert_allclose(np.abs(place[:3, :3]), np.eye(3), atol=1e-4)
     np.testing.assert_allclose(place[:3, 3], np.rint(place[:3, 3]), atol=1e-4)
+
+
+def test_a_nifti_image_becomes_the_series_of_its_voxels(tmp_path, case):
+    path = tmp_path / "image.nii.gz"
+    nib.save(nib.Nifti1Image(case.image.astype(np.float32), case.affine_ras), path)
+    options = SeriesOptions(seed=3)
+    paths = write_nifti_as_series(path, tmp_path / "series", options=options)
+    assert len(paths) == case.image.shape[2]
+    assert pydicom.dcmread(paths[0]).SeriesInstanceUID == make_uid("series", 3, 1)
+    voxels, affine_ras = read_geometry(paths)
+    place = np.linalg.inv(affine_ras) @ case.affine_ras  # our index to the reader's
+    index = np.stack(np.meshgrid(*map(np.arange, case.image.shape), indexing="ij"), axis=-1)
+    i, j, k = np.moveaxis(np.rint(index @ place[:3, :3].T + place[:3, 3]).astype(int), -1, 0)
+    np.testing.assert_array_equal(voxels[i, j, k], np.rint(case.image))
+    np.testing.assert_allclose(place, np.rint(place), atol=1e-4)
 
 
 def test_deflated_files_are_deflated(tmp_path):

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -190,8 +191,11 @@ def test_leaving_early_ends_the_subprocess(boxed):
 
 
 def list_children():
-    tasks = Path("/proc/self/task").iterdir()
-    return [child for task in tasks for child in (task / "children").read_text().split()]
+    children = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            children += (task / "children").read_text().split()
+    return children
 
 
 @needs_linux
