@@ -4,9 +4,16 @@ import difflib
 from collections.abc import Callable, Iterable
 
 from grata_monai.methods.affine_consistency import AffineConsistency
+from grata_monai.methods.cotta import CoTTA
 from grata_monai.methods.detta import DeTTA
+from grata_monai.methods.dltta import DLTTA
+from grata_monai.methods.grata import GraTaClinical, GraTaPaper
+from grata_monai.methods.medbn import MedBN
 from grata_monai.methods.memo import MEMO
 from grata_monai.methods.method import Method
+from grata_monai.methods.mirror import Mirror
+from grata_monai.methods.prediction_time_bn import PredictionTimeBN
+from grata_monai.methods.sar import SAR
 from grata_monai.methods.shape_moments import ShapeMoments
 from grata_monai.methods.source import Source
 from grata_monai.methods.student import TeST
@@ -19,6 +26,12 @@ METHODS: dict[str, Callable[[], Method]] = {
     made.name: made
     for made in (
         Source,
+        Mirror,
+        PredictionTimeBN,
+        MedBN,
+        SAR,
+        DLTTA,
+        CoTTA,
         TTT,
         TIPI,
         TeST,
@@ -26,6 +39,8 @@ METHODS: dict[str, Callable[[], Method]] = {
         DeTTA,
         MEMO,
         AffineConsistency,
+        GraTaPaper,
+        GraTaClinical,
     )
 }
 """Name to what makes the system with its published settings."""

@@ -1,0 +1,56 @@
+"""Mirror averaging: the prediction on every mirrored image, mapped back, averaged."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from grata_monai.adapt.network import copy_network
+from grata_monai.adapt.views import Flip, Identity, WeakView, average_views
+from grata_monai.methods.common import gradient_mode, predict
+from grata_monai.methods.method import Case, Method
+from grata_monai.types import Logits
+
+__all__ = ["Mirror"]
+
+
+@dataclass(frozen=True)
+class Mirror(Method):
+    """Average the logits over all combinations of mirrored axes, as nnU-Net predicts.
+
+    Attributes:
+        axes: Spatial axes to mirror, counted from 0; None for all that the images have. nnU-Net
+            mirrors the axes that training mirrored; axes that the images lack are left out.
+
+    Source:
+        Isensee et al., nnU-Net, Nature Methods 2021; `_internal_maybe_mirror_and_predict`.
+
+    Deviations:
+        nnU-Net mirrors each window, here the whole image is mirrored: the same where windows lie
+        symmetrically. The unmirrored prediction is the source's, which the case brings along.
+    """
+
+    axes: tuple[int, ...] | None = None
+    name: ClassVar[str] = "mirror"
+
+    def start(self, network: nn.Module, activation: str) -> nn.Module:
+        """Copy the network, which stays as it is."""
+        return copy_network(network)
+
+    def segment(self, case: Case, state: nn.Module) -> Logits:
+        """Average logits (1, k, *s) over 2^n mirrored images."""
+
+        def predict_view(view: WeakView) -> Tensor:
+            if isinstance(view, Identity):
+                return case.source.float()
+            return predict(case, state, view.apply(case.images))
+
+        with gradient_mode(is_enabled=False):
+            mean, _ = average_views(case.images, self._views(case.images.ndim - 2), predict_view)
+        return mean
+
+    def _views(self, dims: int) -> list[WeakView]:
+        axes = [axis for axis in range(dims) if self.axes is None or axis in self.axes]
+        flips = [Flip(some) for n in range(len(axes)) for some in combinations(axes, n + 1)]
+        return [Identity(), *flips]
