@@ -151,7 +151,7 @@ class GraTaHandler:
         if not self.is_quiet:
             table = _table(_state(engine).grata, _failures(engine))
             for refusal in self.refusals:
-                table.add_row(refusal.name, f"refused: {refusal.reason.value}", *["-"] * 5)
+                table.add_row(refusal.name, f"refused: {refusal.reason.value}", *["-"] * 6)
             self.console.print(table)
 
     def abort(self, engine: Engine, error: BaseException) -> None:
@@ -171,8 +171,9 @@ def summarise(record: Record) -> str:
 
 def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) -> Table:
     table = Table(title="grata_monai")
-    for heading in ("case", "outcome", "steps", "last cosine", "Dice to source", "volume", "s"):
-        justify: Literal["left", "right"] = "left" if heading in ("case", "outcome") else "right"
+    numbers = ("steps", "last cosine", "Dice to source", "volume", "s")
+    for heading in ("case", "outcome", "light", *numbers):
+        justify: Literal["left", "right"] = "right" if heading in numbers else "left"
         table.add_column(heading, justify=justify, overflow="fold")
     for case, record in rows:
         last = f"{record.steps[-1]['cosine']:+.2f}" if record.steps else "-"
@@ -180,6 +181,7 @@ def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) 
         table.add_row(
             case,
             record.outcome,
+            str(record.verdict.get("light", "none")),
             str(len(record.steps)),
             last,
             f"{record.change['dice']:.3f}",

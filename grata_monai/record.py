@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,7 +18,7 @@ from grata_monai.adapt.recipe import Recipe
 
 __all__ = ["SCHEMA_VERSION", "Record", "make_record"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class Record:
         change: Dice between source and adapted prediction, foreground voxels of both, their ratio.
         environment: Device, precision, versions, seed.
         seconds: Wall time of the source pass, adaptation, and prediction.
+        verdict: The guard's ``light``, what it ``kept``, its ``reason`` and ``agreement``.
+        focus: Centre of the organ in voxels, and per magnified window its view, the agreement of
+            its mirrored predictions, that with its neighbours, and its weight; before adaptation.
     """
 
     schema_version: str
@@ -58,6 +61,8 @@ class Record:
     change: Mapping[str, Any]
     environment: Mapping[str, Any]
     seconds: Mapping[str, float]
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    focus: Mapping[str, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         """Hash by content, times left out."""
@@ -76,9 +81,9 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """Read back what `to_json` wrote; keys added by a writer are ignored."""
+        """Read back what `to_json` wrote, also by 1.0; keys added by a writer are ignored."""
         content = json.loads(text)
-        known = {f.name: content[f.name] for f in fields(cls)}
+        known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
         return cls(**{**known, "steps": tuple(known["steps"])})
 
 
@@ -115,6 +120,7 @@ def make_record(
         views={
             "weak": list(recipe.weak_views),
             "prediction": list(recipe.prediction_views),
+            "focus": list(recipe.focus_views),
             "dropped": dict(outcome.dropped_views),
         },
         windows={
@@ -122,6 +128,8 @@ def make_record(
             "starts": [list(start) for start in outcome.windows],
         },
         steps=tuple(asdict(step) for step in outcome.steps),
+        verdict=asdict(outcome.verdict),
+        focus=_describe_focus(outcome),
         change=_describe_change(outcome),
         environment={
             "device": _name_device(device),
@@ -138,6 +146,20 @@ def _name_outcome(outcome: Outcome) -> str:
     if outcome.reason:
         return "source"
     return "adapted" if outcome.is_adapted else "unadapted"
+
+
+def _describe_focus(outcome: Outcome) -> dict[str, Any]:
+    if not outcome.look:
+        return {"centre": [], "windows": []}
+    look = outcome.look[0]
+    rows = zip(outcome.focus, look.scores, look.weights, strict=True)
+    return {
+        "centre": list(outcome.focus[0].centre),
+        "windows": [
+            {"view": window.name, "mirrored": own, "neighbours": beside, "weight": weight}
+            for window, (own, beside), weight in rows
+        ],
+    }
 
 
 def _describe_change(outcome: Outcome) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from grata_monai.read.dataset import CaseDataset, CaseFailure, collate_cases
 
 RECIPE = {
     "base": "clinical",
+    "focus_views": [],
     "steps": 2,
     "min_cosine": None,
     "base_rate": 1e-6,
@@ -111,7 +112,7 @@ def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen,
     assert [case for case, _ in state.grata] == ["a", "a"]
     assert "a: 2 step(s), cosine" in caplog.text
     assert "2/2" in text_of(screen)
-    assert len(re.findall(r"│ a\s+│ adapted │\s+2 │", text_of(screen))) == 2
+    assert len(re.findall(r"│ a\s+│ adapted │ none\s+│\s+2 │", text_of(screen))) == 2
 
 
 def test_a_batch_of_two_gives_two_rows(network, screen):

@@ -105,7 +105,9 @@ def test_a_wrapped_bundle_adapts_to_its_case(name, tmp_path):
     inferer = {"_target_": "SlidingWindowInferer", "roi_size": roi_size}
     bundle = make_bundle(tmp_path / "bundle", network, inferer=inferer)
     overlay = tmp_path / "overlay.json"
-    report = wrap_bundle(bundle, overlay, recipe={"base": "clinical", "min_cosine": None})
+    report = wrap_bundle(
+        bundle, overlay, recipe={"base": "clinical", "min_cosine": None, "focus_views": []}
+    )
     assert report.groups == groups
     assert report.count > 0
     parser = ConfigParser()

@@ -15,13 +15,16 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from grata_monai.adapt.focus import Focus, Look, locate, look, plan_focus
 from grata_monai.adapt.grata import GraTa, Step
+from grata_monai.adapt.guard import Verdict, judge
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
 from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
 from grata_monai.errors import AdaptationError, NetworkError, RecipeError
+from grata_monai.precision import autocast
 from grata_monai.types import Images, Logits
 
 __all__ = ["Episode", "OnlineMemory", "Outcome", "run_episode"]
@@ -119,6 +122,9 @@ class Outcome:
         seconds: Wall time of each part.
         activation: ``sigmoid`` or ``softmax``.
         is_adapted: Whether the prediction comes from weights or statistics other than the source's.
+        verdict: What the guard decided.
+        focus: The magnified windows about the organ, empty if the recipe asks for none.
+        look: Predictions on these windows, before and after adaptation.
     """
 
     source: Tensor
@@ -136,15 +142,21 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     activation: str = "softmax"
     is_adapted: bool = False
+    verdict: Verdict = field(default_factory=Verdict)
+    focus: tuple[Focus, ...] = ()
+    look: tuple[Look, ...] = ()
 
 
-def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome:
+def run_episode(
+    images: Images, network: nn.Module, episode: Episode, *, source: Logits | None = None
+) -> Outcome:
     """Predict one case with a network adapted to it.
 
     Args:
         images: (1, c, *s), one whole case.
         network: The caller's network; not touched.
         episode: How to run.
+        source: Logits (1, k, *s) of the network's single pass, if the caller has them.
 
     Returns:
         The prediction and what was done. If adaptation fails and the recipe allows it, the
@@ -154,13 +166,15 @@ def run_episode(images: Images, network: nn.Module, episode: Episode) -> Outcome
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         AdaptationError: If adaptation fails and the recipe says ``raise``.
     """
-    with torch.inference_mode(False), torch.no_grad():  # the first alone turns gradients on
+    # the first alone turns gradients on; resampling under a caller's autocast would be coarse
+    with torch.inference_mode(False), torch.no_grad(), autocast(images.device, "fp32"):
         images = images.detach().clone() if images.is_inference() else images.detach()
         clock = time.perf_counter()
-        is_training = any(module.training for module in network.modules())
-        logits = episode.predict(images, copy_network(network) if is_training else network)
-        outcome = Outcome(source=logits, logits=logits)
-        outcome.activation = choose_activation(episode.activation, logits.shape[1])
+        if source is None:
+            is_training = any(module.training for module in network.modules())
+            source = episode.predict(images, copy_network(network) if is_training else network)
+        outcome = Outcome(source=source, logits=source)
+        outcome.activation = choose_activation(episode.activation, source.shape[1])
         outcome.seconds["source"] = time.perf_counter() - clock
         outcome.weights["before"] = hash_weights(network)
         if episode.recipe.is_source:
@@ -189,23 +203,91 @@ def _adapt_and_predict(
     outcome.parameters = tuple(adapter.moving.named)
     outcome.parameter_count = adapter.moving.count
     outcome.image_statistics = adapter.layers_with_image_statistics
-    windows, extents = _cut_windows(images, episode, outcome)
-    _, outcome.dropped_views = adapter.weak_views(windows)
     state = adapter.state_dict()
     try:
+        if episode.recipe.focus_views and not _look_first(images, adapter, episode, outcome):
+            outcome.logits, outcome.reason = outcome.source, outcome.verdict.reason
+            outcome.weights["after"] = outcome.weights["before"]
+            return
+        windows, extents = _cut_windows(images, episode, outcome)
+        _, dropped = adapter.weak_views(windows)
+        outcome.dropped_views |= dropped
         for step in adapter.adapt(windows, extents):
             outcome.steps += (step,)
         outcome.is_adapted = _is_changed(episode, outcome)
-        added = adapter.moving.adapters if outcome.is_adapted else {}
-        outcome.weights["after"] = hash_weights(adapter.network, added)
         outcome.seconds["adaptation"] = time.perf_counter() - clock
         clock = time.perf_counter()
-        outcome.logits = _predict_views(images, adapter, episode, outcome)
+        if outcome.focus:
+            outcome.logits = _look_again(images, adapter, episode, outcome)
+            if outcome.verdict.kept != "adapted":
+                adapter.load_state_dict(state)
+                outcome.is_adapted = False
+        else:
+            outcome.logits = _predict_views(images, adapter, episode, outcome)
+        added = adapter.moving.adapters if outcome.is_adapted else {}
+        outcome.weights["after"] = hash_weights(adapter.network, added)
         outcome.seconds["prediction"] = time.perf_counter() - clock
         _check_prediction(outcome)
     except BaseException:
         adapter.load_state_dict(state)
         raise
+
+
+def _look_first(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> bool:
+    """Find the organ and look at it with the weights as they are; False if nothing is found."""
+    shape, recipe = tuple(images.shape[2:]), episode.recipe
+    location = locate(probabilities(outcome.source, outcome.activation), outcome.activation)
+    if location is None:
+        outcome.verdict = judge(None, red_below=recipe.red_below, amber_below=recipe.amber_below)
+        return False
+    plan = plan_windows(episode.inferer, shape)
+    windows, dropped = plan_focus(recipe.focus_views, location, plan, shape)
+    outcome.dropped_views |= dropped
+    if windows:
+        outcome.focus = tuple(windows)
+        outcome.look = (_look(images, adapter, episode, outcome),)
+    return True
+
+
+def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Logits:
+    """Look with the adapted weights too, let the guard choose, and put it into the whole image."""
+    recipe, best = episode.recipe, outcome.look[0]
+    after = _look(images, adapter, episode, outcome) if outcome.is_adapted else None
+    outcome.look += () if after is None else (after,)
+    outcome.verdict = judge(
+        best.agreement,
+        None if after is None else after.agreement,
+        neighbours=tuple(look.neighbours(best.weights) for look in (best, after or best)),  # type: ignore[arg-type]
+        red_below=recipe.red_below,
+        amber_below=recipe.amber_below,
+    )
+    if outcome.verdict.kept == "source":
+        outcome.reason = outcome.verdict.reason
+        return outcome.source
+    if after is not None and outcome.verdict.kept == "adapted":
+        best = after
+    whole = probabilities(outcome.source, outcome.activation)
+    return _to_logits(torch.where(best.seen > 0, best.maps, whole), outcome.activation)
+
+
+def _look(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Look:
+    window = outcome.focus[0]
+    views, dropped = admissible_views(
+        episode.recipe.prediction_views, spatial_shape=window.size, spacing=episode.spacing
+    )
+    outcome.dropped_views |= dropped
+
+    def predict(part: Tensor) -> Tensor:
+        return probabilities(episode.predict(part, adapter.network), outcome.activation)
+
+    return look(
+        images,
+        outcome.focus,
+        views,
+        predict,
+        activation=outcome.activation,
+        sharpness=episode.recipe.focus_sharpness,
+    )
 
 
 def _prepare_adapter(
@@ -226,10 +308,16 @@ def _prepare_adapter(
 
 
 def _cut_windows(images: Tensor, episode: Episode, outcome: Outcome) -> tuple[Tensor, Tensor]:
+    """Cut out what adaptation sees: parts of the image, or of its best magnified window."""
     plan = plan_windows(episode.inferer, images.shape[2:])
+    maps = probabilities(outcome.source, outcome.activation)
+    if outcome.look:
+        weights = outcome.look[0].weights
+        window = outcome.focus[weights.index(max(weights))]
+        images, maps = window.apply(images), window.apply(outcome.look[0].maps)
     outcome.roi_size = plan.roi_size
     outcome.windows = choose_windows(
-        probabilities(outcome.source, outcome.activation),
+        maps,
         plan,
         count=episode.recipe.windows,
         rule=episode.recipe.window_rule,
@@ -256,9 +344,11 @@ def _predict_views(images: Tensor, adapter: GraTa, episode: Episode, outcome: Ou
     mean, _ = average_views(
         images, views, lambda view: probabilities(predict(view), outcome.activation)
     )
-    if outcome.activation == "sigmoid":
-        return torch.logit(mean, eps=1e-7)
-    return mean.clamp_min(1e-7).log()
+    return _to_logits(mean, outcome.activation)
+
+
+def _to_logits(maps: Tensor, activation: str) -> Logits:
+    return torch.logit(maps, eps=1e-7) if activation == "sigmoid" else maps.clamp_min(1e-7).log()
 
 
 def _is_changed(episode: Episode, outcome: Outcome) -> bool:
@@ -294,6 +384,8 @@ def _fall_back(outcome: Outcome, error: BaseException, recipe: Recipe) -> None:
     if recipe.on_failure == "raise":
         raise AdaptationError(reason) from error
     outcome.logits, outcome.reason, outcome.is_adapted = outcome.source, reason, False
+    if recipe.focus_views:
+        outcome.verdict = Verdict("red", "source", f"kept source: {reason}")
     outcome.weights.setdefault("after", outcome.weights["before"])
 
 

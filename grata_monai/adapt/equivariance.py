@@ -12,7 +12,7 @@ from torch import Tensor
 from grata_monai.adapt.losses import foreground, probabilities
 from grata_monai.adapt.views import parse_view
 
-__all__ = ["admit_views", "measure_equivariance"]
+__all__ = ["admit_views", "label_map", "measure_equivariance", "overlap"]
 
 
 @torch.no_grad()
@@ -46,11 +46,11 @@ def measure_equivariance(
     parsed = {name: parse_view(name) for name in views}
     scores: dict[str, list[Tensor]] = {name: [] for name in views}
     for case in images:
-        plain = _segment(probabilities(predict(case), activation), activation)
+        plain = label_map(probabilities(predict(case), activation), activation)
         for name, view in parsed.items():
             maps = view.invert(probabilities(predict(view.apply(case)), activation))
             seen = view.coverage(case.shape[2:], case.device)
-            scores[name].append(_overlap(plain * seen, _segment(maps, activation) * seen))
+            scores[name].append(overlap(plain * seen, label_map(maps, activation) * seen))
     if not all(scores.values()):
         raise ValueError("images must hold at least one case, got none. Pass source cases.")
     return {name: float(torch.cat(values).mean()) for name, values in scores.items()}
@@ -70,7 +70,7 @@ def admit_views(equivariance: Mapping[str, float], *, minimum: float) -> tuple[s
     return ("identity", *(name for name in others if name != "identity"))
 
 
-def _segment(maps: Tensor, activation: str) -> Tensor:
+def label_map(maps: Tensor, activation: str) -> Tensor:
     """Foreground channels of the label map that probabilities mean, as 0 and 1."""
     if activation == "sigmoid":
         return (maps > 0.5).float()
@@ -78,7 +78,7 @@ def _segment(maps: Tensor, activation: str) -> Tensor:
     return foreground(one_hot, activation)
 
 
-def _overlap(one: Tensor, two: Tensor) -> Tensor:
+def overlap(one: Tensor, two: Tensor) -> Tensor:
     """Dice of each sample, averaged over its channels, (b,); 1 where both are empty."""
     common = (one * two).flatten(2).sum(2)
     total = (one + two).flatten(2).sum(2)

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from grata_monai.adapt.focus import read_factors
 from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES
 from grata_monai.adapt.parameters import PARAMETER_GROUPS
 from grata_monai.adapt.strong import STRONG_VIEWS
-from grata_monai.adapt.views import parse_view
+from grata_monai.adapt.views import Scale, parse_view
 from grata_monai.errors import RecipeError
 from grata_monai.precision import PRECISIONS
 
@@ -41,6 +42,13 @@ class Recipe:
         windows: Most windows of `roi_size` that a case is adapted on.
         window_rule: Windows with the most ``foreground`` or the most ``uncertainty`` come first.
         prediction_views: Views averaged in the final prediction.
+        focus_views: Magnifications at which the final prediction looks at the organ that the source
+            network found: ``identity`` and scales; empty for the whole image alone. Adaptation then
+            works at the magnification whose predictions agree best, and the guard compares them.
+        focus_sharpness: How much agreement counts in their average, see `focus.weigh`.
+        red_below: Agreement of the magnified views below which the source prediction is kept, and
+            the record's light is red.
+        amber_below: Agreement below which the light is amber.
         precision: Of forward and backward passes while adapting: ``fp32`` or ``bf16``.
         memory: ``episodic``: every case starts at the source; ``online``: it starts where the last
             one ended.
@@ -65,6 +73,10 @@ class Recipe:
     windows: int = 2
     window_rule: str = "foreground"
     prediction_views: tuple[str, ...] = ("identity",)
+    focus_views: tuple[str, ...] = ()
+    focus_sharpness: float = 20.0
+    red_below: float = 0.85
+    amber_below: float = 0.93
     precision: str = "fp32"
     memory: str = "episodic"
     on_failure: str = "source"
@@ -82,6 +94,7 @@ class Recipe:
         _check_names("on_failure", [self.on_failure], ("source", "raise"))
         for view in (*self.weak_views, *self.prediction_views):
             parse_view(view)
+        self._check_focus()
         self._check_numbers()
         self._check_optimizer()
 
@@ -93,9 +106,31 @@ class Recipe:
         _check("windows", self.windows, self.windows >= 1, "be at least 1")
         is_cosine = self.min_cosine is None or -1 <= self.min_cosine <= 1
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
+        is_sharpness = 0 <= self.focus_sharpness < float("inf")
+        _check("focus_sharpness", self.focus_sharpness, is_sharpness, "be at least 0, and finite")
+        for name in ("red_below", "amber_below"):
+            value = getattr(self, name)
+            _check(name, value, 0 <= value <= 1, "lie in [0, 1]")
         for name in ("parameters", "weak_views", "prediction_views"):
             _check(
                 name, getattr(self, name), len(getattr(self, name)) > 0, "hold at least one name"
+            )
+
+    def _check_focus(self) -> None:
+        for view in self.focus_views:
+            read_factors(view, 3)
+        if not self.focus_views:
+            return
+        scales = [v for v in self.prediction_views if isinstance(parse_view(v), Scale)]
+        if scales:
+            raise RecipeError(
+                f"prediction_views must not be scales beside focus_views, got {scales[0]!r}. "
+                "Move it to focus_views."
+            )
+        if "input" in self.parameters:
+            raise RecipeError(
+                "parameters must not hold 'input' beside focus_views: its field lies on the whole "
+                "image. Leave one of them out."
             )
 
     def _check_optimizer(self) -> None:
@@ -120,7 +155,8 @@ class Recipe:
     @property
     def is_source(self) -> bool:
         """Whether the recipe asks for nothing but the source network's single pass."""
-        return self.steps == 0 and self.image_share == 0 and self.prediction_views == ("identity",)
+        is_single = self.prediction_views == ("identity",) and not self.focus_views
+        return self.steps == 0 and self.image_share == 0 and is_single
 
     @property
     def digest(self) -> str:
@@ -224,8 +260,9 @@ CLINICAL = Recipe(
     steps=5,
     min_cosine=-0.9,
     prediction_views=("identity", "flip:0"),
+    focus_views=("scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"),
 )
-"""Our cautious default for a case: source statistics, left-right flips, five scaled steps."""
+"""Our default for a case: the organ at four magnifications, five scaled steps, and the guard."""
 
 SOURCE = Recipe(name="source", steps=0)
 """No adaptation at all: the source network's prediction, with its record."""

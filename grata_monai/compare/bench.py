@@ -105,6 +105,7 @@ class Bench:
             extents=extents,
             source=source,
             predict=self.predict,
+            inferer=self.inferer,
             activation=activation,
             spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
             seed=int.from_bytes(digest[:4], "big"),

@@ -1,21 +1,20 @@
-"""GraTa as a method: a recipe, run on the windows that every method gets."""
+"""GraTa as a method: a recipe, run by the same code as the product's."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from monai.inferers import SimpleInferer
-from torch import Tensor, nn
+from torch import nn
 
-from grata_monai.adapt.episode import Episode, Outcome, _check_prediction, _predict_views
-from grata_monai.adapt.grata import GraTa
+from grata_monai.adapt.episode import Episode, OnlineMemory, run_episode
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
-from grata_monai.errors import AdaptationError
-from grata_monai.methods.common import gradient_mode, own, refuse_without_normalisation
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.method import Case, Method
 from grata_monai.types import Logits
 
-__all__ = ["GraTaClinical", "GraTaMethod", "GraTaPaper", "GraTaState"]
+__all__ = ["GraTaClinical", "GraTaMethod", "GraTaPaper", "GraTaState", "GraTaViews"]
+
+FROZEN = replace(CLINICAL, name="clinical, no step", steps=0)
 
 
 @dataclass
@@ -23,22 +22,22 @@ class GraTaState:
     """What adaptation changes.
 
     Attributes:
-        network: The private copy of the source network.
-        adapter: Its own copy, with moments and generator; None before the first case, whose image
-            and seed it needs.
+        network: A private copy of the source network.
+        memory: What online cases leave behind; None case by case.
+        seed: Of the first case, which the recipe takes over.
     """
 
     network: nn.Module
-    adapter: GraTa | None = None
+    memory: OnlineMemory | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class GraTaMethod(Method):
-    """Adapt as a recipe says, then average the predictions on its prediction views.
+    """Adapt as a recipe says, then predict as it says.
 
     Attributes:
-        recipe: Every setting but `memory`, `windows` and `window_rule`: the caller's windows serve
-            all methods alike. `seed` gives way to the first case's.
+        recipe: Every setting but `memory`; `seed` gives way to the first case's.
         is_online: Whether weights, moments and the generator go on from case to case.
 
     Source:
@@ -60,10 +59,10 @@ class GraTaMethod(Method):
 
     def start(self, network: nn.Module, activation: str) -> GraTaState:
         """Copy the network."""
-        return GraTaState(copy_network(network))
+        return GraTaState(copy_network(network), OnlineMemory() if self.is_online else None)
 
     def segment(self, case: Case, state: GraTaState) -> Logits:
-        """Take the recipe's steps, then predict logits (1, k, *s).
+        """Run one episode, logits (1, k, *s).
 
         Returns:
             The source's logits if adaptation fails and the recipe says so; nothing has moved then.
@@ -71,41 +70,18 @@ class GraTaMethod(Method):
         Raises:
             AdaptationError: If adaptation fails and the recipe says ``raise``.
         """
-        with gradient_mode(is_enabled=True):
-            images = own(case.images)
-            adapter = state.adapter = state.adapter or self._adapter(images, case, state.network)
-            adapter.spacing = _spacing(case)
-            before = adapter.state_dict()
-            try:
-                return self._segment(images, case, adapter)
-            except AdaptationError:
-                adapter.load_state_dict(before)
-                if self.recipe.on_failure == "raise":
-                    raise
-                return case.source
-
-    def _adapter(self, images: Tensor, case: Case, network: nn.Module) -> GraTa:
-        recipe = replace(self.recipe, seed=case.seed)
-        return GraTa(network, recipe, activation=case.activation, image=images)
-
-    def _segment(self, images: Tensor, case: Case, adapter: GraTa) -> Logits:
-        steps = list(adapter.adapt(own(case.windows), own(case.extents)))
-        has_moved = any(step.update_norm > 0 for step in steps)
-        outcome = Outcome(source=case.source, logits=case.source, activation=case.activation)
-        outcome.is_adapted = (
-            self.is_online or has_moved or bool(adapter.layers_with_image_statistics)
-        )
+        state.seed = case.seed if state.seed is None else state.seed
+        protocol = "online" if self.is_online else "episodic"
         episode = Episode(
-            recipe=replace(self.recipe, memory="episodic"),
+            recipe=replace(self.recipe, seed=state.seed, memory=protocol),
             predict=case.predict,
-            inferer=SimpleInferer(),
+            inferer=case.inferer,
             activation=case.activation,
-            spacing=adapter.spacing,
+            spacing=_spacing(case),
+            memory=state.memory,
         )
-        with gradient_mode(is_enabled=False):
-            outcome.logits = _predict_views(images, adapter, episode, outcome).float()
-            _check_prediction(outcome)
-        return outcome.logits
+        source = case.source.clone() if case.source.is_inference() else case.source
+        return run_episode(case.images, state.network, episode, source=source).logits
 
 
 @dataclass(frozen=True)
@@ -124,7 +100,7 @@ class GraTaPaper(GraTaMethod):
 
 @dataclass(frozen=True)
 class GraTaClinical(GraTaMethod):
-    """GraTa with this project's cautious settings, case by case; see `GraTaMethod`.
+    """GraTa with this project's own settings, case by case; see `GraTaMethod`.
 
     Attributes:
         recipe: The clinical settings.
@@ -134,6 +110,20 @@ class GraTaClinical(GraTaMethod):
     recipe: Recipe = CLINICAL
     is_online: bool = False
     name: ClassVar[str] = "grata-clinical"
+
+
+@dataclass(frozen=True)
+class GraTaViews(GraTaMethod):
+    """The clinical recipe with its weights frozen: what the gradient adds is the difference.
+
+    Attributes:
+        recipe: The clinical settings without a step.
+        is_online: False.
+    """
+
+    recipe: Recipe = FROZEN
+    is_online: bool = False
+    name: ClassVar[str] = "grata-views"
 
 
 def _spacing(case: Case) -> tuple[float, ...] | None:

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from grata_monai.types import Images, Logits, Windows
@@ -26,6 +27,7 @@ class Case:
         extents: (n, d, 2), where each window lies in the image, from -1 to 1.
         source: Logits (1, k, *s) of the source network's single pass.
         predict: The wrapped inferer at its precision, without gradients.
+        inferer: The wrapped inferer itself, for what asks it for its window.
         activation: ``sigmoid`` or ``softmax``.
         spacing: In mm per axis, or None.
         seed: Of whatever the method draws; equal for equal cases.
@@ -37,6 +39,7 @@ class Case:
     source: Logits
     predict: Predict
     activation: str
+    inferer: Inferer = field(default_factory=SimpleInferer)
     spacing: tuple[float, ...] | None = None
     seed: int = 0
 

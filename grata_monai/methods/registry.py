@@ -7,7 +7,7 @@ from grata_monai.methods.affine_consistency import AffineConsistency
 from grata_monai.methods.cotta import CoTTA
 from grata_monai.methods.detta import DeTTA
 from grata_monai.methods.dltta import DLTTA
-from grata_monai.methods.grata import GraTaClinical, GraTaPaper
+from grata_monai.methods.grata import GraTaClinical, GraTaPaper, GraTaViews
 from grata_monai.methods.medbn import MedBN
 from grata_monai.methods.memo import MEMO
 from grata_monai.methods.method import Method
@@ -40,6 +40,7 @@ METHODS: dict[str, Callable[[], Method]] = {
         MEMO,
         AffineConsistency,
         GraTaPaper,
+        GraTaViews,
         GraTaClinical,
     )
 }

@@ -33,7 +33,11 @@ def images() -> torch.Tensor:
     return torch.rand(1, 1, 24, 20, 10, generator=torch.Generator().manual_seed(5))
 
 
-def make_episode(recipe="clinical", *, predict=None, memory=None) -> Episode:
+WHOLE = {"base": "clinical", "focus_views": []}
+"""Adaptation on parts of the image, and the whole image predicted."""
+
+
+def make_episode(recipe=WHOLE, *, predict=None, memory=None) -> Episode:
     return Episode(
         recipe=resolve_recipe(recipe),
         predict=predict or INFERER,
@@ -83,7 +87,7 @@ def test_the_network_is_untouched_when_prediction_breaks_off(network, images, er
             raise error("stop")
         return INFERER(x, net)
 
-    episode = make_episode({"base": "clinical", "on_failure": "raise"}, predict=predict)
+    episode = make_episode({**WHOLE, "on_failure": "raise"}, predict=predict)
     with pytest.raises((error, AdaptationError)):
         run_episode(images, network, episode)
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
@@ -96,7 +100,7 @@ def test_out_of_memory_keeps_the_source_prediction_and_says_so(network, images):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return INFERER(x, net)
 
-    recipe = {"base": "clinical", "min_cosine": None}
+    recipe = {**WHOLE, "min_cosine": None}
     outcome = run_episode(images, network, make_episode(recipe, predict=predict))
     assert "out of memory" in outcome.reason
     assert torch.equal(outcome.logits, outcome.source)
@@ -104,7 +108,7 @@ def test_out_of_memory_keeps_the_source_prediction_and_says_so(network, images):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_source_prediction(network, images):
-    recipe = {"base": "clinical", "perturbation": 1e30}
+    recipe = {**WHOLE, "perturbation": 1e30}
     outcome = run_episode(images, network, make_episode(recipe))
     assert "must be finite" in outcome.reason
     assert torch.equal(outcome.logits, outcome.source)
@@ -123,7 +127,7 @@ def test_an_empty_adapted_prediction_keeps_the_source_prediction(network, images
 
 
 def test_on_failure_raise_raises(network, images):
-    recipe = {"base": "clinical", "perturbation": 1e30, "on_failure": "raise"}
+    recipe = {**WHOLE, "perturbation": 1e30, "on_failure": "raise"}
     with pytest.raises(AdaptationError, match="must be finite"):
         run_episode(images, network, make_episode(recipe))
 
@@ -218,3 +222,67 @@ def test_adaptation_sees_windows_not_the_volume(network):
 def test_torchscript_is_refused_with_a_remedy(network):
     with pytest.raises(NetworkError, match=r"model.pt into network_def instead of model.ts"):
         copy_network(torch.jit.trace(torch.nn.Conv3d(1, 1, 1), torch.rand(1, 1, 4, 4, 4)))
+
+
+# ------------------------------------------------------------------------------- magnified views
+
+LOOKS = {"base": "clinical", "focus_views": ["identity", "scale:1.3:0,1"], "red_below": 0.0}
+
+
+def test_magnified_views_change_the_prediction_about_the_organ_alone(network, images):
+    outcome = run_episode(images, network, make_episode({**LOOKS, "steps": 0}))
+    assert outcome.verdict.kept == "views"
+    assert not outcome.is_adapted
+    assert outcome.weights["before"] == outcome.weights["after"]
+    seen = outcome.look[0].seen.expand_as(outcome.logits) > 0
+    assert not torch.equal(outcome.logits[seen], outcome.source[seen])
+    expected = outcome.look[0].maps
+    torch.testing.assert_close(outcome.logits.softmax(1)[seen], expected[seen])
+
+
+def test_too_little_agreement_keeps_the_source_to_the_byte(network, images):
+    recipe = {**LOOKS, "red_below": 1.0, "amber_below": 1.0}
+    outcome = run_episode(images, network, make_episode(recipe))
+    assert (outcome.verdict.light, outcome.verdict.kept) == ("red", "source")
+    assert torch.equal(outcome.logits, outcome.source)
+    assert "do not rely" in outcome.reason
+    assert outcome.weights["before"] == outcome.weights["after"]
+
+
+def test_nothing_found_is_red_and_costs_no_step(network, images):
+    def predict(x, net):
+        logits = INFERER(x, net)
+        return torch.cat([logits[:, :1] + 100, logits[:, 1:]], 1)
+
+    outcome = run_episode(images, network, make_episode(LOOKS, predict=predict))
+    assert outcome.verdict.light == "red"
+    assert "found nothing" in outcome.reason
+    assert outcome.steps == ()
+    assert torch.equal(outcome.logits, outcome.source)
+
+
+@pytest.mark.parametrize("is_better", [True, False])
+def test_the_guard_decides_whether_the_moved_weights_predict(
+    network, images, monkeypatch, is_better
+):
+    values = iter([0.5, 0.6 if is_better else 0.4])
+    monkeypatch.setattr(module.Look, "neighbours", lambda *_: next(values))
+    outcome = run_episode(images, network, make_episode(LOOKS))
+    before, after = outcome.look
+    assert outcome.verdict.kept == ("adapted" if is_better else "views")
+    assert outcome.is_adapted == is_better
+    assert (outcome.weights["after"] != outcome.weights["before"]) == is_better
+    chosen = after if is_better else before
+    assert not torch.equal(before.maps, after.maps)
+    seen = chosen.seen.expand_as(chosen.maps) > 0
+    torch.testing.assert_close(outcome.logits.softmax(1)[seen], chosen.maps[seen])
+
+
+def test_a_refused_online_case_leaves_no_trace_in_the_memory(network, images, monkeypatch):
+    memory = OnlineMemory()
+    values = iter([0.5, 0.4])
+    monkeypatch.setattr(module.Look, "neighbours", lambda *_: next(values))
+    recipe = {**LOOKS, "memory": "online"}
+    run_episode(images, network, make_episode(recipe, memory=memory))
+    assert hash_weights(memory.adapter.network) == hash_weights(network)
+    assert memory.adapter.optimizer.state_dict()["state"] == {}

@@ -23,6 +23,7 @@ ONE_STEP = {
     "weak_views": ["identity"],
     "prediction_views": ["identity"],
     "min_cosine": None,
+    "focus_views": [],
 }
 
 

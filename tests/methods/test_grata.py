@@ -52,7 +52,7 @@ def test_logits_are_the_inferers(recipe, channels, activation, dims):
     network = make_network(dims, channels)
     before = hash_weights(network)
     images = torch.rand(1, 1, *[8] * dims)
-    recipe = replace(recipe, base_rate=1e-2, on_failure="raise")
+    recipe = replace(recipe, base_rate=1e-2, on_failure="raise", red_below=0.0)
     expected = GraTaInferer(SimpleInferer(), recipe, activation=activation)(images, network)
     method, case = GraTaMethod(recipe), make_case(images, network, activation)
     found = method.segment(case, method.start(network, activation))
@@ -85,14 +85,14 @@ def test_a_failed_case_moves_nothing(on_failure):
     method = GraTaPaper(replace(PAPER, on_failure=on_failure))
     state = method.start(network, "sigmoid")
     method.segment(make_case(torch.rand(1, 1, 8, 8), network, "sigmoid"), state)
-    before = hash_weights(state.adapter.network)
+    before = hash_weights(state.memory.adapter.network)
     bad = make_case(torch.full((1, 1, 8, 8), torch.nan), network, "sigmoid")
     if on_failure == "raise":
         with pytest.raises(AdaptationError, match="must be finite"):
             method.segment(bad, state)
     else:
         assert method.segment(bad, state) is bad.source
-    assert hash_weights(state.adapter.network) == before
+    assert hash_weights(state.memory.adapter.network) == before
 
 
 def test_names_protocols_and_refusals():

@@ -6,6 +6,13 @@ from grata_monai.record import Record
 
 __all__ = ["describe_verdict"]
 
+_MARKS = {
+    "red": ("RED, do not rely on this mask. ", "RED. "),
+    "amber": ("AMBER, low agreement: look closely. ", "AMBER. "),
+    "green": ("GREEN. ",),
+}
+"""What precedes the sentence, the fullest first; nothing where no guard was asked."""
+
 
 def describe_verdict(record: Record, *, max_length: int | None = None) -> str:
     """Say in one sentence whether the network was adapted, and why not if it was not.
@@ -18,13 +25,16 @@ def describe_verdict(record: Record, *, max_length: int | None = None) -> str:
         The fullest of a few fixed sentences that fits.
 
     Raises:
-        ValueError: If `max_length` is too short for any of them (below 24).
+        ValueError: If `max_length` is too short for any of them (below 30).
     """
+    light = str(record.verdict.get("light", "none"))
     for sentence in _sentences(record):
-        if max_length is None or len(sentence) <= max_length:
-            return sentence
+        for mark in _MARKS.get(light, ("",)):
+            marked = f"{mark}{sentence}"
+            if max_length is None or len(marked) <= max_length:
+                return marked
     raise ValueError(
-        f"max_length must leave room for a sentence, got {max_length}. Give 24 or more."
+        f"max_length must leave room for a sentence, got {max_length}. Give 30 or more."
     )
 
 
@@ -39,6 +49,8 @@ def _sentences(record: Record) -> Iterator[str]:
         yield "Source prediction kept; the record says why."
         yield "Source prediction kept."
     else:
+        if record.verdict.get("reason"):
+            yield f"Not adapted: {record.verdict['reason']}."
         if record.views.get("prediction"):
             yield "Not adapted: the source network's predictions of several views, averaged."
         yield "Not adapted: the source network's prediction."

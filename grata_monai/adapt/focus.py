@@ -1,0 +1,341 @@
+"""Look again at the organ: windows about what the source network found, at several magnifications.
+
+A network trained in one hospital has learnt how large an organ looks there. Where it looks larger
+or smaller, or lies at the edge of a window, the mask suffers. So the organ is located once, cut out
+at several magnifications, and predicted at each; the predictions are mapped back and averaged. What
+agrees with itself counts more: each magnification is weighted by how well its mirrored predictions
+agree, and how well it agrees with the next smaller and the next larger one. No label is needed.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from monai.transforms.utils import get_largest_connected_component_mask
+from torch import Tensor
+from torch.nn import functional
+
+from grata_monai.adapt.equivariance import label_map, overlap
+from grata_monai.adapt.views import Identity, Scale, WeakView, parse_view
+from grata_monai.adapt.windows import WindowPlan
+from grata_monai.errors import RecipeError
+from grata_monai.types import Images, Probabilities
+
+__all__ = [
+    "Focus",
+    "Location",
+    "Look",
+    "agreements",
+    "locate",
+    "look",
+    "plan_focus",
+    "read_factors",
+    "weigh",
+]
+
+_MARGIN = 1.2  # a window is this much wider than the organ
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the organ lies.
+
+    Attributes:
+        centre: Centre of mass, in voxels per spatial axis.
+        extent: Size of the bounding box, in voxels.
+    """
+
+    centre: tuple[float, ...]
+    extent: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Focus:
+    """A magnified window of an image, and the way back.
+
+    Attributes:
+        name: The view as recipes write it.
+        centre: Of the window, in voxels of the image.
+        factors: Magnification per axis.
+        size: Of the window, in voxels.
+        is_constant: Whether zeros, not the border's values, lie outside the image.
+    """
+
+    name: str
+    centre: tuple[float, ...]
+    factors: tuple[float, ...]
+    size: tuple[int, ...]
+    is_constant: bool = True
+
+    def apply(self, images: Images) -> Tensor:
+        """Cut the window out of images (b, c, *s) by linear interpolation, (b, c, *size)."""
+        scales, offsets = [], []
+        for n, centre, factor, r in zip(
+            images.shape[2:], self.centre, self.factors, self.size, strict=True
+        ):
+            scales.append(r / (n * factor))
+            offsets.append((2 * centre + 1) / n - 1)
+        return _sample(images, scales, offsets, self.size, is_constant=self.is_constant)
+
+    def invert(self, maps: Probabilities, spatial_shape: Sequence[int]) -> Tensor:
+        """Map a prediction (b, k, *size) back onto the image's grid; see `coverage` for where."""
+        scales, offsets = [], []
+        for n, centre, factor, r in zip(
+            spatial_shape, self.centre, self.factors, self.size, strict=True
+        ):
+            scales.append(factor * n / r)
+            offsets.append((n - 1 - 2 * centre) * factor / r)
+        return _sample(maps, scales, offsets, spatial_shape, is_constant=False)
+
+    def coverage(self, spatial_shape: Sequence[int], device: torch.device | str) -> Tensor:
+        """Say where the window saw the image: (1, 1, *s), 1 or 0."""
+        mask = torch.ones((1, 1, *spatial_shape), device=device)
+        for axis, (n, centre, factor, r) in enumerate(
+            zip(spatial_shape, self.centre, self.factors, self.size, strict=True)
+        ):
+            from_centre = (torch.arange(n, device=device) - centre).abs() * factor
+            is_seen = (from_centre <= r / 2 * (1 + 1e-6)).float()
+            mask = mask * is_seen.view([n if i == axis + 2 else 1 for i in range(mask.ndim)])
+        return mask
+
+
+@dataclass(frozen=True)
+class Look:
+    """Predictions about the organ, weighted.
+
+    Attributes:
+        maps: Mean probabilities (1, k, *s); 0 where no window saw the image.
+        seen: (1, 1, *s), 1 where at least one window did.
+        scores: Per magnification the agreement of its mirrored predictions and the agreement with
+            its neighbours, each in [0, 1].
+        weights: Per magnification, of sum 1.
+    """
+
+    maps: Tensor
+    seen: Tensor
+    scores: tuple[tuple[float, float], ...]
+    weights: tuple[float, ...]
+
+    @property
+    def agreement(self) -> float:
+        """Weighted mean of all scores."""
+        return sum(w * (a + b) / 2 for w, (a, b) in zip(self.weights, self.scores, strict=True))
+
+    def neighbours(self, weights: Sequence[float]) -> float:
+        """Mean agreement of neighbouring magnifications under given weights."""
+        return sum(w * b for w, (_, b) in zip(weights, self.scores, strict=True))
+
+
+def read_factors(name: str, dims: int) -> tuple[float, ...]:
+    """Turn ``identity``, ``scale:1.33`` or ``scale:1.33:0,1`` into a factor per axis.
+
+    Raises:
+        RecipeError: If the name is another view, or names an axis that does not exist.
+    """
+    view = parse_view(name)
+    if isinstance(view, Identity):
+        return (1.0,) * dims
+    if not isinstance(view, Scale):
+        raise RecipeError(
+            f"focus_views must be identity or scales, got {name!r}. "
+            "Mirrored predictions come from prediction_views."
+        )
+    missing = [axis for axis in view.axes if axis >= dims]
+    if missing:
+        raise RecipeError(
+            f"focus_views must name axes of the image, {name!r} names {missing[0]} of {dims}."
+        )
+    return tuple(view.factor if not view.axes or axis in view.axes else 1.0 for axis in range(dims))
+
+
+def locate(maps: Probabilities, activation: str) -> Location | None:
+    """Find the largest connected piece of foreground.
+
+    Args:
+        maps: Probabilities (1, k, *s).
+        activation: ``sigmoid`` or ``softmax``.
+
+    Returns:
+        Where it lies; None if there is no foreground.
+    """
+    mask = label_map(maps, activation).amax(1)[0]
+    if not bool(mask.any()):
+        return None
+    largest = torch.as_tensor(get_largest_connected_component_mask(mask)) > 0
+    voxels = largest.nonzero().double()
+    extent = voxels.amax(0) - voxels.amin(0) + 1
+    return Location(tuple(voxels.mean(0).tolist()), tuple(int(n) for n in extent))
+
+
+def plan_focus(
+    names: Sequence[str], location: Location, plan: WindowPlan, spatial_shape: Sequence[int]
+) -> tuple[list[Focus], dict[str, str]]:
+    """Lay a window about the organ for every magnification.
+
+    Args:
+        names: Views by name: ``identity`` or scales.
+        location: Of the organ.
+        plan: The inferer's window. Along an axis that a 2D network does not see, the window is the
+            whole image and nothing is magnified.
+        spatial_shape: Of the image, in voxels.
+
+    Returns:
+        The windows, from the smallest magnification to the largest, and the views left out, with
+        the reason: an organ that does not fit into a window once it is magnified.
+    """
+    kept: list[Focus] = []
+    dropped: dict[str, str] = {}
+    for name in names:
+        factors = list(read_factors(name, len(spatial_shape)))
+        centre, size = list(location.centre), list(plan.roi_size)
+        if plan.slice_axis is not None:
+            factors[plan.slice_axis] = 1.0
+            centre[plan.slice_axis] = (spatial_shape[plan.slice_axis] - 1) / 2
+            size[plan.slice_axis] = spatial_shape[plan.slice_axis]
+        wanted = [math.ceil(_MARGIN * e * f) for e, f in zip(location.extent, factors, strict=True)]
+        if plan.slice_axis is not None:
+            wanted[plan.slice_axis] = size[plan.slice_axis]
+        too_large = [w > s and f > 1 for w, s, f in zip(wanted, size, factors, strict=True)]
+        if any(too_large):
+            dropped[name] = "the organ does not fit into the window so magnified"
+            continue
+        # a magnification below 1 may need a window beyond roi_size, but none beyond the image
+        most = [math.ceil(n * f) for n, f in zip(spatial_shape, factors, strict=True)]
+        size = [max(s, min(w, m)) for w, s, m in zip(wanted, size, most, strict=True)]
+        kept.append(
+            Focus(name, tuple(centre), tuple(factors), tuple(size), plan.padding_mode == "constant")
+        )
+    return sorted(kept, key=lambda focus: math.prod(focus.factors)), dropped
+
+
+def look(
+    images: Images,
+    windows: Sequence[Focus],
+    views: Sequence[WeakView],
+    predict: Callable[[Tensor], Tensor],
+    *,
+    activation: str,
+    sharpness: float,
+) -> Look:
+    """Predict every window, mirrored and not, and average what agrees.
+
+    Args:
+        images: (1, c, *s).
+        windows: Of `plan_focus`, at least one.
+        views: Flips or turns, the identity first, that fit the windows.
+        predict: A window (1, c, *size) to probabilities (1, k, *size).
+        activation: ``sigmoid`` or ``softmax``.
+        sharpness: How much agreement counts; 0 weighs all magnifications alike.
+
+    Returns:
+        Predictions on the image's grid.
+    """
+    shape = tuple(images.shape[2:])
+    box = _surround(windows, shape)
+    where = (slice(None), slice(None), *box)
+    start = [part.start for part in box]
+    size = [part.stop - part.start for part in box]
+    found, coverages = [], []
+    for window in windows:
+        centre = tuple(c - s for c, s in zip(window.centre, start, strict=True))
+        inside = replace(window, centre=centre)
+        cut = window.apply(images)
+        maps = [view.invert(predict(view.apply(cut))) for view in views]
+        found.append([inside.invert(part, size) for part in maps])
+        coverages.append(inside.coverage(size, images.device))
+    scores = agreements(found, coverages, activation)
+    weights = weigh(scores, sharpness)
+    total = sum(
+        w * seen * torch.stack(parts).mean(0)
+        for w, seen, parts in zip(weights, coverages, found, strict=True)
+    )
+    share = torch.as_tensor(sum(w * seen for w, seen in zip(weights, coverages, strict=True)))
+    mean = torch.as_tensor(total) / share.clamp_min(1e-6)
+    result = mean.new_zeros((1, mean.shape[1], *shape))
+    result[where] = mean
+    seen = mean.new_zeros((1, 1, *shape))
+    seen[where] = (share > 0).float()
+    return Look(result, seen, tuple(scores), tuple(weights))
+
+
+def _surround(windows: Sequence[Focus], shape: Sequence[int]) -> list[slice]:
+    """The smallest part of the image that holds all that the windows see."""
+    box = []
+    for axis, n in enumerate(shape):
+        reach = [(w.centre[axis], w.size[axis] / (2 * w.factors[axis])) for w in windows]
+        first = math.floor(min(c - r for c, r in reach))
+        last = math.ceil(max(c + r for c, r in reach))
+        box.append(slice(max(first, 0), min(last + 1, n)))
+    return box
+
+
+def agreements(
+    predictions: Sequence[Sequence[Tensor]], coverages: Sequence[Tensor], activation: str
+) -> list[tuple[float, float]]:
+    """Score every magnification without a label.
+
+    Args:
+        predictions: Per magnification the probabilities (1, k, *s) of its views (mirrored or not),
+            mapped back onto the image's grid.
+        coverages: Per magnification, (1, 1, *s), where it saw the image.
+        activation: ``sigmoid`` or ``softmax``.
+
+    Returns:
+        Per magnification two Dice overlaps in [0, 1]: of its first view with its others, 1 if there
+        is one alone; and of its mean with the means of its neighbours, where both saw the image, 1
+        if there are none.
+    """
+    masks = [[label_map(view, activation) for view in views] for views in predictions]
+    means = [label_map(torch.stack(list(views)).mean(0), activation) for views in predictions]
+    own = [_mean([_dice(first, other) for other in others]) for first, *others in masks]
+    beside: list[list[float]] = [[] for _ in means]
+    for k, (one, two) in enumerate(itertools.pairwise(means)):
+        seen = coverages[k] * coverages[k + 1]
+        value = _dice(one * seen, two * seen)
+        beside[k].append(value)
+        beside[k + 1].append(value)
+    return list(zip(own, map(_mean, beside), strict=True))
+
+
+def weigh(scores: Sequence[tuple[float, float]], sharpness: float) -> list[float]:
+    """Turn scores into weights of sum 1: the softmax of `sharpness` times their mean."""
+    means = torch.tensor([sum(pair) / 2 for pair in scores], dtype=torch.float64)
+    return torch.softmax(sharpness * means, 0).tolist()
+
+
+def _dice(one: Tensor, two: Tensor) -> float:
+    return float(overlap(one, two).mean())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 1.0
+
+
+def _sample(
+    maps: Tensor,
+    scales: Sequence[float],
+    offsets: Sequence[float],
+    size: Sequence[int],
+    *,
+    is_constant: bool,
+) -> Tensor:
+    """Interpolate maps where each axis' coordinate is scale · out + offset, both from -1 to 1."""
+    exact = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    # grid_sample counts coordinates from the last axis to the first
+    theta = torch.cat(
+        [
+            torch.diag(exact.new_tensor(list(reversed(scales)))),
+            exact.new_tensor(list(reversed(offsets)))[:, None],
+        ],
+        1,
+    )
+    grid = functional.affine_grid(
+        theta.expand(len(maps), -1, -1), [*maps.shape[:2], *size], align_corners=False
+    )
+    padding = "zeros" if is_constant else "border"
+    sampled = functional.grid_sample(
+        exact, grid, mode="bilinear", padding_mode=padding, align_corners=False
+    )
+    return sampled.to(maps.dtype)

@@ -1,0 +1,74 @@
+"""The guard: which prediction to hand on, and how far to trust it, decided without a label.
+
+It reads how well predictions at several magnifications of the organ agree (see `focus`). On
+source cases under scanner shifts this agreement tells useful masks from useless ones, and it was
+never part of a loss: adaptation sees one magnification, the guard compares several.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["Verdict", "judge"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard decided.
+
+    Attributes:
+        light: ``green``; ``amber``: low agreement, look closely; ``red``: do not rely on this mask;
+            ``none``: the recipe does not ask for a guard.
+        kept: ``source``: the source network's single pass; ``views``: the magnified views' average
+            with the source's weights; ``adapted``: with the adapted weights.
+        reason: In plain words; empty without a guard.
+        agreement: Of the prediction at hand, in [0, 1]; None if there is none.
+    """
+
+    light: str = "none"
+    kept: str = ""
+    reason: str = ""
+    agreement: float | None = None
+
+
+def judge(
+    before: float | None,
+    after: float | None = None,
+    *,
+    neighbours: tuple[float, float] = (1.0, 1.0),
+    red_below: float,
+    amber_below: float,
+) -> Verdict:
+    """Choose between the source, the views and the adapted prediction, and set the light.
+
+    Args:
+        before: Agreement of the magnified views with the source's weights, in [0, 1]; None if the
+            source network found nothing to look at.
+        after: The same with the adapted weights; None if nothing was adapted.
+        neighbours: How well neighbouring magnifications agree, before and after adaptation. The
+            adapted weights are kept only if they agree at least as well.
+        red_below: Agreement below which the source is kept and the light is red.
+        amber_below: Agreement below which the light is amber.
+
+    Returns:
+        The verdict.
+    """
+    if before is None:
+        return Verdict("red", "source", "kept source: the source network found nothing")
+    change = f"{neighbours[0]:.3f} → {neighbours[1]:.3f}"
+    if after is None:
+        agreement, kept, reason = before, "views", "averaged magnified views"
+    elif neighbours[1] < neighbours[0]:
+        agreement, kept = before, "views"
+        reason = f"kept unadapted weights: views agree less after adaptation, {change}"
+    else:
+        agreement, kept = after, "adapted"
+        reason = f"adapted: views agree at least as well after adaptation, {change}"
+    if agreement < red_below:
+        reason = (
+            f"kept source: magnified views agree too little, {agreement:.2f} < {red_below:.2f}; "
+            "do not rely on this mask"
+        )
+        return Verdict("red", "source", reason, agreement)
+    if agreement < amber_below:
+        reason += f"; low agreement, {agreement:.2f} < {amber_below:.2f}"
+        return Verdict("amber", kept, reason, agreement)
+    return Verdict("green", kept, reason, agreement)
