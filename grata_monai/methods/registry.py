@@ -8,15 +8,18 @@ from grata_monai.methods.cotta import CoTTA
 from grata_monai.methods.detta import DeTTA
 from grata_monai.methods.dltta import DLTTA
 from grata_monai.methods.grata import GraTaClinical, GraTaPaper, GraTaViews
+from grata_monai.methods.intent import InTEnt
 from grata_monai.methods.medbn import MedBN
 from grata_monai.methods.memo import MEMO
 from grata_monai.methods.method import Method
 from grata_monai.methods.mirror import Mirror
+from grata_monai.methods.n4 import N4
 from grata_monai.methods.prediction_time_bn import PredictionTimeBN
 from grata_monai.methods.sar import SAR
 from grata_monai.methods.shape_moments import ShapeMoments
 from grata_monai.methods.source import Source
 from grata_monai.methods.student import TeST
+from grata_monai.methods.tent import Tent
 from grata_monai.methods.tipi import TIPI
 from grata_monai.methods.ttt import TTT
 
@@ -27,8 +30,11 @@ METHODS: dict[str, Callable[[], Method]] = {
     for made in (
         Source,
         Mirror,
+        N4,
         PredictionTimeBN,
         MedBN,
+        InTEnt,
+        Tent,
         SAR,
         DLTTA,
         CoTTA,
