@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_transfer(commands)
     _add_wrap(commands)
     _add_compare(commands)
+    _add_calibrate(commands)
     return parser
 
 
@@ -203,6 +204,19 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     command.add_compare_options(parser)
     parser.set_defaults(run=command.run_compare)
+
+
+def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.calibrate import command
+
+    parser = commands.add_parser(
+        "calibrate",
+        help="choose a recipe on labelled source cases under scanner shifts",
+        description="Choose a recipe for a network on your own labelled source cases, under "
+        "scanner shifts. Never give it cases of the hospital where the network shall work.",
+    )
+    command.add_calibrate_options(parser)
+    parser.set_defaults(run=command.run_calibrate)
 
 
 def _installed_version() -> str:

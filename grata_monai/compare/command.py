@@ -11,11 +11,19 @@ from pathlib import Path
 
 from grata_monai.errors import DatasetError
 
-__all__ = ["add_compare_options", "run_compare"]
+__all__ = ["add_case_options", "add_compare_options", "list_labelled_cases", "run_compare"]
 
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``compare`` to its parser."""
+    add_case_options(parser)
+    parser.add_argument(
+        "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
+    )
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which labelled cases run on which bundle, and how."""
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of images")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="labels of the same names")
     parser.add_argument(
@@ -26,9 +34,6 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         help="a centre's folder with images/ and labels/; may be given several times",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
-    )
     parser.add_argument(
         "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
     )
@@ -60,7 +65,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
     from grata_monai.methods.registry import make_methods  # noqa: PLC0415
 
     methods = make_methods(arguments.methods)
-    cases = _list_cases(arguments)
+    cases = list_labelled_cases(arguments)
     settings = {"precision": arguments.precision, "device#name": arguments.device}
     bench = open_bench(arguments.network, settings=settings)
     rows = run_methods(methods, cases, bench, arguments.out, seed=arguments.seed)
@@ -76,7 +81,12 @@ def run_compare(arguments: argparse.Namespace) -> str:
     return f"{report.read_text(encoding='utf-8')}\nwrote {report}"
 
 
-def _list_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:
+def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """List the cases that the options of `add_case_options` name.
+
+    Raises:
+        DatasetError: If they name none, a label is missing, or two cases have one name.
+    """
     from grata_monai.read.cases import list_cases, select_cases  # noqa: PLC0415
 
     if bool(arguments.cases) == bool(arguments.images or arguments.labels):

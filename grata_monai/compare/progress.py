@@ -24,7 +24,7 @@ def show_progress(rows: Iterable[Row], *, total: int, console: Console | None = 
     done = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console or Console(stderr=True)) as bar:
-        task = bar.add_task("compare", total=total)
+        task = bar.add_task("cases", total=total)
         for row in rows:
             done.append(row)
             bar.update(task, advance=1, description=f"{row.method} on {row.case}")

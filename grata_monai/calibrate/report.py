@@ -1,0 +1,93 @@
+"""What calibration chose and why: a recipe to run with, and a page to read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grata_monai.calibrate.choose import Choice, Scores
+from grata_monai.compare.statistics import HARM
+from grata_monai.write.atomic import atomic_path
+
+__all__ = ["write_choice"]
+
+
+def write_choice(
+    choice: Choice,
+    scores: Scores,
+    settings: Mapping[str, Mapping[str, Any]],
+    out: Path,
+    *,
+    facts: Mapping[str, str],
+    refused: Mapping[str, str],
+) -> tuple[Path, str]:
+    """Write the chosen recipe as an overlay of the bundle, and a report beside it.
+
+    Args:
+        choice: Of `choose`.
+        scores: That it was chosen from.
+        settings: Of every candidate, by name, as recipes are written.
+        out: A ``.json`` file; the report takes its name with ``.md``.
+        facts: What a reader must know besides: command, device, seed.
+        refused: Candidates without scores, and why.
+
+    Returns:
+        The report's path and text.
+    """
+    recipe = settings.get(choice.name, "source")
+    report = _describe(choice, scores, facts, refused)
+    with atomic_path(out) as path:
+        path.write_text(json.dumps({"recipe": recipe}, indent=4) + "\n", encoding="utf-8")
+    page = out.with_suffix(".md")
+    with atomic_path(page) as path:
+        path.write_text(report, encoding="utf-8")
+    return page, report
+
+
+def _describe(
+    choice: Choice, scores: Scores, facts: Mapping[str, str], refused: Mapping[str, str]
+) -> str:
+    stages = {s.name: s for s in choice.standings}
+    lines = ["# Calibration", "", *(f"- {key}: {value}" for key, value in facts.items())]
+    lines += [
+        f"- cases: {len(scores.cases)}, under {len(scores.shifts)} shifts",
+        "",
+        f"Chosen: **{choice.name}**. {_why(choice)}",
+        "",
+        "On cases that had no part in the choice (each left out in turn): mean gain "
+        f"{choice.left_out_gain:+.4f}, harm {100 * choice.left_out_harm:.1f} %. Without a case was "
+        f"chosen: {', '.join(f'{name} ({case})' for case, name in choice.left_out.items())}.",
+        "",
+        "| candidate | gain | gain without shift | harm | harm without shift | worst |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, s in stages.items():
+        lines.append(
+            f"| {name} | {s.gain:+.4f} | {s.gain_unshifted:+.4f} | {100 * s.harm:.1f} % | "
+            f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} |"
+        )
+    lines += [
+        "",
+        f"Gain: mean Dice minus the source network's. Harm: share that loses more than {HARM:g}.",
+        "",
+        "## Mean Dice by shift",
+        "",
+        f"| shift | source | {' | '.join(stages)} |",
+        f"| --- | --- | {' | '.join(['---'] * len(stages))} |",
+    ]
+    for index, shift in enumerate(scores.shifts):
+        cells = [scores.source[:, index].mean()]
+        cells += [scores.candidates[name][:, index].mean() for name in stages]
+        lines.append(f"| {shift} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
+    if refused:
+        lines += ["", "## Refused", "", *(f"- {name}: {why}" for name, why in refused.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _why(choice: Choice) -> str:
+    if choice.name == "source":
+        return "No candidate gains without doing harm; the network is left as it is."
+    return (
+        "The largest mean gain among the candidates that harm no case without a shift and few with "
+        "one."
+    )

@@ -1,0 +1,69 @@
+"""Run every candidate on every case under every shift; what is done stays done."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from monai.transforms import Compose
+
+from grata_monai.adapt.recipe import Recipe
+from grata_monai.calibrate.choose import Scores
+from grata_monai.calibrate.shifts import ShiftScannerd
+from grata_monai.compare.bench import Bench
+from grata_monai.compare.run import Row, run_methods
+from grata_monai.methods.grata import GraTaMethod
+from grata_monai.methods.method import Method
+from grata_monai.methods.source import Source
+
+__all__ = ["run_candidates", "to_scores"]
+
+
+def run_candidates(
+    candidates: Mapping[str, Recipe],
+    cases: Sequence[Mapping[str, str]],
+    bench: Bench,
+    out: Path,
+    *,
+    shifts: Sequence[str],
+    seed: int = 0,
+) -> Iterator[tuple[str, Row]]:
+    """Run the source network and every candidate that has no row yet.
+
+    Args:
+        candidates: Name to recipe, case by case.
+        cases: Of `list_cases`, with labels.
+        bench: The bundle; its first preprocessing step must read the image.
+        out: Folder of rows, ``SHIFT/rows/CANDIDATE/CASE.json``.
+        shifts: Names out of `REAL_SHIFTS`.
+        seed: Of everything random.
+
+    Yields:
+        Shift and row.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    methods: dict[str, Method] = {"source": Source()}
+    methods |= {name: GraTaMethod(recipe) for name, recipe in candidates.items()}
+    for shift in shifts:
+        read, *others = bench.preprocessing.transforms
+        steps = [read, ShiftScannerd("image", shift=shift, seed=seed), *others]
+        shifted = replace(bench, preprocessing=Compose(steps))
+        for row in run_methods(methods, cases, shifted, out / shift, seed=seed):
+            yield shift, row
+
+
+def to_scores(rows: Sequence[tuple[str, Row]]) -> tuple[Scores, dict[str, str]]:
+    """Arrange rows as arrays.
+
+    Returns:
+        Scores, and the candidates left out because they refused a case, with the reason.
+    """
+    dice = {(row.method, row.case, shift): row.dice for shift, row in rows}
+    cases = list(dict.fromkeys(row.case for _, row in rows))
+    shifts = list(dict.fromkeys(shift for shift, _ in rows))
+    refused = {row.method: row.refusal for _, row in rows if row.refusal}
+    names = [n for n in dict.fromkeys(row.method for _, row in rows) if n not in refused]
+    arrays = {n: np.array([[dice[n, c, s] for s in shifts] for c in cases]) for n in names}
+    return Scores(cases, shifts, arrays.pop("source"), arrays), refused

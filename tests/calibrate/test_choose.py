@@ -1,0 +1,78 @@
+"""The choice, on tables of Dice that are small enough to follow by hand."""
+
+import numpy as np
+import pytest
+
+from grata_monai.calibrate.choose import Scores, choose
+
+
+def table(source, **candidates) -> Scores:
+    """Rows are cases, columns the shifts `none` and `blur`."""
+    names = [f"case{i}" for i in range(len(source))]
+    arrays = {name.replace("_", "-"): np.array(rows, float) for name, rows in candidates.items()}
+    return Scores(names, ["none", "blur"], np.array(source, float), arrays)
+
+
+def test_the_largest_mean_gain_wins():
+    scores = table(
+        [[0.8, 0.6], [0.8, 0.6]],
+        small=[[0.8, 0.65], [0.8, 0.65]],
+        large=[[0.81, 0.7], [0.8, 0.7]],
+    )
+    choice = choose(scores)
+    assert choice.name == "large"
+    (small, large) = choice.standings
+    assert small.gain == pytest.approx(0.025)
+    assert large.gain == pytest.approx((0.01 + 0.1 + 0 + 0.1) / 4)
+    assert large.gain_unshifted == pytest.approx(0.005)
+    assert large.worst == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    "greedy",
+    [
+        [[0.77, 0.9], [0.80, 0.9]],  # harms a case without a shift
+        [[0.795, 0.9], [0.80, 0.9]],  # loses .0025 on average without a shift
+        [[0.80, 0.5], [0.80, 0.9]],  # harms a quarter of all
+    ],
+)
+def test_who_does_harm_is_not_chosen(greedy):
+    source = [[0.8, 0.6], [0.8, 0.6]]
+    modest = [[0.8, 0.61], [0.8, 0.61]]
+    assert choose(table(source, greedy=greedy, modest=modest)).name == "modest"
+    assert choose(table(source, greedy=greedy)).name == "source"
+
+
+def test_the_allowed_harm_is_an_option():
+    scores = table([[0.8, 0.6], [0.8, 0.6]], bold=[[0.8, 0.5], [0.8, 0.9]])
+    assert choose(scores, most_harm=0.24).name == "source"
+    assert choose(scores, most_harm=0.25).name == "bold"
+    (standing,) = choose(scores).standings
+    assert standing.harm == pytest.approx(0.25)
+    assert standing.harm_unshifted == 0
+
+
+def test_the_gain_on_cases_left_out_is_that_of_what_the_others_chose():
+    source = [[0.5, 0.5]] * 3
+    scores = table(
+        source,
+        one=[[0.5, 0.9], [0.5, 0.5], [0.5, 0.5]],  # all of its gain comes from the first case
+        other=[[0.5, 0.5], [0.5, 0.6], [0.5, 0.6]],
+    )
+    choice = choose(scores)
+    assert choice.name == "one"
+    assert choice.left_out == {"case0": "other", "case1": "one", "case2": "one"}
+    assert choice.left_out_gain == pytest.approx(0.0)
+    assert choice.left_out_harm == 0
+
+
+@pytest.mark.parametrize("scores", [table([[0.5, 0.5]], one=[[0.6, 0.6]])])
+def test_one_case_is_too_few(scores):
+    with pytest.raises(ValueError, match="at least two cases"):
+        choose(scores)
+
+
+def test_the_unshifted_image_must_be_there():
+    scores = Scores(["a", "b"], ["blur"], np.ones((2, 1)), {})
+    with pytest.raises(ValueError, match="the shift 'none'"):
+        choose(scores)
