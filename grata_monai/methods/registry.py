@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from grata_monai.methods.affine_consistency import AffineConsistency
 from grata_monai.methods.cotta import CoTTA
 from grata_monai.methods.detta import DeTTA
+from grata_monai.methods.diga import DIGA
 from grata_monai.methods.dltta import DLTTA
+from grata_monai.methods.domain_adaptor import DomainAdaptor
+from grata_monai.methods.dua import DUA
 from grata_monai.methods.grata import GraTaClinical, GraTaPaper, GraTaViews
 from grata_monai.methods.intent import InTEnt
 from grata_monai.methods.medbn import MedBN
@@ -32,6 +35,9 @@ METHODS: dict[str, Callable[[], Method]] = {
         Mirror,
         N4,
         PredictionTimeBN,
+        DUA,
+        DIGA,
+        DomainAdaptor,
         MedBN,
         InTEnt,
         Tent,
