@@ -42,6 +42,7 @@ WAYS = {
     },
     "paper": "paper",
     "clinical": "clinical",
+    "clinical, no step": {"base": "clinical", "name": "views", "steps": 0},
 }
 
 
