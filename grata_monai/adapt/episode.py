@@ -206,7 +206,7 @@ def _adapt_and_predict(
     state = adapter.state_dict()
     try:
         if episode.recipe.focus_views and not _look_first(images, adapter, episode, outcome):
-            outcome.logits, outcome.reason = outcome.source, outcome.verdict.reason
+            outcome.logits, outcome.reason = outcome.source, _why_kept(outcome.verdict)
             outcome.weights["after"] = outcome.weights["before"]
             return
         windows, extents = _cut_windows(images, episode, outcome)
@@ -221,7 +221,9 @@ def _adapt_and_predict(
             outcome.logits = _look_again(images, adapter, episode, outcome)
             if outcome.verdict.kept != "adapted":
                 adapter.load_state_dict(state)
-                outcome.is_adapted = False
+                outcome.is_adapted = outcome.verdict.kept == "views" and _is_foreign(
+                    episode, outcome
+                )
         else:
             outcome.logits = _predict_views(images, adapter, episode, outcome)
         added = adapter.moving.adapters if outcome.is_adapted else {}
@@ -262,12 +264,16 @@ def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
         amber_below=recipe.amber_below,
     )
     if outcome.verdict.kept == "source":
-        outcome.reason = outcome.verdict.reason
+        outcome.reason = _why_kept(outcome.verdict)
         return outcome.source
     if after is not None and outcome.verdict.kept == "adapted":
         best = after
     whole = probabilities(outcome.source, outcome.activation)
     return _to_logits(torch.where(best.seen > 0, best.maps, whole), outcome.activation)
+
+
+def _why_kept(verdict: Verdict) -> str:
+    return verdict.reason.removeprefix("kept source: ")
 
 
 def _look(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Look:
@@ -354,7 +360,12 @@ def _to_logits(maps: Tensor, activation: str) -> Logits:
 def _is_changed(episode: Episode, outcome: Outcome) -> bool:
     """Whether the copy may predict otherwise than the source network, by weights or statistics."""
     has_moved = any(step.update_norm > 0 for step in outcome.steps)
-    return has_moved or bool(outcome.image_statistics) or episode.memory is not None
+    return has_moved or _is_foreign(episode, outcome)
+
+
+def _is_foreign(episode: Episode, outcome: Outcome) -> bool:
+    """Whether the copy may differ from the source network before its first step."""
+    return bool(outcome.image_statistics) or episode.memory is not None
 
 
 def _check_prediction(outcome: Outcome) -> None:

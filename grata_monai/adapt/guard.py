@@ -63,10 +63,7 @@ def judge(
         agreement, kept = after, "adapted"
         reason = f"adapted: views agree at least as well after adaptation, {change}"
     if agreement < red_below:
-        reason = (
-            f"kept source: magnified views agree too little, {agreement:.2f} < {red_below:.2f}; "
-            "do not rely on this mask"
-        )
+        reason = f"kept source: magnified views agree too little, {agreement:.2f} < {red_below:.2f}"
         return Verdict("red", "source", reason, agreement)
     if agreement < amber_below:
         reason += f"; low agreement, {agreement:.2f} < {amber_below:.2f}"

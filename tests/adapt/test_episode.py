@@ -245,7 +245,7 @@ def test_too_little_agreement_keeps_the_source_to_the_byte(network, images):
     outcome = run_episode(images, network, make_episode(recipe))
     assert (outcome.verdict.light, outcome.verdict.kept) == ("red", "source")
     assert torch.equal(outcome.logits, outcome.source)
-    assert "do not rely" in outcome.reason
+    assert outcome.reason.startswith("magnified views agree too little")
     assert outcome.weights["before"] == outcome.weights["after"]
 
 
@@ -286,3 +286,13 @@ def test_a_refused_online_case_leaves_no_trace_in_the_memory(network, images, mo
     run_episode(images, network, make_episode(recipe, memory=memory))
     assert hash_weights(memory.adapter.network) == hash_weights(network)
     assert memory.adapter.optimizer.state_dict()["state"] == {}
+
+
+def test_statistics_of_the_image_count_as_adapted_even_where_the_guard_refuses_the_step(
+    network, images, monkeypatch
+):
+    values = iter([0.5, 0.4])
+    monkeypatch.setattr(module.Look, "neighbours", lambda *_: next(values))
+    outcome = run_episode(images, network, make_episode({**LOOKS, "image_share": 0.5}))
+    assert outcome.verdict.kept == "views"
+    assert outcome.is_adapted

@@ -26,7 +26,7 @@ def test_agreement_sets_the_light(before, light, kept):
     verdict = judge(before, **LIMITS)
     assert (verdict.light, verdict.kept, verdict.agreement) == (light, kept, before)
     assert ("low agreement" in verdict.reason) == (light == "amber")
-    assert ("do not rely" in verdict.reason) == (light == "red")
+    assert ("kept source" in verdict.reason) == (light == "red")
 
 
 @pytest.mark.parametrize(

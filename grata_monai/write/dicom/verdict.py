@@ -28,8 +28,8 @@ def describe_verdict(record: Record, *, max_length: int | None = None) -> str:
         ValueError: If `max_length` is too short for any of them (below 30).
     """
     light = str(record.verdict.get("light", "none"))
-    for sentence in _sentences(record):
-        for mark in _MARKS.get(light, ("",)):
+    for mark in _MARKS.get(light, ("",)):
+        for sentence in _sentences(record):
             marked = f"{mark}{sentence}"
             if max_length is None or len(marked) <= max_length:
                 return marked

@@ -49,9 +49,38 @@ def test_an_unadapted_case_says_whether_views_were_averaged(record):
     assert describe_verdict(plain) == "Not adapted: the source network's prediction."
 
 
-@given(length=st.integers(24, 200), outcome=st.sampled_from(["adapted", "source", "unadapted"]))
-def test_every_verdict_fits(record, length, outcome):
-    sentence = describe_verdict(replace(record, outcome=outcome, reason="r"), max_length=length)
+def test_the_light_comes_first_and_red_says_what_it_means(record, source_record):
+    red = replace(source_record, verdict={"light": "red"}, reason="views agree too little")
+    assert describe_verdict(red) == (
+        "RED, do not rely on this mask. Source prediction kept, because views agree too little."
+    )
+    assert describe_verdict(red, max_length=64) == (
+        "RED, do not rely on this mask. Source prediction kept."
+    )
+    amber = replace(record, verdict={"light": "amber"})
+    assert describe_verdict(amber, max_length=64) == (
+        "AMBER, low agreement: look closely. Adapted in 5 steps."
+    )
+    assert describe_verdict(amber, max_length=30) == "AMBER. Adapted in 5 steps."
+
+
+def test_a_refused_step_is_told_in_the_guards_words(record):
+    verdict = {"light": "green", "reason": "kept unadapted weights: views agree less"}
+    refused = replace(record, outcome="unadapted", verdict=verdict)
+    assert describe_verdict(refused) == (
+        "GREEN. Not adapted: kept unadapted weights: views agree less."
+    )
+
+
+@given(
+    length=st.integers(30, 200),
+    outcome=st.sampled_from(["adapted", "source", "unadapted"]),
+    light=st.sampled_from(["green", "amber", "red", "none"]),
+)
+def test_every_verdict_fits(record, length, outcome, light):
+    verdict = {"light": light, "reason": "r"}
+    told = replace(record, outcome=outcome, reason="r", verdict=verdict)
+    sentence = describe_verdict(told, max_length=length)
     assert len(sentence) <= length
     assert sentence.endswith(".")
 
