@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_wrap(commands)
     _add_compare(commands)
     _add_calibrate(commands)
+    _add_benchmark(commands)
     return parser
 
 
@@ -217,6 +218,19 @@ def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_calibrate_options(parser)
     parser.set_defaults(run=command.run_calibrate)
+
+
+def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.benchmark import command
+
+    parser = commands.add_parser(
+        "benchmark",
+        help="reproduce a table of the documentation from public data",
+        description="Train where it is needed, calibrate on source cases, compare on foreign ones. "
+        "What is done stays done: start it again with the same --out to go on.",
+    )
+    command.add_benchmark_options(parser)
+    parser.set_defaults(run=command.run_benchmark)
 
 
 def _installed_version() -> str:

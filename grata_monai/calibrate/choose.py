@@ -1,7 +1,12 @@
-"""Choose among candidates, and say honestly what the choice is worth: by leaving cases out."""
+"""Choose among candidates, and say honestly what the choice is worth: by leaving cases out.
 
+A candidate that looks at magnified views also gets its guard's limits here: below which agreement
+the source is kept, and below which the light is amber.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +16,8 @@ from grata_monai.compare.statistics import HARM
 __all__ = ["Choice", "Scores", "Standing", "choose"]
 
 _TOLERANCE = 1e-9
+_LIMITS = tuple(float(limit) for limit in np.arange(0, 100) / 100)
+_AMBER_SHARE = 0.1  # of the unshifted cases agree less than the amber limit
 
 
 @dataclass(frozen=True)
@@ -21,34 +28,50 @@ class Scores:
         cases: Names.
         shifts: Names, ``none`` among them.
         source: (cases, shifts).
-        candidates: Name to (cases, shifts).
+        candidates: Name to (cases, shifts); without the guard's limit.
+        agreements: Name to (cases, shifts): what the guard read; NaN where it read nothing. A
+            candidate that is missing here has no guard.
     """
 
     cases: Sequence[str]
     shifts: Sequence[str]
     source: NDArray[np.float64]
     candidates: Mapping[str, NDArray[np.float64]]
+    agreements: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a candidate stands.
+    """How a candidate stands, with the best limit for its guard.
 
     Attributes:
         name: Of the candidate.
+        red_below: Agreement below which the source is kept; NaN without a guard.
         gain: Mean over cases and shifts of its Dice minus the source's.
         gain_unshifted: The same without a shift.
         harm: Share of all cases and shifts that lose more than .02.
         harm_unshifted: Share of the cases without a shift that do.
         worst: The largest loss, as a gain.
+        kept: Share of all cases and shifts that keep the source.
     """
 
     name: str
+    red_below: float
     gain: float
     gain_unshifted: float
     harm: float
     harm_unshifted: float
     worst: float
+    kept: float
+
+    def is_allowed(self, most_harm: float) -> bool:
+        """Whether it gains, and does little harm."""
+        return (
+            self.gain > 0
+            and self.harm <= most_harm + _TOLERANCE
+            and self.harm_unshifted == 0
+            and self.gain_unshifted >= -0.002
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,8 @@ class Choice:
 
     Attributes:
         name: The candidate; ``source`` if none is allowed and better.
+        red_below: Its guard's limit; NaN without a guard.
+        amber_below: Agreement that nine of ten unshifted cases reach; NaN without a guard.
         standings: Of every candidate, on all cases.
         left_out: What was chosen without each case, by the case.
         left_out_gain: Mean gain on cases that had no part in the choice.
@@ -64,6 +89,8 @@ class Choice:
     """
 
     name: str
+    red_below: float
+    amber_below: float
     standings: tuple[Standing, ...]
     left_out: Mapping[str, str]
     left_out_gain: float
@@ -71,11 +98,12 @@ class Choice:
 
 
 def choose(scores: Scores, *, most_harm: float = 0.05) -> Choice:
-    """Choose the candidate with the largest mean gain among those that do little harm.
+    """Choose the candidate and limit with the largest mean gain among those that do little harm.
 
-    Allowed is a candidate that harms no case without a shift, whose mean change there is at least
-    -.002, and that harms at most `most_harm` of all cases and shifts. Then the choice is repeated
-    without each case in turn and measured on it.
+    Allowed is what harms no case without a shift, whose mean change there is at least -.002, and
+    what harms at most `most_harm` of all cases and shifts. Limits that give the same gain lie in
+    a row; the middle one is taken, which leaves most room on both sides. Then the choice is
+    repeated without each case in turn and measured on it.
 
     Args:
         scores: At least two cases.
@@ -93,52 +121,79 @@ def choose(scores: Scores, *, most_harm: float = 0.05) -> Choice:
             f"{len(scores.cases)} case(s) and {', '.join(scores.shifts)}. Add what is missing."
         )
     every = np.arange(len(scores.cases))
-    standings = tuple(_stand(name, scores, every) for name in scores.candidates)
+    standings = _stand_all(scores, every, most_harm)
+    best = _best(standings, most_harm)
     left_out, gains = {}, []
     for index, case in enumerate(scores.cases):
-        others = [_stand(name, scores, np.delete(every, index)) for name in scores.candidates]
-        left_out[case] = _best(others, most_harm)
-        gains.append(_gains(left_out[case], scores)[index])
-    found = np.stack(gains)
+        others = _best(_stand_all(scores, np.delete(every, index), most_harm), most_harm)
+        left_out[case] = "source" if others is None else others.name
+        gains.append(_gains(others.name, others.red_below, scores)[index] if others else 0.0)
+    found = np.broadcast_arrays(*gains, scores.source[0])[:-1]
     return Choice(
-        name=_best(standings, most_harm),
+        name="source" if best is None else best.name,
+        red_below=math.nan if best is None else best.red_below,
+        amber_below=math.nan if best is None else _amber(best, scores),
         standings=standings,
         left_out=left_out,
-        left_out_gain=float(found.mean()),
-        left_out_harm=float(_is_harm(found).mean()),
+        left_out_gain=float(np.mean(found)),
+        left_out_harm=float(_is_harm(np.stack(found)).mean()),
     )
 
 
-def _gains(name: str, scores: Scores) -> NDArray[np.float64]:
-    if name == "source":
-        return np.zeros_like(scores.source)
-    return scores.candidates[name] - scores.source
+def _gains(name: str, limit: float, scores: Scores) -> NDArray[np.float64]:
+    """Gains over the source; none where the guard keeps it."""
+    gains = scores.candidates[name] - scores.source
+    return np.where(_is_kept(name, limit, scores), 0.0, gains)
+
+
+def _is_kept(name: str, limit: float, scores: Scores) -> NDArray[np.bool_]:
+    if name not in scores.agreements:
+        return np.zeros(scores.source.shape, dtype=bool)
+    return np.asarray(~(scores.agreements[name] >= limit))  # NaN: there was nothing to look at
 
 
 def _is_harm(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(gains < -HARM - _TOLERANCE)
 
 
-def _stand(name: str, scores: Scores, cases: NDArray[np.intp]) -> Standing:
-    gains = _gains(name, scores)[cases]
+def _stand_all(scores: Scores, cases: NDArray[np.intp], most_harm: float) -> tuple[Standing, ...]:
+    return tuple(_stand_best(name, scores, cases, most_harm) for name in scores.candidates)
+
+
+def _stand_best(name: str, scores: Scores, cases: NDArray[np.intp], most_harm: float) -> Standing:
+    """Try every limit; take the middle of the best ones."""
+    limits = _LIMITS if name in scores.agreements else (math.nan,)
+    tried = [_stand(name, limit, scores, cases) for limit in limits]
+    allowed = [s for s in tried if s.is_allowed(most_harm)] or tried
+    most = max(s.gain for s in allowed)
+    alike = [s for s in allowed if s.gain >= most - _TOLERANCE]
+    return alike[len(alike) // 2]
+
+
+def _stand(name: str, limit: float, scores: Scores, cases: NDArray[np.intp]) -> Standing:
+    gains = _gains(name, limit, scores)[cases]
     unshifted = gains[:, list(scores.shifts).index("none")]
     return Standing(
         name=name,
+        red_below=limit,
         gain=float(gains.mean()),
         gain_unshifted=float(unshifted.mean()),
         harm=float(_is_harm(gains).mean()),
         harm_unshifted=float(_is_harm(unshifted).mean()),
         worst=float(gains.min()),
+        kept=float(_is_kept(name, limit, scores)[cases].mean()),
     )
 
 
-def _best(standings: Sequence[Standing], most_harm: float) -> str:
-    allowed = [
-        s
-        for s in standings
-        if s.gain > 0
-        and s.harm <= most_harm + _TOLERANCE
-        and s.harm_unshifted == 0
-        and s.gain_unshifted >= -0.002
-    ]
-    return max(allowed, key=lambda s: s.gain).name if allowed else "source"
+def _best(standings: Sequence[Standing], most_harm: float) -> Standing | None:
+    allowed = [s for s in standings if s.is_allowed(most_harm)]
+    return max(allowed, key=lambda s: s.gain) if allowed else None
+
+
+def _amber(best: Standing, scores: Scores) -> float:
+    if best.name not in scores.agreements:
+        return math.nan
+    unshifted = scores.agreements[best.name][:, list(scores.shifts).index("none")]
+    found = unshifted[np.isfinite(unshifted)]
+    low = float(np.quantile(found, _AMBER_SHARE)) if len(found) else best.red_below
+    return max(round(low, 2), best.red_below)

@@ -64,16 +64,13 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     from grata_monai.calibrate.choose import choose  # noqa: PLC0415
     from grata_monai.calibrate.report import write_choice  # noqa: PLC0415
     from grata_monai.calibrate.search import run_candidates, to_scores  # noqa: PLC0415
-    from grata_monai.calibrate.shifts import REAL_SHIFTS  # noqa: PLC0415
+    from grata_monai.calibrate.shifts import check_shifts  # noqa: PLC0415
     from grata_monai.compare.bench import open_bench  # noqa: PLC0415
     from grata_monai.compare.progress import show_progress  # noqa: PLC0415
 
     if arguments.out.suffix != ".json":
         raise ValueError(f"out must be a .json file, got {arguments.out.name!r}. Add the ending.")
-    shifts = arguments.shifts or list(REAL_SHIFTS)
-    unknown = [name for name in shifts if name not in REAL_SHIFTS]
-    if unknown:
-        raise ValueError(f"shifts must be among {', '.join(REAL_SHIFTS)}, got {unknown[0]!r}.")
+    shifts = check_shifts(arguments.shifts)
     given = _read(arguments.candidates) if arguments.candidates else CANDIDATES
     candidates = make_candidates(arguments.base, precision=arguments.precision, given=given)
     cases = list_labelled_cases(arguments)

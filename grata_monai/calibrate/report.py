@@ -1,6 +1,7 @@
 """What calibration chose and why: a recipe to run with, and a page to read."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def write_choice(
     Returns:
         The report's path and text.
     """
-    recipe = settings.get(choice.name, "source")
+    recipe = _to_recipe(choice, settings)
     report = _describe(choice, scores, facts, refused)
     with atomic_path(out) as path:
         path.write_text(json.dumps({"recipe": recipe}, indent=4) + "\n", encoding="utf-8")
@@ -42,6 +43,14 @@ def write_choice(
     with atomic_path(page) as path:
         path.write_text(report, encoding="utf-8")
     return page, report
+
+
+def _to_recipe(choice: Choice, settings: Mapping[str, Mapping[str, Any]]) -> str | dict[str, Any]:
+    if choice.name == "source":
+        return "source"
+    limits = {"red_below": choice.red_below, "amber_below": choice.amber_below}
+    found = {name: round(value, 2) for name, value in limits.items() if math.isfinite(value)}
+    return {**settings[choice.name], **found}
 
 
 def _describe(
@@ -52,25 +61,28 @@ def _describe(
     lines += [
         f"- cases: {len(scores.cases)}, under {len(scores.shifts)} shifts",
         "",
-        f"Chosen: **{choice.name}**. {_why(choice)}",
+        f"Chosen: **{choice.name}**. {_why(choice)}{_limits(choice)}",
         "",
         "On cases that had no part in the choice (each left out in turn): mean gain "
         f"{choice.left_out_gain:+.4f}, harm {100 * choice.left_out_harm:.1f} %. Without a case was "
         f"chosen: {', '.join(f'{name} ({case})' for case, name in choice.left_out.items())}.",
         "",
-        "| candidate | gain | gain without shift | harm | harm without shift | worst |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| candidate | gain | gain without shift | harm | harm without shift | worst | limit | "
+        "source kept |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, s in stages.items():
         lines.append(
             f"| {name} | {s.gain:+.4f} | {s.gain_unshifted:+.4f} | {100 * s.harm:.1f} % | "
-            f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} |"
+            f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} | {_limit(s.red_below)} | "
+            f"{100 * s.kept:.0f} % |"
         )
     lines += [
         "",
-        f"Gain: mean Dice minus the source network's. Harm: share that loses more than {HARM:g}.",
+        f"Gain: mean Dice minus the source network's. Harm: share that loses more than {HARM:g}. "
+        "Limit: agreement below which the guard keeps the source, the middle of the best ones.",
         "",
-        "## Mean Dice by shift",
+        "## Mean Dice by shift, without the guard's limit",
         "",
         f"| shift | source | {' | '.join(stages)} |",
         f"| --- | --- | {' | '.join(['---'] * len(stages))} |",
@@ -82,6 +94,20 @@ def _describe(
     if refused:
         lines += ["", "## Refused", "", *(f"- {name}: {why}" for name, why in refused.items())]
     return "\n".join(lines) + "\n"
+
+
+def _limit(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def _limits(choice: Choice) -> str:
+    if not math.isfinite(choice.red_below):
+        return ""
+    return (
+        f" Its guard keeps the source below an agreement of {choice.red_below:.2f} (red); the "
+        f"light is amber below {choice.amber_below:.2f}, which nine of ten cases without a shift "
+        "reach."
+    )
 
 
 def _why(choice: Choice) -> str:

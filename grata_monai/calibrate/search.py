@@ -16,7 +16,7 @@ from grata_monai.methods.grata import GraTaMethod
 from grata_monai.methods.method import Method
 from grata_monai.methods.source import Source
 
-__all__ = ["run_candidates", "to_scores"]
+__all__ = ["run_candidates", "shift_bench", "to_scores"]
 
 
 def run_candidates(
@@ -45,13 +45,32 @@ def run_candidates(
         OutputError: If the folder cannot be written.
     """
     methods: dict[str, Method] = {"source": Source()}
-    methods |= {name: GraTaMethod(recipe) for name, recipe in candidates.items()}
+    # the guard's limit is chosen afterwards, so no candidate may keep the source because of it
+    methods |= {
+        name: GraTaMethod(replace(recipe, red_below=0.0)) for name, recipe in candidates.items()
+    }
     for shift in shifts:
-        read, *others = bench.preprocessing.transforms
-        steps = [read, ShiftScannerd("image", shift=shift, seed=seed), *others]
-        shifted = replace(bench, preprocessing=Compose(steps))
+        shifted = shift_bench(bench, shift, seed=seed)
         for row in run_methods(methods, cases, shifted, out / shift, seed=seed):
             yield shift, row
+
+
+def shift_bench(bench: Bench, shift: str, *, seed: int = 0) -> Bench:
+    """Let a bench see its images as another scanner would have made them.
+
+    Args:
+        bench: Its first preprocessing step must read the image.
+        shift: One of `REAL_SHIFTS`.
+        seed: Of what is drawn.
+
+    Returns:
+        Another bench; the same if the shift is ``none``.
+    """
+    if shift == "none":
+        return bench
+    read, *others = bench.preprocessing.transforms
+    steps = [read, ShiftScannerd("image", shift=shift, seed=seed), *others]
+    return replace(bench, preprocessing=Compose(steps))
 
 
 def to_scores(rows: Sequence[tuple[str, Row]]) -> tuple[Scores, dict[str, str]]:
@@ -66,4 +85,9 @@ def to_scores(rows: Sequence[tuple[str, Row]]) -> tuple[Scores, dict[str, str]]:
     refused = {row.method: row.refusal for _, row in rows if row.refusal}
     names = [n for n in dict.fromkeys(row.method for _, row in rows) if n not in refused]
     arrays = {n: np.array([[dice[n, c, s] for s in shifts] for c in cases]) for n in names}
-    return Scores(cases, shifts, arrays.pop("source"), arrays), refused
+    read = {(row.method, row.case, shift): row.agreement for shift, row in rows}
+    guarded = dict.fromkeys(row.method for _, row in rows if row.light)
+    agreements = {
+        n: np.array([[read[n, c, s] for s in shifts] for c in cases]) for n in guarded if n in names
+    }
+    return Scores(cases, shifts, arrays.pop("source"), arrays, agreements), refused

@@ -1,7 +1,7 @@
 """Scanner shifts of real images: what another machine might have made of a labelled source case."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from scipy import ndimage
 from grata_monai.phantom.geometry import Float32
 from grata_monai.phantom.scanner import add_noise, apply_scanner_shift
 
-__all__ = ["REAL_SHIFTS", "ShiftScannerd", "shift_image"]
+__all__ = ["REAL_SHIFTS", "ShiftScannerd", "check_shifts", "shift_image"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,18 @@ _FIELDS_OF_VIEW = {"field_of_view_small": 0.6, "field_of_view_large": 1.4}
 REAL_SHIFTS: tuple[str, ...] = (*_INTENSITIES, *_FIELDS_OF_VIEW)
 """Names: intensities of another scanner, and fields of view in which the organ looks smaller
 (spacing x .6) or larger (x 1.4)."""
+
+
+def check_shifts(names: Sequence[str]) -> list[str]:
+    """Return the names, or all if there are none.
+
+    Raises:
+        ValueError: If a name is not one of `REAL_SHIFTS`.
+    """
+    unknown = [name for name in names if name not in REAL_SHIFTS]
+    if unknown:
+        raise ValueError(f"shifts must be among {', '.join(REAL_SHIFTS)}, got {unknown[0]!r}.")
+    return list(names or REAL_SHIFTS)
 
 
 def shift_image(

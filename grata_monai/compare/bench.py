@@ -122,7 +122,7 @@ class Bench:
         (item,) = decollate_batch(batch)
         done = self.postprocessing(item)
         mask, label = done["pred"], done["label"]
-        spacing = label.affine[:3, :3].norm(dim=0).tolist()
+        spacing = label.affine[:3, :3].norm(dim=0).tolist()[: label.ndim - 1]
         return score_mask(mask.as_tensor(), label.as_tensor(), spacing)
 
 

@@ -1,4 +1,4 @@
-"""The report of a comparison: tables as Markdown, HTML and CSV, and two plots."""
+"""The report of a comparison: tables as Markdown, HTML and CSV, and plots."""
 
 import csv
 import html
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from grata_monai.compare.plots import plot_gains, plot_pairs
+from grata_monai.compare.plots import plot_cosines, plot_gains, plot_pairs, plot_risk
 from grata_monai.compare.run import Row
 from grata_monai.compare.statistics import HARM, Summary, summarise
 from grata_monai.write.atomic import atomic_path, ensure_writable
@@ -49,6 +49,10 @@ def write_report(
     _write_csv(folder / "rows.csv", [_flat(row) for row in rows])
     _write_csv(folder / "summary.csv", [asdict(summary) for summary in summaries])
     plots = {"pairs.png": plot_pairs, "gains.png": plot_gains}
+    if any(math.isfinite(row.cosine) for row in rows):
+        plots["cosines.png"] = plot_cosines
+    if any(math.isfinite(row.agreement) for row in rows):
+        plots["risk.png"] = plot_risk
     for name, plot in plots.items():
         with atomic_path(folder / name) as path:
             plot(rows, path)

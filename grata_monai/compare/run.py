@@ -33,6 +33,10 @@ class Row:
         peak_bytes: Most memory of the GPU, or of the process (Linux), above that in use before
             either; NaN elsewhere.
         refusal: Why there is no mask; empty if there is one.
+        cosine: As in `Notes`, like the next three.
+        agreement: As in `Notes`.
+        kept: As in `Notes`.
+        light: As in `Notes`.
         settings: The method's hyper-parameters.
     """
 
@@ -45,6 +49,10 @@ class Row:
     seconds: float = float("nan")
     peak_bytes: float = float("nan")
     refusal: str = ""
+    cosine: float = float("nan")
+    agreement: float = float("nan")
+    kept: str = ""
+    light: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -139,6 +147,7 @@ def _run(
     return Row(
         **given,
         **asdict(bench.score(logits, prepared)),
+        **asdict(method.notes(state)),
         seconds=prepared.seconds + cost.seconds,
         peak_bytes=max(prepared.peak_bytes, cost.peak_bytes),
     )

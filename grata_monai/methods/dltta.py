@@ -123,7 +123,10 @@ class DLTTA(Method):
 
 
 def _run(windows: Images, network: nn.Module) -> tuple[Logits, Tensor]:
-    """Predict windows, and read their features (n, c) at the last normalisation layer."""
+    """Predict windows, and read their features (n, c) at the last normalisation layer that runs.
+
+    The last of a network with heads may belong to a head.
+    """
     seen: list[Tensor] = []
 
     def keep(layer: nn.Module, args: Any, output: Tensor) -> None:
@@ -131,10 +134,11 @@ def _run(windows: Images, network: nn.Module) -> tuple[Logits, Tensor]:
         maps = output.detach().movedim(-1, 1) if is_last else output.detach()
         seen.append(maps.flatten(2).mean(2) if maps.ndim > 2 else maps)
 
-    *_, last = normalisation_layers(network).values()
-    handle = last.register_forward_hook(keep)
+    layers = normalisation_layers(network).values()
+    handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         logits = first_tensor(network(windows))
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     return logits, seen[-1]

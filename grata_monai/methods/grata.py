@@ -1,18 +1,27 @@
 """GraTa as a method: a recipe, run by the same code as the product's."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import ClassVar
 
 from torch import nn
 
-from grata_monai.adapt.episode import Episode, OnlineMemory, run_episode
+from grata_monai.adapt.episode import Episode, OnlineMemory, Outcome, run_episode
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
 from grata_monai.methods.common import refuse_without_normalisation
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.method import Case, Method, Notes
 from grata_monai.types import Logits
 
-__all__ = ["GraTaClinical", "GraTaMethod", "GraTaPaper", "GraTaState", "GraTaViews"]
+__all__ = [
+    "GraTaClinical",
+    "GraTaMethod",
+    "GraTaPaper",
+    "GraTaPaperEpisodic",
+    "GraTaState",
+    "GraTaViews",
+]
 
 FROZEN = replace(CLINICAL, name="clinical, no step", steps=0)
 
@@ -25,11 +34,13 @@ class GraTaState:
         network: A private copy of the source network.
         memory: What online cases leave behind; None case by case.
         seed: Of the first case, which the recipe takes over.
+        notes: On the last case.
     """
 
     network: nn.Module
     memory: OnlineMemory | None = None
     seed: int | None = None
+    notes: Notes = field(default_factory=Notes)
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,13 @@ class GraTaMethod(Method):
             memory=state.memory,
         )
         source = case.source.clone() if case.source.is_inference() else case.source
-        return run_episode(case.images, state.network, episode, source=source).logits
+        outcome = run_episode(case.images, state.network, episode, source=source)
+        state.notes = _take_notes(outcome)
+        return outcome.logits
+
+    def notes(self, state: GraTaState) -> Notes:
+        """Say what the guard and the cosines said of the last case."""
+        return state.notes
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,20 @@ class GraTaPaper(GraTaMethod):
     recipe: Recipe = PAPER
     is_online: bool = True
     name: ClassVar[str] = "grata-paper"
+
+
+@dataclass(frozen=True)
+class GraTaPaperEpisodic(GraTaMethod):
+    """GraTa's published settings case by case; see `GraTaMethod`.
+
+    Attributes:
+        recipe: The published settings.
+        is_online: False: every case starts at the source.
+    """
+
+    recipe: Recipe = PAPER
+    is_online: bool = False
+    name: ClassVar[str] = "grata-paper-episodic"
 
 
 @dataclass(frozen=True)
@@ -124,6 +155,17 @@ class GraTaViews(GraTaMethod):
     recipe: Recipe = FROZEN
     is_online: bool = False
     name: ClassVar[str] = "grata-views"
+
+
+def _take_notes(outcome: Outcome) -> Notes:
+    verdict = outcome.verdict
+    is_guarded = verdict.light != "none"
+    return Notes(
+        cosine=fmean(step.cosine for step in outcome.steps) if outcome.steps else math.nan,
+        agreement=math.nan if verdict.agreement is None else verdict.agreement,
+        kept=verdict.kept,
+        light=verdict.light if is_guarded else "",
+    )
 
 
 def _spacing(case: Case) -> tuple[float, ...] | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from grata_monai.types import Images, Logits, Windows
 
-__all__ = ["Case", "Method", "Predict"]
+__all__ = ["Case", "Method", "Notes", "Predict"]
 
 Predict = Callable[[Tensor, nn.Module], Tensor]
 """Images (1, c, *s) of a whole case and a network, to logits (1, k, *s): the wrapped inferer."""
@@ -44,6 +44,23 @@ class Case:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What a method itself knows of a case, without a label; most know nothing.
+
+    Attributes:
+        cosine: Mean over the steps, of the two gradients, in [-1, 1]; NaN without steps.
+        agreement: What the guard read, in [0, 1]; NaN without a guard.
+        kept: What the guard handed on: ``source``, ``views`` or ``adapted``; empty without.
+        light: The guard's; empty without.
+    """
+
+    cosine: float = float("nan")
+    agreement: float = float("nan")
+    kept: str = ""
+    light: str = ""
+
+
 class Method(ABC):
     """One system with its hyper-parameters; subclasses are frozen dataclasses of settings.
 
@@ -70,3 +87,7 @@ class Method(ABC):
     @abstractmethod
     def segment(self, case: Case, state: Any) -> Logits:
         """Predict one case, logits (1, k, *s), and change the state if the method does."""
+
+    def notes(self, state: Any) -> Notes:
+        """Say what the state knows of the case that was segmented last."""
+        return Notes()

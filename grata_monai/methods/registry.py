@@ -10,7 +10,12 @@ from grata_monai.methods.diga import DIGA
 from grata_monai.methods.dltta import DLTTA
 from grata_monai.methods.domain_adaptor import DomainAdaptor
 from grata_monai.methods.dua import DUA
-from grata_monai.methods.grata import GraTaClinical, GraTaPaper, GraTaViews
+from grata_monai.methods.grata import (
+    GraTaClinical,
+    GraTaPaper,
+    GraTaPaperEpisodic,
+    GraTaViews,
+)
 from grata_monai.methods.intent import InTEnt
 from grata_monai.methods.medbn import MedBN
 from grata_monai.methods.memo import MEMO
@@ -52,6 +57,7 @@ METHODS: dict[str, Callable[[], Method]] = {
         MEMO,
         AffineConsistency,
         GraTaPaper,
+        GraTaPaperEpisodic,
         GraTaViews,
         GraTaClinical,
     )

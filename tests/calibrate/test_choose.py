@@ -76,3 +76,47 @@ def test_the_unshifted_image_must_be_there():
     scores = Scores(["a", "b"], ["blur"], np.ones((2, 1)), {})
     with pytest.raises(ValueError, match="the shift 'none'"):
         choose(scores)
+
+
+def guarded(source, dice, agreement) -> Scores:
+    names = [f"case{i}" for i in range(len(source))]
+    arrays = [np.array(rows, float) for rows in (source, dice, agreement)]
+    return Scores(names, ["none", "blur"], arrays[0], {"g": arrays[1]}, {"g": arrays[2]})
+
+
+def test_the_limit_is_the_middle_of_those_that_keep_out_what_does_harm():
+    scores = guarded(
+        [[0.8, 0.6], [0.8, 0.6], [0.8, 0.6]],
+        [[0.8, 0.7], [0.8, 0.1], [0.8, 0.7]],
+        [[0.95, 0.90], [0.95, 0.70], [0.96, 0.90]],
+    )
+    choice = choose(scores)
+    # limits from .71 to .90 keep the source where .5 was lost, and nowhere else
+    assert choice.red_below == pytest.approx(0.81)
+    (standing,) = choice.standings
+    assert standing.gain == pytest.approx(0.2 / 6)
+    assert standing.kept == pytest.approx(1 / 6)
+    assert standing.harm == 0
+    # the tenth part of .95, .95, .96
+    assert choice.amber_below == pytest.approx(0.95)
+
+
+def test_a_case_in_which_nothing_was_found_keeps_the_source():
+    scores = guarded(
+        [[0.8, 0.0], [0.8, 0.6]], [[0.8, 0.0], [0.8, 0.9]], [[0.9, np.nan], [0.9, 0.9]]
+    )
+    (standing,) = choose(scores).standings
+    assert standing.kept == pytest.approx(1 / 4)
+    assert standing.gain == pytest.approx(0.3 / 4)
+
+
+def test_without_a_guard_there_is_no_limit():
+    choice = choose(table([[0.5, 0.5]] * 2, one=[[0.6, 0.6]] * 2))
+    assert np.isnan(choice.red_below)
+    assert np.isnan(choice.amber_below)
+
+
+def test_where_all_gain_comes_from_one_case_the_others_choose_the_source():
+    choice = choose(table([[0.5, 0.5]] * 2, one=[[0.5, 0.7], [0.5, 0.5]]))
+    assert choice.left_out == {"case0": "source", "case1": "one"}
+    assert choice.left_out_gain == 0

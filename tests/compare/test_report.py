@@ -1,9 +1,11 @@
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from grata_monai.compare.plots import plot_risk
 from grata_monai.compare.report import write_report
 from grata_monai.compare.run import Row
 
@@ -56,3 +58,35 @@ def test_plots_are_pictures_with_something_in_them(rows, tmp_path, name):
     with Image.open(tmp_path / name) as picture:
         assert min(picture.size) > 200
         assert len(picture.convert("RGB").getcolors(2**24)) > 10
+
+
+def test_cosines_and_agreement_are_drawn_where_a_method_has_them(rows, make_rows, tmp_path):
+    plain = write_report(rows, tmp_path / "plain").read_text()
+    assert "cosines.png" not in plain
+    assert not (tmp_path / "plain" / "risk.png").exists()
+    guarded = [
+        replace(row, method="guarded", cosine=0.1 * i, agreement=0.9 if i else float("nan"))
+        for i, row in enumerate(make_rows("better", BETTER))
+    ]
+    text = write_report([*rows, *guarded], tmp_path).read_text()
+    for name in ("cosines.png", "risk.png"):
+        assert f"![{name}]({name})" in text
+        with Image.open(tmp_path / name) as picture:
+            assert len(picture.convert("RGB").getcolors(2**24)) > 10
+
+
+def test_risk_is_the_mean_loss_of_the_cases_that_agree_most(make_rows, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    lines = []
+    monkeypatch.setattr(Axes, "plot", lambda _, x, y, *__, **___: lines.append((list(x), list(y))))
+    source = make_rows("source", SOURCE)
+    agreements = (0.9, 0.8, 0.95, 0.7)
+    guarded = [
+        replace(row, method="g", agreement=a) for row, a in zip(source, agreements, strict=True)
+    ]
+    plot_risk([*source, *guarded], tmp_path / "risk.png")
+    by_agreement, best = lines
+    assert by_agreement[0] == [0.25, 0.5, 0.75, 1]
+    assert by_agreement[1] == pytest.approx([0.4, 0.3, 0.3, 0.25])  # .4, then .2, .3, .1
+    assert best[1] == pytest.approx([0.1, 0.15, 0.2, 0.25])

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional
 
-from grata_monai.methods.dltta import DLTTA
+from grata_monai.methods.dltta import DLTTA, _run
 from grata_monai.methods.method import Case
+from grata_monai.networks import add_heads
 
 
 def make_network(dims: int) -> nn.Module:
@@ -74,3 +76,22 @@ def test_the_nearest_feature_is_compared_and_the_oldest_forgotten():
     assert found == pytest.approx(0.3 * math.log(4) / 2, rel=1e-5)
     other = (torch.tensor([2.0]), torch.full((1, 3, 3), 0.8))
     assert method._discrepancy([other], state, "sigmoid") == 1.0
+
+
+def test_features_come_from_the_segmentation_where_the_network_has_heads():
+    torch.manual_seed(0)
+    plain = DynUNet(
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=2,
+        kernel_size=[3, 3, 3],
+        strides=[1, 2, 2],
+        upsample_kernel_size=[2, 2],
+        filters=[4, 6, 8],
+        norm_name="batch",
+    ).eval()
+    windows = torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        _, expected = _run(windows, plain)
+        _, found = _run(windows, add_heads(plain, ["rotation", "denoising"]).eval())
+    torch.testing.assert_close(found, expected)

@@ -1,5 +1,6 @@
 """GraTa as a method gives what the inferer gives."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -103,3 +104,22 @@ def test_names_protocols_and_refusals():
     bare = nn.Conv2d(1, 1, 1)
     assert "no normalisation layer" in GraTaPaper().refusal(bare, "sigmoid")
     assert GraTaMethod(Recipe("whole", parameters=("all",))).refusal(bare, "sigmoid") == ""
+
+
+def test_notes_say_what_guard_and_cosines_said_of_the_case():
+    network = make_network(3, 2)
+    case = make_case(torch.rand(1, 1, 8, 8, 8), network, "softmax")
+    clinical = GraTaMethod(replace(CLINICAL, red_below=0.0, on_failure="raise", min_cosine=None))
+    state = clinical.start(network, "softmax")
+    assert math.isnan(clinical.notes(state).cosine)
+    clinical.segment(case, state)
+    notes = clinical.notes(state)
+    assert -1 <= notes.cosine <= 1
+    assert 0 <= notes.agreement <= 1
+    assert notes.kept in {"views", "adapted"}
+    assert notes.light in {"green", "amber"}
+    paper = GraTaPaper(replace(PAPER, on_failure="raise"))
+    state = paper.start(network, "softmax")
+    paper.segment(case, state)
+    assert math.isfinite(paper.notes(state).cosine)
+    assert paper.notes(state).light == ""  # it has no guard

@@ -1,0 +1,3 @@
+"""Named experiments on public data: train, calibrate on the source, compare on what is foreign."""
+
+__all__: list[str] = []
