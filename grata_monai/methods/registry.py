@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 
+from grata_monai.methods.ablations import ABLATIONS
 from grata_monai.methods.affine_consistency import AffineConsistency
 from grata_monai.methods.cotta import CoTTA
 from grata_monai.methods.detta import DeTTA
@@ -69,7 +70,8 @@ def make_methods(names: Iterable[str] = ()) -> dict[str, Method]:
     """Make systems with their published settings.
 
     Args:
-        names: Which ones; all if empty. The source network is always among them, as the first.
+        names: Which ones; all but ablations if empty; ``ablations`` stands for all of these. The
+            source network is always among them, as the first.
 
     Returns:
         Name to method.
@@ -77,10 +79,13 @@ def make_methods(names: Iterable[str] = ()) -> dict[str, Method]:
     Raises:
         ValueError: If there is no such system.
     """
+    known = {**METHODS, **ABLATIONS}
     chosen = dict.fromkeys(["source", *(list(names) or METHODS)])
+    if chosen.pop("ablations", True) is None:
+        chosen |= dict.fromkeys(ABLATIONS)
     for name in chosen:
-        if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
-            raise ValueError(f"methods must be among {', '.join(METHODS)}, got {name!r}. {hint}")
-    return {name: METHODS[name]() for name in chosen}
+            raise ValueError(f"methods must be among {', '.join(known)}, got {name!r}. {hint}")
+    return {name: known[name]() for name in chosen}

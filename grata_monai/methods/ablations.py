@@ -1,0 +1,34 @@
+"""The clinical recipe with one part changed at a time: what each part is worth."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from grata_monai.adapt.recipe import CLINICAL
+from grata_monai.methods.grata import GraTaMethod
+from grata_monai.methods.method import Method
+
+__all__ = ["ABLATIONS"]
+
+_CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "no-alignment": {"perturbation": 0.0},
+    "fixed-step": {"is_dynamic": False, "min_cosine": None},
+    "no-alignment-fixed-step": {"perturbation": 0.0, "is_dynamic": False, "min_cosine": None},
+    "cross-entropy": {"pseudo_loss": "consistency"},
+    "soft-dice": {"pseudo_loss": "soft_dice"},
+    "balanced-entropy": {"auxiliary_loss": "balanced_entropy"},
+    "paper-strong-view": {"strong_view": "paper"},
+    "all-weights": {"parameters": ("all",), "base_rate": 1e-4},
+    "input-curve": {"parameters": ("input",), "focus_views": (), "base_rate": 2e-2},
+    "no-focus": {"focus_views": ()},
+    "no-focus-no-step": {"focus_views": (), "steps": 0},
+    "equal-views": {"focus_sharpness": 0.0},
+    "no-limit": {"red_below": 0.0},
+}
+
+ABLATIONS: Mapping[str, Callable[[], Method]] = {
+    f"clinical-{name}": partial(GraTaMethod, replace(CLINICAL, name=f"clinical, {name}", **changes))
+    for name, changes in _CHANGES.items()
+}
+"""Name to what makes the method; ``ablations`` names all of them."""
