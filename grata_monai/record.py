@@ -43,8 +43,9 @@ class Record:
         environment: Device, precision, versions, seed.
         seconds: Wall time of the source pass, adaptation, and prediction.
         verdict: The guard's ``light``, what it ``kept``, its ``reason`` and ``agreement``.
-        focus: Centre of the organ in voxels, and per magnified window its view, the agreement of
-            its mirrored predictions, that with its neighbours, and its weight; before adaptation.
+        focus: On which view the organ was found, its centre in voxels, and per magnified window
+            its view, the agreement of its mirrored predictions, that with its neighbours, and its
+            weight; before adaptation.
     """
 
     schema_version: str
@@ -150,10 +151,11 @@ def _name_outcome(outcome: Outcome) -> str:
 
 def _describe_focus(outcome: Outcome) -> dict[str, Any]:
     if not outcome.look:
-        return {"centre": [], "windows": []}
+        return {"found_by": "", "centre": [], "windows": []}
     look = outcome.look[0]
     rows = zip(outcome.focus, look.scores, look.weights, strict=True)
     return {
+        "found_by": outcome.found_by,
         "centre": list(outcome.focus[0].centre),
         "windows": [
             {"view": window.name, "mirrored": own, "neighbours": beside, "weight": weight}

@@ -7,7 +7,7 @@ shall outlive a case lives in an explicit `OnlineMemory`.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from grata_monai.adapt.equivariance import label_map
 from grata_monai.adapt.focus import Focus, Look, locate, look, plan_focus
 from grata_monai.adapt.grata import GraTa, Step
 from grata_monai.adapt.guard import Verdict, judge
@@ -125,6 +126,9 @@ class Outcome:
         verdict: What the guard decided.
         focus: The magnified windows about the organ, empty if the recipe asks for none.
         look: Predictions on these windows, before and after adaptation.
+        whole: Probabilities (1, k, *s) where no window saw the image: of the pass that found the
+            organ.
+        found_by: The view of the whole image in that pass.
     """
 
     source: Tensor
@@ -145,6 +149,8 @@ class Outcome:
     verdict: Verdict = field(default_factory=Verdict)
     focus: tuple[Focus, ...] = ()
     look: tuple[Look, ...] = ()
+    whole: Tensor | None = None
+    found_by: str = "identity"
 
 
 def run_episode(
@@ -236,30 +242,75 @@ def _adapt_and_predict(
 
 
 def _look_first(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> bool:
-    """Find the organ and look at it with the weights as they are; False if nothing is found."""
-    shape, recipe = tuple(images.shape[2:]), episode.recipe
-    location = locate(probabilities(outcome.source, outcome.activation), outcome.activation)
-    if location is None:
+    """Find the organ and look at it with the weights as they are; False if nothing is found.
+
+    Where the magnified views agree too little, the organ is searched anew, and the place with the
+    best agreement is kept: a pass that lost the organ cannot be mended by looking at its place.
+    """
+    recipe = episode.recipe
+    outcome.whole = probabilities(outcome.source, outcome.activation)
+    is_found = _look_about(outcome.whole, "identity", images, adapter, episode, outcome)
+    agreement = _trust(outcome.look[0], outcome) if outcome.look else float(is_found)
+    if recipe.search_views and agreement < recipe.search_below:
+        for name, maps in _search(images, adapter, episode, outcome):
+            is_found |= _look_about(maps, name, images, adapter, episode, outcome)
+    if not is_found:
         outcome.verdict = judge(None, red_below=recipe.red_below, amber_below=recipe.amber_below)
+    return is_found
+
+
+def _trust(look: Look, outcome: Outcome) -> float:
+    """Agreement, but 0 where the magnified views see nothing: empty masks agree perfectly."""
+    return look.agreement if bool(label_map(look.maps, outcome.activation).any()) else 0.0
+
+
+def _search(
+    images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
+) -> Iterator[tuple[str, Tensor]]:
+    """Predict the whole image at other magnifications; background where a view saw nothing."""
+    shape = tuple(images.shape[2:])
+    views, dropped = admissible_views(
+        episode.recipe.search_views, spatial_shape=shape, spacing=episode.spacing
+    )
+    outcome.dropped_views |= dropped
+    for view in views:
+        logits = episode.predict(view.apply(images), adapter.network)
+        seen = view.coverage(shape, images.device)
+        maps = view.invert(probabilities(logits, outcome.activation)) * seen
+        if outcome.activation == "softmax":
+            maps[:, :1] += 1 - seen
+        yield view.name, maps
+
+
+def _look_about(
+    maps: Tensor, name: str, images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
+) -> bool:
+    """Look at what a pass found, and keep it if it agrees better than before; False for nothing."""
+    shape = tuple(images.shape[2:])
+    location = locate(maps, outcome.activation)
+    if location is None:
         return False
     plan = plan_windows(episode.inferer, shape)
-    windows, dropped = plan_focus(recipe.focus_views, location, plan, shape)
+    windows, dropped = plan_focus(episode.recipe.focus_views, location, plan, shape)
     outcome.dropped_views |= dropped
     if windows:
-        outcome.focus = tuple(windows)
-        outcome.look = (_look(images, adapter, episode, outcome),)
+        found = _look(images, windows, adapter, episode, outcome)
+        if not outcome.look or _trust(found, outcome) > _trust(outcome.look[0], outcome):
+            outcome.focus, outcome.look = tuple(windows), (found,)
+            outcome.whole, outcome.found_by = maps, name
     return True
 
 
 def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Logits:
     """Look with the adapted weights too, let the guard choose, and put it into the whole image."""
     recipe, best = episode.recipe, outcome.look[0]
-    after = _look(images, adapter, episode, outcome) if outcome.is_adapted else None
+    after = _look(images, outcome.focus, adapter, episode, outcome) if outcome.is_adapted else None
     outcome.look += () if after is None else (after,)
     outcome.verdict = judge(
         best.agreement,
         None if after is None else after.agreement,
         neighbours=tuple(look.neighbours(best.weights) for look in (best, after or best)),  # type: ignore[arg-type]
+        found_by=outcome.found_by,
         red_below=recipe.red_below,
         amber_below=recipe.amber_below,
     )
@@ -268,18 +319,23 @@ def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
         return outcome.source
     if after is not None and outcome.verdict.kept == "adapted":
         best = after
-    whole = probabilities(outcome.source, outcome.activation)
-    return _to_logits(torch.where(best.seen > 0, best.maps, whole), outcome.activation)
+    assert outcome.whole is not None, "set before the first look"
+    return _to_logits(torch.where(best.seen > 0, best.maps, outcome.whole), outcome.activation)
 
 
 def _why_kept(verdict: Verdict) -> str:
     return verdict.reason.removeprefix("kept source: ")
 
 
-def _look(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Look:
-    window = outcome.focus[0]
+def _look(
+    images: Tensor,
+    windows: Sequence[Focus],
+    adapter: GraTa,
+    episode: Episode,
+    outcome: Outcome,
+) -> Look:
     views, dropped = admissible_views(
-        episode.recipe.prediction_views, spatial_shape=window.size, spacing=episode.spacing
+        episode.recipe.prediction_views, spatial_shape=windows[0].size, spacing=episode.spacing
     )
     outcome.dropped_views |= dropped
 
@@ -288,7 +344,7 @@ def _look(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) ->
 
     return look(
         images,
-        outcome.focus,
+        windows,
         views,
         predict,
         activation=outcome.activation,

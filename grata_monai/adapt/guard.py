@@ -34,6 +34,7 @@ def judge(
     after: float | None = None,
     *,
     neighbours: tuple[float, float] = (1.0, 1.0),
+    found_by: str = "identity",
     red_below: float,
     amber_below: float,
 ) -> Verdict:
@@ -41,10 +42,11 @@ def judge(
 
     Args:
         before: Agreement of the magnified views with the source's weights, in [0, 1]; None if the
-            source network found nothing to look at.
+            network found nothing, in the whole image or in its magnified views.
         after: The same with the adapted weights; None if nothing was adapted.
         neighbours: How well neighbouring magnifications agree, before and after adaptation. The
             adapted weights are kept only if they agree at least as well.
+        found_by: View of the whole image on which the organ was found.
         red_below: Agreement below which the source is kept and the light is red.
         amber_below: Agreement below which the light is amber.
 
@@ -52,7 +54,7 @@ def judge(
         The verdict.
     """
     if before is None:
-        return Verdict("red", "source", "kept source: the source network found nothing")
+        return Verdict("red", "source", "kept source: the network found nothing")
     change = f"{neighbours[0]:.3f} → {neighbours[1]:.3f}"
     if after is None:
         agreement, kept, reason = before, "views", "averaged magnified views"
@@ -65,6 +67,8 @@ def judge(
     if agreement < red_below:
         reason = f"kept source: magnified views agree too little, {agreement:.2f} < {red_below:.2f}"
         return Verdict("red", "source", reason, agreement)
+    if found_by != "identity":
+        reason += f"; organ found anew in the whole image at {found_by}"
     if agreement < amber_below:
         reason += f"; low agreement, {agreement:.2f} < {amber_below:.2f}"
         return Verdict("amber", kept, reason, agreement)

@@ -46,6 +46,10 @@ class Recipe:
             network found: ``identity`` and scales; empty for the whole image alone. Adaptation then
             works at the magnification whose predictions agree best, and the guard compares them.
         focus_sharpness: How much agreement counts in their average, see `focus.weigh`.
+        search_views: Scales of the whole image at which the organ is searched anew, if the
+            magnified views agree too little: the source network may have found the wrong place.
+            They count only beside `focus_views`.
+        search_below: Agreement below which that happens.
         red_below: Agreement of the magnified views below which the source prediction is kept, and
             the record's light is red.
         amber_below: Agreement below which the light is amber.
@@ -75,6 +79,8 @@ class Recipe:
     prediction_views: tuple[str, ...] = ("identity",)
     focus_views: tuple[str, ...] = ()
     focus_sharpness: float = 20.0
+    search_views: tuple[str, ...] = ()
+    search_below: float = 0.9
     red_below: float = 0.85
     amber_below: float = 0.93
     precision: str = "fp32"
@@ -108,7 +114,7 @@ class Recipe:
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
         is_sharpness = 0 <= self.focus_sharpness < float("inf")
         _check("focus_sharpness", self.focus_sharpness, is_sharpness, "be at least 0, and finite")
-        for name in ("red_below", "amber_below"):
+        for name in ("search_below", "red_below", "amber_below"):
             value = getattr(self, name)
             _check(name, value, 0 <= value <= 1, "lie in [0, 1]")
         for name in ("parameters", "weak_views", "prediction_views"):
@@ -119,6 +125,11 @@ class Recipe:
     def _check_focus(self) -> None:
         for view in self.focus_views:
             read_factors(view, 3)
+        for view in self.search_views:
+            if not isinstance(parse_view(view), Scale):
+                raise RecipeError(
+                    f"search_views must be scales, got {view!r}. Write for example 'scale:0.6:0,1'."
+                )
         if not self.focus_views:
             return
         scales = [v for v in self.prediction_views if isinstance(parse_view(v), Scale)]
@@ -261,6 +272,7 @@ CLINICAL = Recipe(
     min_cosine=-0.9,
     prediction_views=("identity", "flip:0"),
     focus_views=("scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"),
+    search_views=("scale:0.6:0,1", "scale:1.6:0,1"),
 )
 """Our default for a case: the organ at four magnifications, five scaled steps, and the guard."""
 

@@ -296,3 +296,87 @@ def test_statistics_of_the_image_count_as_adapted_even_where_the_guard_refuses_t
     outcome = run_episode(images, network, make_episode({**LOOKS, "image_share": 0.5}))
     assert outcome.verdict.kept == "views"
     assert outcome.is_adapted
+
+
+# -------------------------------------------------------------------------- an organ that was lost
+
+
+def bright(images: torch.Tensor, least: float, most: float) -> torch.Tensor:
+    return ((images >= least) & (images < most)).float()
+
+
+def knows_small_organs_only(images: torch.Tensor, _: torch.nn.Module) -> torch.Tensor:
+    """Mark what is brighter than .75, if it is at most 8 voxels wide; else something else, askew.
+
+    A stand-in for a network that has never seen so large an organ.
+    """
+    organ = bright(images, 0.75, 2)
+    width = int(organ.amax((1, 3, 4)).sum(1).max())
+    if width > 8:
+        organ = bright(images, 0.3, 0.75).roll(4, 2)  # mirrored predictions cannot agree
+    return torch.cat([torch.zeros_like(organ), 20 * organ - 10], 1)
+
+
+@pytest.fixture
+def lost() -> torch.Tensor:
+    """An organ 12 voxels wide, and something darker far from it."""
+    images = torch.zeros(1, 1, 64, 64, 8)
+    images[..., 20:32, 20:32, 2:6] = 1.0
+    images[..., 56:60, 56:60, 2:6] = 0.5
+    return images
+
+
+SEARCH = {**LOOKS, "focus_views": ["scale:0.5:0,1", "scale:0.6:0,1"], "steps": 0}
+
+
+def test_an_organ_that_the_first_pass_lost_is_found_at_another_scale(network, lost):
+    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "red_below": 0.8}
+    outcome = run_episode(lost, network, make_episode(search, predict=knows_small_organs_only))
+    truth = bright(lost, 0.75, 2)[:, 0] > 0
+    assert not bool(outcome.source.argmax(1).bool()[truth].any())
+    assert outcome.found_by == "scale:0.5:0,1"
+    assert outcome.verdict.kept == "views"
+    assert "organ found anew in the whole image at scale:0.5:0,1" in outcome.verdict.reason
+    found = outcome.logits.argmax(1) > 0
+    dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
+    assert dice > 0.8
+
+
+def test_without_search_the_lost_organ_stays_lost_and_the_light_is_red(network, lost):
+    recipe = {**SEARCH, "search_views": [], "red_below": 0.8}
+    outcome = run_episode(lost, network, make_episode(recipe, predict=knows_small_organs_only))
+    assert (outcome.verdict.light, outcome.found_by) == ("red", "identity")
+    assert outcome.reason.startswith("adapted prediction must not be empty")
+    assert torch.equal(outcome.logits, outcome.source)
+
+
+def test_where_views_agree_nothing_is_searched(network, images):
+    calls = []
+
+    def predict(x, net):
+        calls.append(x)
+        return INFERER(x, net)
+
+    recipe = {**LOOKS, "steps": 0, "search_views": ["scale:0.6:0,1"]}
+    counts = []
+    for limit in (0.0, 1.0):
+        calls.clear()
+        run_episode(
+            images, network, make_episode({**recipe, "search_below": limit}, predict=predict)
+        )
+        counts.append(len(calls))
+    look = 2  # one magnification fits, mirrored and not
+    assert counts == [1 + look, 1 + look + 1 + look]
+
+
+def test_a_pass_that_found_nothing_is_searched_too(network, lost):
+    def predict(x, net):
+        logits = knows_small_organs_only(x, net)
+        width = int(bright(x, 0.75, 2).amax((1, 3, 4)).sum(1).max())
+        return torch.cat([logits[:, :1] + 100 * (width > 8), logits[:, 1:]], 1)
+
+    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "red_below": 0.0}
+    outcome = run_episode(lost, network, make_episode(search, predict=predict))
+    assert not bool((outcome.source.argmax(1) > 0).any())
+    assert outcome.found_by == "scale:0.5:0,1"
+    assert bool((outcome.logits.argmax(1) > 0).any())

@@ -51,6 +51,8 @@ def test_a_recipe_is_frozen():
         ({"base_rate": -1.0}, "base_rate must be at least 0"),
         ({"steps": -1}, "steps must be at least 0"),
         ({"windows": 0}, "windows must be at least 1"),
+        ({"search_views": ["flip:0"]}, "search_views must be scales, got 'flip:0'"),
+        ({"search_below": 1.1}, r"search_below must lie in \[0, 1\]"),
         ({"min_cosine": 2.0}, "min_cosine must be None or lie in"),
         ({"weak_views": []}, "weak_views must hold at least one name"),
         ({"weak_views": ["flp:0"]}, "flip"),
