@@ -25,7 +25,7 @@ LOOKED_UP = {
     "writer": WRITERS,
 }
 """Keys whose text MONAI looks up as Python, or that start its debugger, with what is harmless."""
-SWITCHES = {"_debug_": False, "allow_pickle": False, "weights_only": True}
+SWITCHES = {"_debug_": False, "allow_pickle": False, "pretrained": False, "weights_only": True}
 """Keys that would open a door, and the one value that keeps it shut."""
 PROSE = ("_desc_",)
 

@@ -96,6 +96,8 @@ def _walk(node: ast.AST, allowed: frozenset[str]) -> Iterator[str]:
         yield from _call(node, allowed)
     elif isinstance(node, ast.BinOp) and _is_path(node):
         yield from _constant(node.right, is_suffix=True)
+    elif isinstance(node, ast.BinOp) and (_is_text(node.left) or _is_text(node.right)):
+        yield "composes a text other than @…_dir + '/name'"
     elif isinstance(node, PLAIN):
         for child in ast.iter_child_nodes(node):
             yield from _walk(child, allowed)
@@ -172,8 +174,12 @@ def _is_path(node: ast.BinOp) -> bool:
     return (
         isinstance(node.op, ast.Add)
         and _reference(node.left).endswith(FOLDERS)
-        and isinstance(node.right, ast.Constant)
+        and _is_text(node.right)
     )
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _kind(node: ast.AST) -> str:

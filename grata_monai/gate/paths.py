@@ -4,7 +4,7 @@ import re
 
 __all__ = ["path_problem"]
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:")
+ADDRESS = re.compile(r"//|^file:")
 ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]")
 
 

@@ -12,7 +12,7 @@ __all__ = ["READERS", "TARGETS", "WRITERS", "allowed_names"]
 
 TARGETS: Mapping[str, str] = {
     "monai.networks.nets": """
-        AttentionUnet BasicUNet BasicUNetPlusPlus DenseNet121 DynUNet SegResNet SegResNetDS
+        AttentionUnet BasicUNet BasicUNetPlusPlus DynUNet SegResNet SegResNetDS
         SwinUNETR UNet UNETR VNet""",
     "monai.transforms": """
         Activationsd AsDiscreted CastToTyped CenterSpatialCropd Compose ConcatItemsd CopyItemsd

@@ -91,6 +91,8 @@ PLANTED = {
                       "x#_requires_#0"),
     "an address": ({"weights": "https://example.org/model.pt"}, "weights"),
     "an address of a bucket": ({"weights": "s3://bucket/model.pt"}, "weights"),
+    "an address without its scheme": ({"x": "://example.org"}, "x"),
+    "weights from elsewhere": ({"x": {"_target_": "UNet", "pretrained": True}}, "x#pretrained"),
     "a path upwards": ({"weights": "../other/model.pt"}, "weights"),
     "a path upwards in the middle": ({"weights": "models/../../model.pt"}, "weights"),
     "a path upwards in an expression": ({"weights": "$@bundle_root + '/../x.pt'"}, "weights"),
