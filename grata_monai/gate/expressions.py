@@ -174,7 +174,8 @@ def _is_path(node: ast.BinOp) -> bool:
     return (
         isinstance(node.op, ast.Add)
         and _reference(node.left).endswith(FOLDERS)
-        and _is_text(node.right)
+        and isinstance(node.right, ast.Constant)
+        and str(node.right.value).startswith("/")
     )
 
 

@@ -106,6 +106,7 @@ def test_it_allows(text):
         ("$@empty + '/etc/passwd'", "composes a text"),
         ("$@a_dir + '/' + '/example.org'", "composes a text"),
         ("$@a_dir + '//example.org'", "has a text that is an address"),
+        ("$@dot_dir + './x'", "composes a text"),
         ("$'.' * 2", "composes a text"),
         ("$'https://example.org/a.pt'", "has a text that is an address"),
     ],
