@@ -129,7 +129,7 @@ def _check_text(
 ) -> Iterator[tuple[str, str, str]]:
     text: str = item.value
     if text.startswith("$"):
-        for problem in expression_problems(text, item.id.replace("+", ""), allowed):
+        for problem in expression_problems(text, item.id.removeprefix("+"), allowed):
             remedy = "Write it as a component with a listed _target_, or as a plain value."
             yield "expression", f"The expression {_short(text)} {problem}.", remedy
     elif text.startswith("%"):

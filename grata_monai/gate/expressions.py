@@ -5,6 +5,7 @@ by MONAI's own function. Everything that is not named here is refused; nothing i
 """
 
 import ast
+import re
 from collections.abc import Iterator
 
 from monai.bundle import ConfigParser, ReferenceResolver
@@ -17,6 +18,7 @@ FUNCTIONS = ("bool", "float", "int", "len", "max", "min", "round")
 LONGEST = 200  # characters
 REFERENCES = "__local_refs"  # what MONAI calls them in the text that it evaluates
 FOLDERS = ("_dir", "_root")  # endings of ids that name a folder
+PLAIN_ID = re.compile(r"[\w#:]*")
 PLAIN = (
     ast.expr_context,
     ast.boolop,
@@ -53,17 +55,26 @@ def expression_problems(text: str, id: str, allowed: frozenset[str]) -> list[str
     """
     if len(text) > LONGEST:
         return [f"is longer than {LONGEST} characters"]
+    if _is_relative(text) and not PLAIN_ID.fullmatch(id):
+        # MONAI would paste the keys above it into the text
+        return ["refers relatively from below a key with special characters"]
     try:
         body = ast.parse(_as_evaluated(text, id)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ["is no Python expression"]
-    if len(body) != 1:
-        return ["is not one expression"]
-    if isinstance(body[0], (ast.Import, ast.ImportFrom)):
-        return _import_problems(body[0], allowed)
-    if not isinstance(body[0], ast.Expr):
-        return [f"is a statement ({_kind(body[0])})"]
-    return list(_walk(body[0].value, allowed))
+    return _statement_problems(body[0], allowed) if len(body) == 1 else ["is not one expression"]
+
+
+def _statement_problems(node: ast.stmt, allowed: frozenset[str]) -> list[str]:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return _import_problems(node, allowed)
+    if not isinstance(node, ast.Expr):
+        return [f"is a statement ({_kind(node)})"]
+    return list(_walk(node.value, allowed))
+
+
+def _is_relative(text: str) -> bool:
+    return bool(ConfigParser.relative_id_prefix.search(ReferenceResolver.normalize_id(text)))
 
 
 def _as_evaluated(text: str, id: str) -> str:

@@ -5,13 +5,14 @@ bundles that passed every rule.
 """
 
 import json
+import logging
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from sys import stderr
 from typing import Any
 
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
@@ -68,9 +69,21 @@ def run_zoo_checks(root: Path, *, schema: Path | None = None) -> list[Check]:
             ("ckpt_export", lambda: _check_export(folder, place)),
             ("check_properties", lambda: _check_properties(folder, place)),
         ]
-        with redirect_stdout(stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MONAI's and TorchScript's own, not the bundle's
+        with _silence():
             return [_run(name, check) for name, check in checks]
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what MONAI and TorchScript say to themselves out of the report, standard output too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # MONAI's log handlers hold on to standard output
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _run(name: str, check: Callable[[], None]) -> Check:

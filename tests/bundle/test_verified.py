@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from grata_monai import Record
 from grata_monai.bundle import verify_own_bundle
@@ -161,6 +162,26 @@ def test_the_option_of_the_command_line_is_understood(copy, image, tmp_path, run
     done = run_process("inference", *options, "--unverified", "True")
     assert done.returncode == 0, done.stderr
     assert not read_bundle(tmp_path / "out")["is_verified"]
+
+
+def parse(bundle: Path, **places: str) -> ConfigParser:
+    """Open a bundle as hosts do that run no workflow."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.update(places)
+    return parser
+
+
+def test_a_host_that_builds_the_inferer_alone_verifies_too(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = parse(copy, bundle_root=str(copy)).get_parsed_content("inferer")
+    assert known.bundle["manifest_sha256"] == manifest_digest(copy)
+    unknown = parse(copy).get_parsed_content("inferer")
+    assert unknown.bundle["reason"] == "the host does not say where the bundle lies"
+    (copy / "docs" / "README.md").write_text("changed")
+    with pytest.raises(RuntimeError) as caught:  # MONAI's
+        parse(copy, bundle_root=str(copy)).get_parsed_content("inferer")
+    assert isinstance(find_cause(caught.value), BundleError)
 
 
 def test_a_host_that_does_not_say_where_the_bundle_lies_is_recorded(tmp_path, caplog):

@@ -100,7 +100,7 @@ def test_it_allows(text):
         ("$@##a", "is no Python expression"),
         # to other files
         ("$@bundle_root + '/../../etc/passwd'", "has a text that leaves its folder"),
-        ("$@bundle_root + '\\\\..\\\\x'", "has a text that leaves its folder"),
+        ("$@bundle_root + '/a\\\\..\\\\x'", "has a text that leaves its folder"),
         ("$'/etc/passwd'", "has a text that is an absolute path"),
         ("$'' + '/etc/passwd'", "composes a text"),
         ("$@empty + '/etc/passwd'", "composes a text"),
@@ -113,6 +113,13 @@ def test_it_allows(text):
 )
 def test_it_refuses(text, problem):
     assert any(found.startswith(problem) for found in problems(text)), problems(text)
+
+
+def test_a_key_cannot_smuggle_text_into_a_relative_reference():
+    assert problems("$@##a", "plain#key#here") == []
+    key = "x'] or __import__('os').system('true') or ['#here"
+    assert problems("$@#a", key) == ["refers relatively from below a key with special characters"]
+    assert problems("$@a", key) == []
 
 
 def test_every_problem_is_named_wherever_it_stands():

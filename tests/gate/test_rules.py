@@ -221,6 +221,14 @@ def test_a_whole_network_and_a_tensor_are_no_weights(make_bundle):
     assert {f.rule for f in found} == {"weights"}
 
 
+def test_torchscript_is_no_weights_whatever_its_name(make_bundle):
+    bundle = make_bundle()
+    torch.jit.script(torch.nn.Linear(1, 1)).save(bundle / "models" / "script.pt")
+    write_manifest(bundle)
+    (finding,) = check_bundle(bundle)
+    assert (finding.file, finding.rule) == ("models/script.pt", "weights")
+
+
 def test_weights_must_be_inside(make_bundle):
     bundle = make_bundle()
     (bundle / "models" / "model.pt").unlink()
