@@ -18,7 +18,7 @@ from grata_monai.adapt.network import choose_activation, first_tensor
 from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
 from grata_monai.compare.cost import measured
 from grata_monai.evaluate import MaskScore, score_mask
-from grata_monai.gate import verify_bundle
+from grata_monai.gate.manifest import describe_verified, verify_bundle
 from grata_monai.methods.method import Case
 from grata_monai.precision import autocast
 from grata_monai.types import Logits
@@ -77,8 +77,7 @@ class Bench:
     @property
     def bundle(self) -> str:
         """The state of the bundle in a few words, for reports."""
-        digest = self.verified["manifest_sha256"]
-        return f"manifest {digest}" if digest else f"not verified: {self.verified['reason']}"
+        return describe_verified(self.verified)
 
     def predict(self, images: Tensor, network: nn.Module) -> Logits:
         """Predict images (1, c, *s) with the wrapped inferer, without gradients."""

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ __all__ = [
     "MANIFEST",
     "OUTPUT_FOLDERS",
     "Difference",
+    "describe_verified",
     "find_differences",
     "manifest_digest",
     "not_verified",
@@ -177,6 +178,12 @@ def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> dict[
         return not_verified("asked for")
     digest = verify_manifest(bundle_root)
     return {"is_verified": True, "manifest_sha256": digest, "reason": ""}
+
+
+def describe_verified(verified: Mapping[str, Any]) -> str:
+    """Say in a few words, for reports, what `verify_bundle` found."""
+    digest = verified["manifest_sha256"]
+    return f"manifest {digest}" if digest else f"not verified: {verified['reason']}"
 
 
 def not_verified(reason: str) -> dict[str, Any]:

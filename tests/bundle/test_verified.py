@@ -8,6 +8,8 @@ import pytest
 from monai.bundle import ConfigParser
 
 from grata_monai import Record
+from grata_monai.benchmark.part import Part
+from grata_monai.benchmark.run import Options, run_part
 from grata_monai.bundle import verify_own_bundle
 from grata_monai.cli import main
 from grata_monai.compare.bench import open_bench
@@ -38,8 +40,13 @@ def image(tmp_path, render, save) -> str:
         lambda bundle, out: segment_dicom(out, out / "results", bundle_dir=bundle),
         lambda bundle, out: open_bench(bundle),
         lambda bundle, out: wrap_bundle(bundle, out / "overlay.json"),
+        lambda bundle, out: run_part(
+            Part("toy", tests=(), training=({"image": "a", "label": "b"},)),
+            out,
+            Options(bundle, methods=(), precision="fp32", device="cpu", seed=0, facts={}),
+        ),
     ],
-    ids=["segment_dicom", "compare and calibrate", "wrap"],
+    ids=["segment_dicom", "compare and calibrate", "wrap", "benchmark"],
 )
 def test_a_changed_configuration_is_refused_before_it_is_parsed(enter, copy, tmp_path):
     (copy / "configs" / "inference.json").write_text("{ no JSON")
