@@ -1,4 +1,4 @@
-"""What the bundle's configuration asks of Python: its own folder, a device, its weights."""
+"""What the bundle's configuration asks of Python: its folder, its manifest, a device, weights."""
 
 import difflib
 import inspect
@@ -12,9 +12,16 @@ from monai.bundle import ConfigWorkflow
 from torch import nn
 
 from grata_monai.errors import NetworkError, WeightsError, find_cause
+from grata_monai.gate.manifest import not_verified, verify_bundle
 from grata_monai.precision import memory_format
 
-__all__ = ["choose_device", "find_bundle_root", "load_network", "report_errors_in_one_line"]
+__all__ = [
+    "choose_device",
+    "find_bundle_root",
+    "load_network",
+    "report_errors_in_one_line",
+    "verify_own_bundle",
+]
 
 
 def find_bundle_root() -> str:
@@ -35,6 +42,28 @@ def find_bundle_root() -> str:
             return str(root.parent if root.name == "configs" else root)
         frame = frame.f_back
     return str(Path.cwd())
+
+
+def verify_own_bundle(bundle_root: str, *, unverified: bool = False) -> dict[str, Any]:
+    """Hold the bundle whose configuration is being resolved to its manifest.
+
+    The configuration itself has been parsed then, so that this finds damage and changes that its
+    author did not mean to hide; `python -m grata_monai lint` is what looks before.
+
+    Args:
+        bundle_root: The bundle's folder. Hosts that neither tell it nor run a workflow leave some
+            other folder here, without ``configs``: then nothing can be verified.
+        unverified: Verify nothing, for those who are changing the bundle.
+
+    Returns:
+        As `verify_bundle`, for the record.
+
+    Raises:
+        BundleError: If a file differs, is missing or is not listed.
+    """
+    if not unverified and not (Path(bundle_root) / "configs").is_dir():
+        return not_verified("the host does not say where the bundle lies")
+    return verify_bundle(bundle_root, unverified=unverified)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process if None.
 
     Returns:
-        Exit status: 0 after success, 2 if the arguments or the case were refused.
+        Exit status: 0 after success, 2 if the arguments or the case were refused; `lint` has 1 for
+        a bundle that does not pass.
 
     Raises:
         SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
@@ -46,15 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return _EXIT_REFUSED
-    print(report)
-    return _EXIT_OK
+    text, status = report if isinstance(report, tuple) else (report, _EXIT_OK)
+    print(text)
+    return int(status)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe every subcommand and its options.
 
     Returns:
-        Parser whose namespace has ``run``, a function from the namespace to the report.
+        Parser whose namespace has ``run``, a function from the namespace to the report, or to the
+        report and the exit status.
     """
     parser = argparse.ArgumentParser(
         prog="python -m grata_monai",
@@ -69,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_calibrate(commands)
     _add_benchmark(commands)
+    _add_lint(commands)
     return parser
 
 
@@ -174,13 +178,21 @@ def _add_wrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--out", type=Path, required=True, metavar="FILE", help="overlay to write, a .json file"
     )
     parser.add_argument("--recipe", default="clinical", help="recipe's name (default: clinical)")
+    parser.add_argument(
+        "--unverified", action="store_true", help="do not hold the bundle to its manifest"
+    )
     parser.set_defaults(run=_run_wrap)
 
 
 def _run_wrap(arguments: argparse.Namespace) -> str:
     from grata_monai.wrap import wrap_bundle
 
-    report = wrap_bundle(arguments.bundle_dir, arguments.out, recipe=arguments.recipe)
+    report = wrap_bundle(
+        arguments.bundle_dir,
+        arguments.out,
+        recipe=arguments.recipe,
+        unverified=arguments.unverified,
+    )
     layers = ", ".join(f"{count} {kind}" for kind, count in report.layers.items()) or "none"
     lines = [
         f"network:              {report.network}",
@@ -231,6 +243,19 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_benchmark_options(parser)
     parser.set_defaults(run=command.run_benchmark)
+
+
+def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.gate import command
+
+    parser = commands.add_parser(
+        "lint",
+        help="check that a bundle is data only, complete, and as its manifest says",
+        description="Check a bundle against the rules of a careful hospital. Nothing of the bundle "
+        "is run, except with --zoo.",
+    )
+    command.add_lint_options(parser)
+    parser.set_defaults(run=command.run_lint)
 
 
 def _installed_version() -> str:

@@ -10,6 +10,7 @@
     │   ├── ChannelError             not as many channels as the network takes
     │   └── DicomError               a DICOM series that is refused, with its reason code
     ├── DatasetError                 no case found, or a list of cases that cannot be read
+    ├── BundleError                  a bundle whose files are not those of its manifest
     ├── OutputError                  the output folder cannot be written
     ├── TransferError                a DICOM peer did not answer, or refused what was sent
     ├── RecipeError                  a setting that does not exist or breaks its rule (a ValueError)
@@ -21,6 +22,7 @@
 
 __all__ = [
     "AdaptationError",
+    "BundleError",
     "CaseError",
     "ChannelError",
     "DatasetError",
@@ -78,6 +80,10 @@ class DicomError(CaseError):
 
 class DatasetError(GrataError):
     """No case was found where the caller pointed, or the list of cases cannot be read."""
+
+
+class BundleError(GrataError):
+    """A file of the bundle is missing, differs from its manifest, or is not listed there."""
 
 
 class OutputError(GrataError):

@@ -22,7 +22,13 @@ from grata_monai.read.dicom.refusal import Refusal
 from grata_monai.record import Record
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
-__all__ = ["GraTaHandler", "raise_if_any_failed", "report_failure", "segment_or_report"]
+__all__ = [
+    "GraTaHandler",
+    "list_failures",
+    "raise_if_any_failed",
+    "report_failure",
+    "segment_or_report",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +61,17 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
 
 def report_failure(engine: Engine, failure: CaseFailure) -> None:
     """Log why a case failed, and add it to ``engine.state.failures``."""
-    _failures(engine).append(failure)
+    list_failures(engine).append(failure)
     logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
+
+
+def list_failures(engine: Engine) -> list[CaseFailure]:
+    """List the cases of a run that failed; the list itself, so that it can grow."""
+    state = _state(engine)
+    if not hasattr(state, "failures"):
+        state.failures = []
+    failures: list[CaseFailure] = state.failures
+    return failures
 
 
 def raise_if_any_failed(engine: Engine) -> None:
@@ -65,7 +80,7 @@ def raise_if_any_failed(engine: Engine) -> None:
     Raises:
         CaseError: Naming how many failed, and each with its reason.
     """
-    failures = _failures(engine)
+    failures = list_failures(engine)
     if failures:
         names = "; ".join(f"{failure.case}: {failure.reason}" for failure in failures)
         raise CaseError(
@@ -149,7 +164,7 @@ class GraTaHandler:
         """Take the bar away and print one row per case."""
         self.progress.stop()
         if not self.is_quiet:
-            table = _table(_state(engine).grata, _failures(engine))
+            table = _table(_state(engine).grata, list_failures(engine))
             for refusal in self.refusals:
                 table.add_row(refusal.name, f"refused: {refusal.reason.value}", *["-"] * 6)
             self.console.print(table)
@@ -220,14 +235,6 @@ def _case_name(*sources: Any, index: int = 0) -> str:
         if one:
             return strip_extension(Path(str(one)).name)
     return f"case_{index}"
-
-
-def _failures(engine: Engine) -> list[CaseFailure]:
-    state = _state(engine)
-    if not hasattr(state, "failures"):
-        state.failures = []
-    failures: list[CaseFailure] = state.failures
-    return failures
 
 
 def _state(engine: Engine) -> Any:

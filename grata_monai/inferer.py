@@ -39,6 +39,7 @@ class GraTaInferer(Inferer):
         activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid for one output channel.
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
+        bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
 
     Raises:
         RecipeError: If a setting is wrong.
@@ -53,6 +54,7 @@ class GraTaInferer(Inferer):
         activation: str = "auto",
         memory: OnlineMemory | None = None,
         keep_source: bool = False,
+        bundle: Mapping[str, Any] | None = None,
     ) -> None:
         self.inferer = inferer
         self.recipe = resolve_recipe(recipe)
@@ -60,6 +62,7 @@ class GraTaInferer(Inferer):
         self.activation = activation
         self.memory = memory
         self.keep_source = keep_source
+        self.bundle = bundle
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
@@ -90,7 +93,9 @@ class GraTaInferer(Inferer):
         for case, spacing in zip(plain.split(1), _spacings(inputs), strict=True):
             outcome = self._run(case, network, self._episode(spacing, args, kwargs))
             device = outcome.logits.device
-            record = make_record(outcome, self.recipe, device=device, precision=self.precision)
+            record = make_record(
+                outcome, self.recipe, device=device, precision=self.precision, bundle=self.bundle
+            )
             outcomes.append(outcome)
             records.append(record.to_json())
         return self._assemble(inputs, outcomes, records)

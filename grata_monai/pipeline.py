@@ -7,6 +7,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from grata_monai.gate import verify_bundle
 from grata_monai.read.dataset import CaseFailure
 from grata_monai.read.dicom.refusal import Refusal
 from grata_monai.read.dicom.triage import Triage
@@ -52,6 +53,7 @@ def segment_dicom(
     *,
     bundle_dir: str | Path = "bundle",
     settings: Mapping[str, Any] | None = None,
+    unverified: bool = False,
 ) -> DicomRun:
     """Segment every acceptable series below a folder with a bundle, as its dicom overlay does.
 
@@ -61,19 +63,23 @@ def segment_dicom(
         bundle_dir: Root of the bundle.
         settings: Ids of the configuration and their values, for instance
             ``{"recipe": "paper", "dicom_output#also": ["report"]}``.
+        unverified: Do not hold the bundle to its manifest; the record says so.
 
     Returns:
         What was segmented, refused, and failed; a refusal is no exception here.
 
     Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         DatasetError: If the folder does not exist or holds no DICOM file.
         OutputError: If the output folder cannot be written.
     """
+    verified = verify_bundle(bundle_dir, unverified=unverified)
     configs = Path(bundle_dir) / "configs"
     parser = ConfigParser()
     parser.read_config([configs / "inference.json", configs / "dicom.json"])
     places = {"bundle_root": bundle_dir, "dataset_dir": folder, "output_dir": output_dir}
     parser.update({key: str(Path(value).absolute()) for key, value in places.items()})
+    parser["verified"] = verified
     parser.update(dict(settings or {}))
     found: Triage = parser.get_parsed_content("triage")
     write_refused(found, output_dir)

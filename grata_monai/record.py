@@ -18,7 +18,7 @@ from grata_monai.adapt.recipe import Recipe
 
 __all__ = ["SCHEMA_VERSION", "Record", "make_record"]
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Record:
         windows: Size and first voxels of the windows that adaptation saw.
         steps: Losses, cosine, rate and update norm of every step.
         change: Dice between source and adapted prediction, foreground voxels of both, their ratio.
-        environment: Device, precision, versions, seed.
+        environment: Device, precision, versions, seed; whether the bundle was verified.
         seconds: Wall time of the source pass, adaptation, and prediction.
         verdict: The guard's ``light``, what it ``kept``, its ``reason`` and ``agreement``.
         focus: On which view the organ was found, its centre in voxels, and per magnified window
@@ -89,7 +89,12 @@ class Record:
 
 
 def make_record(
-    outcome: Outcome, recipe: Recipe, *, device: torch.device, precision: str
+    outcome: Outcome,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    precision: str,
+    bundle: Mapping[str, Any] | None = None,
 ) -> Record:
     """Make the record of a finished episode.
 
@@ -98,6 +103,7 @@ def make_record(
         recipe: What it was told to do.
         device: Where it ran.
         precision: Of the prediction.
+        bundle: What `grata_monai.gate.verify_bundle` said; None without a bundle.
 
     Returns:
         The record, made of plain JSON values.
@@ -138,6 +144,7 @@ def make_record(
             "seed": recipe.seed,
             "threads": torch.get_num_threads(),
             "versions": versions(),
+            "bundle": None if bundle is None else dict(bundle),
         },
         seconds={key: round(value, 3) for key, value in outcome.seconds.items()},
     )

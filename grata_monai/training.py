@@ -1,4 +1,7 @@
-"""What the training configuration asks of Python: the losses of auxiliary heads."""
+"""What the training configuration asks of Python: losses of auxiliary heads, late handlers."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from ignite.engine import Engine
@@ -10,7 +13,7 @@ from grata_monai.adapt.heads import HEAD_LOSSES, SupportsAuxiliaryTasks
 from grata_monai.errors import NetworkError
 from grata_monai.precision import autocast
 
-__all__ = ["HeadTraining"]
+__all__ = ["HeadTraining", "attach_handlers"]
 
 
 class HeadTraining:
@@ -57,3 +60,14 @@ class HeadTraining:
                 for task in self.tasks
             ]
         output[CommonKeys.LOSS] = output[CommonKeys.LOSS] + self.weight * sum(losses)  # type: ignore[index]
+
+
+def attach_handlers(engine: Engine, handlers: Iterable[Any]) -> None:
+    """Attach handlers that an engine could not be built with, because they refer to it.
+
+    Args:
+        engine: The trainer, built.
+        handlers: Each with a method `attach`.
+    """
+    for handler in handlers:
+        handler.attach(engine)

@@ -17,6 +17,7 @@ from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.parameters import normalisation_layers, resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import DatasetError, NetworkError
+from grata_monai.gate.manifest import MANIFEST, verify_bundle
 from grata_monai.write.atomic import atomic_path
 
 __all__ = ["WrapReport", "wrap_bundle"]
@@ -49,7 +50,11 @@ class WrapReport:
 
 
 def wrap_bundle(
-    bundle_dir: Path | str, out: Path | str, *, recipe: str | Mapping[str, Any] = "clinical"
+    bundle_dir: Path | str,
+    out: Path | str,
+    *,
+    recipe: str | Mapping[str, Any] = "clinical",
+    unverified: bool = False,
 ) -> WrapReport:
     """Write an overlay that makes a bundle adapt to every case.
 
@@ -57,11 +62,14 @@ def wrap_bundle(
         bundle_dir: A MONAI bundle with ``configs/inference.json`` (or ``.yaml``).
         out: The overlay's file, ending in ``.json``.
         recipe: A recipe's name or settings, written into the overlay.
+        unverified: Do not hold the bundle to its manifest. One without is wrapped in any case,
+            with a note: only bundles that went through `lint --write-manifest` have one.
 
     Returns:
         What will move.
 
     Raises:
+        BundleError: If the bundle has a manifest and is not as it says; nothing was parsed then.
         DatasetError: If the folder holds no inference configuration.
         NetworkError: If the configuration has no inferer, one that adapts already, or no network
             that can be built.
@@ -70,6 +78,7 @@ def wrap_bundle(
     """
     settings = resolve_recipe(recipe)
     config_file = _find_config(Path(bundle_dir))
+    verified = _verify(Path(bundle_dir), unverified=unverified)
     parser = ConfigParser()
     parser.read_config(str(config_file))
     network = _build_network(parser, config_file)
@@ -85,7 +94,7 @@ def wrap_bundle(
         layers={kind: kinds.count(kind) for kind in sorted(set(kinds))},
         groups=groups,
         count=count,
-        notes=notes,
+        notes=(*verified, *notes),
     )
 
 
@@ -99,6 +108,14 @@ def _find_config(bundle_dir: Path) -> Path:
         f"bundle_dir must hold configs/inference.json (or .yaml), got {bundle_dir.name!r} without. "
         "Point to the bundle's root folder, the one that has configs/ and models/."
     )
+
+
+def _verify(bundle_dir: Path, *, unverified: bool) -> tuple[str, ...]:
+    """Verify a bundle that has a manifest; return the note that nothing was verified otherwise."""
+    if (bundle_dir / MANIFEST).exists() and not unverified:
+        verify_bundle(bundle_dir)
+        return ()
+    return (f"the bundle was not held to a {MANIFEST}: its configuration ran unverified.",)
 
 
 def _build_network(parser: ConfigParser, config_file: Path) -> nn.Module:

@@ -6,7 +6,7 @@ from ignite.engine import Engine
 from torch import Tensor, nn
 
 from grata_monai.errors import NetworkError
-from grata_monai.training import HeadTraining
+from grata_monai.training import HeadTraining, attach_handlers
 
 
 class Echo(nn.Module):
@@ -31,3 +31,18 @@ def test_the_weighted_losses_of_all_heads_are_added_to_the_segmentation_loss():
 def test_a_network_without_heads_is_refused():
     with pytest.raises(NetworkError, match=r"must have heads, got Conv2d\. Add them"):
         HeadTraining(nn.Conv2d(1, 1, 1))
+
+
+def test_handlers_are_attached_in_their_order():
+    attached = []
+
+    class Handler:
+        def __init__(self, name):
+            self.name = name
+
+        def attach(self, engine):
+            attached.append((self.name, engine))
+
+    engine = Engine(lambda engine, batch: None)
+    attach_handlers(engine, [Handler("a"), Handler("b")])
+    assert attached == [("a", engine), ("b", engine)]

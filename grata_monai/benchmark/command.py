@@ -23,6 +23,9 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
         "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
     )
     parser.add_argument(
+        "--unverified", action="store_true", help="do not hold the bundle to its manifest"
+    )
+    parser.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
     )
     parser.add_argument(
@@ -46,6 +49,7 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
         All tables.
 
     Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         DatasetError: If the data are not there.
         ValueError: If another option is wrong.
     """
@@ -57,6 +61,7 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
     from grata_monai.benchmark.run import Options, run_part  # noqa: PLC0415
     from grata_monai.calibrate.shifts import check_shifts  # noqa: PLC0415
     from grata_monai.compare.report import write_report  # noqa: PLC0415
+    from grata_monai.gate.manifest import describe_verified, verify_bundle  # noqa: PLC0415
 
     if arguments.cases < 1:
         raise ValueError(f"cases must be at least 1, got {arguments.cases}. Take 20.")
@@ -67,9 +72,11 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
         shifts=check_shifts(arguments.shifts),
         seed=arguments.seed,
     )
+    verified = verify_bundle(arguments.network, unverified=arguments.unverified)
     facts = {
         "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
         "device": f"{arguments.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
+        "bundle": describe_verified(verified),
         "precision": arguments.precision,
         "torch": torch.__version__,
         "seed": str(arguments.seed),
@@ -81,6 +88,7 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
         device=arguments.device,
         seed=arguments.seed,
         facts=facts,
+        unverified=arguments.unverified,
     )
     pages = []
     for part in parts:

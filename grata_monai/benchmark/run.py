@@ -15,6 +15,7 @@ from grata_monai.calibrate.search import run_candidates, shift_bench, to_scores
 from grata_monai.compare.bench import Bench, open_bench
 from grata_monai.compare.progress import show_progress
 from grata_monai.compare.run import Row, run_methods
+from grata_monai.gate import verify_bundle
 from grata_monai.methods.grata import GraTaMethod
 from grata_monai.methods.method import Method
 from grata_monai.methods.registry import make_methods
@@ -36,6 +37,7 @@ class Options:
         device: ``auto`` or a torch device.
         seed: Of everything random.
         facts: What a reader of the reports must know.
+        unverified: Whether not to hold the bundle to its manifest.
     """
 
     bundle_dir: Path
@@ -44,6 +46,7 @@ class Options:
     device: str
     seed: int
     facts: Mapping[str, str]
+    unverified: bool = False
 
 
 def run_part(part: Part, out: Path, options: Options) -> list[Row]:
@@ -58,9 +61,11 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
         A row per method and test; a test under a shift has ``SHIFT`` for its centre.
 
     Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         DatasetError: If a case is missing.
         OutputError: If the folder cannot be written.
     """
+    verify_bundle(options.bundle_dir, unverified=options.unverified)  # training parses it first
     settings = {
         **part.settings,
         "precision": options.precision,
@@ -71,7 +76,7 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
             part, options.bundle_dir, out, device=options.device, seed=options.seed
         )
         settings["network#weights"] = str(weights.absolute())
-    bench = open_bench(options.bundle_dir, settings=settings)
+    bench = open_bench(options.bundle_dir, settings=settings, unverified=options.unverified)
     methods = _make_methods(part, bench, out, options)
     tests = list(_spread(part))
     total = len(methods) * sum(len(cases) for _, cases in tests)

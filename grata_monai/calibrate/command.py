@@ -75,7 +75,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     candidates = make_candidates(arguments.base, precision=arguments.precision, given=given)
     cases = list_labelled_cases(arguments)
     settings = {"precision": arguments.precision, "device#name": arguments.device}
-    bench = open_bench(arguments.network, settings=settings)
+    bench = open_bench(arguments.network, settings=settings, unverified=arguments.unverified)
     folder = arguments.out.with_suffix("")
     found: list[tuple[str, Row]] = []
 
@@ -92,6 +92,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     facts = {
         "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
         "device": f"{bench.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
+        "bundle": bench.bundle,
         "precision": arguments.precision,
         "torch": torch.__version__,
         "seed": str(arguments.seed),

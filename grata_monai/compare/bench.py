@@ -18,6 +18,7 @@ from grata_monai.adapt.network import choose_activation, first_tensor
 from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
 from grata_monai.compare.cost import measured
 from grata_monai.evaluate import MaskScore, score_mask
+from grata_monai.gate.manifest import describe_verified, verify_bundle
 from grata_monai.methods.method import Case
 from grata_monai.precision import autocast
 from grata_monai.types import Logits
@@ -59,6 +60,7 @@ class Bench:
         device: Where everything runs.
         windows: Most windows that a method gets.
         window_rule: How they are chosen.
+        verified: What `verify_bundle` said of the bundle.
     """
 
     network: nn.Module
@@ -70,6 +72,12 @@ class Bench:
     device: torch.device
     windows: int
     window_rule: str
+    verified: Mapping[str, Any]
+
+    @property
+    def bundle(self) -> str:
+        """The state of the bundle in a few words, for reports."""
+        return describe_verified(self.verified)
 
     def predict(self, images: Tensor, network: nn.Module) -> Logits:
         """Predict images (1, c, *s) with the wrapped inferer, without gradients."""
@@ -126,19 +134,30 @@ class Bench:
         return score_mask(mask.as_tensor(), label.as_tensor(), spacing)
 
 
-def open_bench(bundle_dir: str | Path, *, settings: Mapping[str, Any] | None = None) -> Bench:
+def open_bench(
+    bundle_dir: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    unverified: bool = False,
+) -> Bench:
     """Build what a bundle's inference configuration describes.
 
     Args:
         bundle_dir: Root of a bundle whose inferer is `GraTaInferer`.
         settings: Ids of the configuration and their values, such as ``{"precision": "bf16"}``.
+        unverified: Do not hold the bundle to its manifest.
 
     Returns:
         The bench; windows are chosen as the bundle's recipe says.
+
+    Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
     """
+    verified = verify_bundle(bundle_dir, unverified=unverified)
     parser = ConfigParser()
     parser.read_config([Path(bundle_dir) / "configs" / name for name in CONFIGS])
     parser.update({"bundle_root": str(Path(bundle_dir).absolute()), **dict(settings or {})})
+    parser["verified"] = verified
     steps = parser["postprocessing#transforms"]
     kept = [step for step in steps if step["_target_"].rsplit(".", 1)[-1] not in RECORDING]
     parser["postprocessing#transforms"] = kept
@@ -153,6 +172,7 @@ def open_bench(bundle_dir: str | Path, *, settings: Mapping[str, Any] | None = N
         device=torch.device(parser.get_parsed_content("device")),
         windows=inferer.recipe.windows,
         window_rule=inferer.recipe.window_rule,
+        verified=verified,
     )
 
 

@@ -37,6 +37,9 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
     )
+    parser.add_argument(
+        "--unverified", action="store_true", help="do not hold the bundle to its manifest"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases alone")
     parser.add_argument("--precision", default="fp32", help="of predictions: fp32, bf16 or fp16")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
@@ -67,12 +70,13 @@ def run_compare(arguments: argparse.Namespace) -> str:
     methods = make_methods(arguments.methods)
     cases = list_labelled_cases(arguments)
     settings = {"precision": arguments.precision, "device#name": arguments.device}
-    bench = open_bench(arguments.network, settings=settings)
+    bench = open_bench(arguments.network, settings=settings, unverified=arguments.unverified)
     rows = run_methods(methods, cases, bench, arguments.out, seed=arguments.seed)
     done = show_progress(rows, total=len(methods) * len(cases))
     facts = {
         "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
         "device": f"{bench.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
+        "bundle": bench.bundle,
         "precision of predictions": arguments.precision,
         "torch": torch.__version__,
         "seed": str(arguments.seed),

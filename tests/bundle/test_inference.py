@@ -23,6 +23,7 @@ from monai.transforms import (
 )
 
 from grata_monai import Record
+from grata_monai.gate import write_manifest
 from grata_monai.read.transforms import ToDeviced
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -261,6 +262,7 @@ def test_a_copied_bundle_uses_its_own_weights_and_output_folder(
     shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("eval", "training"))
     weights = torch.load(copy / "models" / "model.pt", weights_only=True)
     torch.save({key: value * 1.5 for key, value in weights.items()}, copy / "models" / "model.pt")
+    write_manifest(copy)
     monkeypatch.chdir(tmp_path)
     path = str(images / "a.nii.gz")
     run_bundle("source_only", configs="copy/configs", dataset_dir=path)

@@ -35,7 +35,7 @@ def calibrate(repository, folder, monkeypatch):
     monkeypatch.setattr(
         module,
         "open_bench",
-        lambda path, *, settings: original(path, settings={**settings, **TINY}),
+        lambda path, *, settings, **more: original(path, settings={**settings, **TINY}, **more),
     )
 
     def run(*more):

@@ -187,7 +187,7 @@ def test_the_command_writes_a_report(repository, folder, tmp_path, capsys, monke
     monkeypatch.setattr(
         module,
         "open_bench",
-        lambda path, *, settings: original(path, settings={**settings, **TINY}),
+        lambda path, *, settings, **more: original(path, settings={**settings, **TINY}, **more),
     )
     assert run_main(repository, folder, tmp_path / "out", f"--cases=north={folder}") == 0
     assert "| source | 2 |" in capsys.readouterr().out

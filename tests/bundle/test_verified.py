@@ -1,0 +1,198 @@
+"""Who opens a bundle holds it to its manifest first, and the record says so."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from grata_monai import Record
+from grata_monai.benchmark.part import Part
+from grata_monai.benchmark.run import Options, run_part
+from grata_monai.bundle import verify_own_bundle
+from grata_monai.cli import main
+from grata_monai.compare.bench import open_bench
+from grata_monai.errors import BundleError, DatasetError, find_cause
+from grata_monai.gate import write_manifest
+from grata_monai.gate.manifest import manifest_digest
+from grata_monai.pipeline import segment_dicom
+from grata_monai.wrap import wrap_bundle
+
+
+@pytest.fixture
+def copy(bundle, tmp_path) -> Path:
+    """A copy of the bundle, to be damaged."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("eval", "training"))
+    return folder
+
+
+@pytest.fixture
+def image(tmp_path, render, save) -> str:
+    case = render()
+    return str(save(case.image, case.affine_ras, tmp_path / "a.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda bundle, out: segment_dicom(out, out / "results", bundle_dir=bundle),
+        lambda bundle, out: open_bench(bundle),
+        lambda bundle, out: wrap_bundle(bundle, out / "overlay.json"),
+        lambda bundle, out: run_part(
+            Part("toy", tests=(), training=({"image": "a", "label": "b"},)),
+            out,
+            Options(bundle, methods=(), precision="fp32", device="cpu", seed=0, facts={}),
+        ),
+    ],
+    ids=["segment_dicom", "compare and calibrate", "wrap", "benchmark"],
+)
+def test_a_changed_configuration_is_refused_before_it_is_parsed(enter, copy, tmp_path):
+    (copy / "configs" / "inference.json").write_text("{ no JSON")
+    with pytest.raises(BundleError, match=r"'configs/inference\.json' differs"):
+        enter(copy, tmp_path)
+
+
+def test_unverified_is_asked_for_in_python(copy, tmp_path):
+    (copy / "more.md").write_text("mine")
+    with pytest.raises(BundleError, match=r"'more\.md' is not listed"):
+        open_bench(copy)
+    assert open_bench(copy, unverified=True).bundle == "not verified: asked for"
+    with pytest.raises(RuntimeError) as caught:  # MONAI's
+        segment_dicom(tmp_path / "gone", tmp_path / "out", bundle_dir=copy, unverified=True)
+    assert isinstance(find_cause(caught.value), DatasetError)
+
+
+@pytest.mark.parametrize("command", ["compare", "calibrate"])
+def test_unverified_is_asked_for_on_the_command_line(
+    command, copy, image, tmp_path, capsys, monkeypatch
+):
+    (copy / "LICENSE").unlink()
+    for kind in ("images", "labels"):
+        (tmp_path / "cases" / kind).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "cases" / kind / "a.nii.gz")
+    places = ["--cases", f"x={tmp_path / 'cases'}", "--out", str(tmp_path / "out.json")]
+    assert main([command, *places, "--network", str(copy)]) == 2
+    assert "'LICENSE' is missing" in capsys.readouterr().err
+
+    def arrive(path, *, settings, unverified):
+        raise ValueError(f"came with unverified={unverified}")
+
+    monkeypatch.setattr("grata_monai.compare.bench.open_bench", arrive)
+    main([command, *places, "--network", str(copy), "--unverified"])
+    assert "came with unverified=True" in capsys.readouterr().err
+
+
+def test_the_bench_names_the_state_of_the_bundle(bundle):
+    assert open_bench(bundle).bundle == f"manifest {manifest_digest(bundle)}"
+
+
+def test_wrapping_a_bundle_without_a_manifest_says_so(copy, tmp_path):
+    (copy / "manifest.sha256").unlink()
+    config = json.loads((copy / "configs" / "inference.json").read_text())
+    config["inferer"] = config["inferer"]["inferer"]
+    (copy / "configs" / "inference.json").write_text(json.dumps(config))
+    assert any("unverified" in n for n in wrap_bundle(copy, tmp_path / "overlay.json").notes)
+    write_manifest(copy)
+    assert wrap_bundle(copy, tmp_path / "overlay.json").notes == ()
+    report = wrap_bundle(copy, tmp_path / "overlay.json", unverified=True)
+    assert any("unverified" in note for note in report.notes)
+
+
+# ------------------------------------------------------------------------- monai.bundle run
+
+
+def read_bundle(folder: Path) -> dict:
+    record = Record.from_json((folder / "a_record.json").read_text())
+    return record.environment["bundle"]
+
+
+def test_the_record_names_the_state_of_the_bundle(image, tmp_path, run_bundle, bundle):
+    run_bundle("source_only", dataset_dir=image, output_dir=str(tmp_path / "out"))
+    assert read_bundle(tmp_path / "out") == {
+        "is_verified": True,
+        "manifest_sha256": manifest_digest(bundle),
+        "reason": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("models/model.pt", r"'models/model\.pt' differs"),
+        ("docs/README.md", r"'docs/README\.md' differs"),
+        ("torch.py", r"'torch\.py' is not listed"),
+    ],
+)
+@pytest.mark.parametrize("overlays", [(), ("dicom",), ("evaluate",), ("heads",), ("train",)])
+def test_a_run_of_a_changed_bundle_ends_before_anything_is_built(
+    overlays, name, message, copy, tmp_path, refusal
+):
+    (copy / name).write_bytes(b"changed")
+    settings = {"output_dir": str(tmp_path / "out")}
+    if "train" in overlays:
+        settings["run_id"] = "train"
+    found = refusal(*overlays, configs=copy / "configs", **settings)
+    assert found.startswith("error: BundleError: every file of the bundle must be as")
+    assert message.replace("\\", "") in found
+    assert not (tmp_path / "out").exists()
+
+
+def test_unverified_lets_a_changed_bundle_run_and_stays_in_the_record(
+    copy, image, tmp_path, run_bundle
+):
+    (copy / "docs" / "README.md").write_text("mine")
+    out = tmp_path / "out"
+    run_bundle(
+        "source_only",
+        configs=copy / "configs",
+        dataset_dir=image,
+        output_dir=str(out),
+        unverified=True,
+    )
+    assert read_bundle(out) == {
+        "is_verified": False,
+        "manifest_sha256": None,
+        "reason": "asked for",
+    }
+
+
+@pytest.mark.slow
+def test_the_option_of_the_command_line_is_understood(copy, image, tmp_path, run_process):
+    (copy / "docs" / "README.md").write_text("mine")
+    options = ["--config_file", str(copy / "configs/inference.json"), "--dataset_dir", image]
+    options += ["--recipe", "source", "--output_dir", str(tmp_path / "out")]
+    done = run_process("inference", *options)
+    assert done.returncode == 1
+    assert "'docs/README.md' differs" in done.stderr
+    done = run_process("inference", *options, "--unverified", "True")
+    assert done.returncode == 0, done.stderr
+    assert not read_bundle(tmp_path / "out")["is_verified"]
+
+
+def parse(bundle: Path, **places: str) -> ConfigParser:
+    """Open a bundle as hosts do that run no workflow."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.update(places)
+    return parser
+
+
+def test_a_host_that_builds_the_inferer_alone_verifies_too(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = parse(copy, bundle_root=str(copy)).get_parsed_content("inferer")
+    assert known.bundle["manifest_sha256"] == manifest_digest(copy)
+    unknown = parse(copy).get_parsed_content("inferer")
+    assert unknown.bundle["reason"] == "the host does not say where the bundle lies"
+    (copy / "docs" / "README.md").write_text("changed")
+    with pytest.raises(RuntimeError) as caught:  # MONAI's
+        parse(copy, bundle_root=str(copy)).get_parsed_content("inferer")
+    assert isinstance(find_cause(caught.value), BundleError)
+
+
+def test_a_host_that_does_not_say_where_the_bundle_lies_is_recorded(tmp_path, caplog):
+    found = verify_own_bundle(str(tmp_path))
+    assert not found["is_verified"]
+    assert found["reason"] == "the host does not say where the bundle lies"
+    assert found["reason"] in caplog.text
