@@ -1,6 +1,6 @@
 """Adapt a segmentation network to every case before it segments it (GraTa), around MONAI."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grata_monai.adapt.episode import OnlineMemory
 from grata_monai.adapt.grata import GraTa, Step
@@ -8,6 +8,10 @@ from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe, resolve_recipe
 from grata_monai.handlers import GraTaHandler
 from grata_monai.inferer import GraTaInferer
 from grata_monai.record import Record
+
+if TYPE_CHECKING:
+    from grata_monai.pipeline import segment_dicom
+    from grata_monai.plain import segment
 
 __all__ = [
     "CLINICAL",
@@ -20,12 +24,17 @@ __all__ = [
     "Record",
     "Step",
     "resolve_recipe",
+    "segment",
     "segment_dicom",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs the ``dicom`` extra only when it is asked for."""
+    """Import what is heavy, or needs the ``dicom`` extra, only when it is asked for."""
+    if name == "segment":
+        from grata_monai.plain import segment  # noqa: PLC0415
+
+        return segment
     if name == "segment_dicom":
         from grata_monai.pipeline import segment_dicom  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ _CENTRES = ("DrishtiGS_Madurai", "DRIONS_Zaragoza")
 _HEADS = ["rotation", "denoising"]
 _CALIBRATION_CASES, _HELD_BACK = 6, 10
 _VIEWS = ["scale:0.75", "identity", "scale:1.33"]
-_CALIBRATION_SHIFTS = ("none", "bias_field", "gamma_low", "gamma_high", "low_field", "blur")
+_CALIBRATION_SHIFTS = ("none", "bias_field", "gamma_low", "low_field")
 
 _PAIR = ["image", "label"]
 _LOAD: list[dict[str, Any]] = [
@@ -134,16 +134,16 @@ def _settings() -> dict[str, Any]:
 
 
 def _candidates() -> dict[str, dict[str, Any]]:
-    """Flip, views and steps, each with the source's, mixed and the image's own statistics."""
+    """Flip, views and steps; flip and steps with mixed and with the image's own statistics too."""
     plain: dict[str, dict[str, Any]] = {
         "flip": {"focus_views": [], "steps": 0},
         "views": {"focus_views": _VIEWS, "steps": 0},
         "steps": {"focus_views": []},
         "views-and-steps": {"focus_views": _VIEWS},
     }
-    shares = {"": 0.0, ", mixed": 0.3, ", image": 1.0}
-    return {
-        f"{name}{suffix}": {**given, "image_share": share}
+    shares = {"mixed": 0.3, "image": 1.0}
+    return plain | {
+        f"{name}, {suffix}": {**plain[name], "image_share": share}
         for suffix, share in shares.items()
-        for name, given in plain.items()
+        for name in ("flip", "steps")
     }
