@@ -1,6 +1,6 @@
 """One case from Python: an image in, its mask and record out, nothing written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from monai.data import MetaTensor, decollate_batch
 from monai.data.utils import list_data_collate
 from numpy.typing import ArrayLike, NDArray
 
-from grata_monai.errors import DatasetError
+from grata_monai.errors import DatasetError, find_cause
 from grata_monai.gate import verify_bundle
 from grata_monai.record import Record
 
@@ -78,7 +78,7 @@ def segment(
     if is_dicom:
         parser["dataset_dir"] = given
         given = _find_volume(parser.get_parsed_content("triage"))
-    data = list_data_collate([parser.get_parsed_content("preprocessing")({"image": given})])
+    data = list_data_collate([_prepare(parser.get_parsed_content("preprocessing"), given)])
     device = parser.get_parsed_content("device")
     inferer, network = (parser.get_parsed_content(key) for key in ("inferer", "network"))
     with torch.no_grad():
@@ -105,6 +105,14 @@ def _parse(bundle_dir: Path, *, is_dicom: bool) -> Any:
         if step["_target_"].rsplit(".", 1)[-1] not in _WRITERS
     ]
     return parser
+
+
+def _prepare(preprocessing: Callable[[dict[str, Any]], Any], given: str | MetaTensor) -> Any:
+    try:
+        return preprocessing({"image": given})
+    except RuntimeError as error:  # MONAI's wrapping of whatever a transform raises
+        refusal = find_cause(error)
+        raise refusal if refusal is not None else error from None
 
 
 def _take(image: Any, affine_ras: ArrayLike | None) -> str | MetaTensor:

@@ -85,7 +85,7 @@ def test_lower_precision_predicts_nearly_the_same_in_float32(inputs, network, pr
 
 
 def test_adaptation_in_bfloat16_moves_the_weights(inputs, network):
-    pred = sliding_window({"base": "clinical", "precision": "bf16", "red_below": 0.0})(
+    pred = sliding_window({"base": "clinical", "precision": "bf16", "source_below": 0.0})(
         inputs, network
     )
     record = Record.from_json(pred.meta["grata"])

@@ -255,7 +255,7 @@ def _look_first(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
         for name, maps in _search(images, adapter, episode, outcome):
             is_found |= _look_about(maps, name, images, adapter, episode, outcome)
     if not is_found:
-        outcome.verdict = judge(None, red_below=recipe.red_below, amber_below=recipe.amber_below)
+        outcome.verdict = judge(None, limits=recipe.limits)
     return is_found
 
 
@@ -311,8 +311,7 @@ def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
         None if after is None else after.agreement,
         neighbours=tuple(look.neighbours(best.weights) for look in (best, after or best)),  # type: ignore[arg-type]
         found_by=outcome.found_by,
-        red_below=recipe.red_below,
-        amber_below=recipe.amber_below,
+        limits=recipe.limits,
     )
     if outcome.verdict.kept == "source":
         outcome.reason = _why_kept(outcome.verdict)

@@ -7,7 +7,22 @@ never part of a loss: adaptation sees one magnification, the guard compares seve
 
 from dataclasses import dataclass
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Limits", "Verdict", "judge"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What agreement means.
+
+    Attributes:
+        source_below: Agreement below which the source is kept; then the light is red.
+        red_below: Agreement below which the light is red, whatever is kept.
+        amber_below: Agreement below which the light is amber.
+    """
+
+    source_below: float
+    red_below: float
+    amber_below: float
 
 
 @dataclass(frozen=True)
@@ -35,8 +50,7 @@ def judge(
     *,
     neighbours: tuple[float, float] = (1.0, 1.0),
     found_by: str = "identity",
-    red_below: float,
-    amber_below: float,
+    limits: Limits,
 ) -> Verdict:
     """Choose between the source, the views and the adapted prediction, and set the light.
 
@@ -47,8 +61,7 @@ def judge(
         neighbours: How well neighbouring magnifications agree, before and after adaptation. The
             adapted weights are kept only if they agree at least as well.
         found_by: View of the whole image on which the organ was found.
-        red_below: Agreement below which the source is kept and the light is red.
-        amber_below: Agreement below which the light is amber.
+        limits: Of the agreement.
 
     Returns:
         The verdict.
@@ -64,12 +77,16 @@ def judge(
     else:
         agreement, kept = after, "adapted"
         reason = f"adapted: views agree at least as well after adaptation, {change}"
-    if agreement < red_below:
-        reason = f"kept source: magnified views agree too little, {agreement:.2f} < {red_below:.2f}"
+    if agreement < limits.source_below:
+        low = f"{agreement:.2f} < {limits.source_below:.2f}"
+        reason = f"kept source: magnified views agree too little, {low}"
         return Verdict("red", "source", reason, agreement)
     if found_by != "identity":
         reason += f"; organ found anew in the whole image at {found_by}"
-    if agreement < amber_below:
-        reason += f"; low agreement, {agreement:.2f} < {amber_below:.2f}"
+    if agreement < limits.red_below:
+        reason += f"; too little agreement to rely on, {agreement:.2f} < {limits.red_below:.2f}"
+        return Verdict("red", kept, reason, agreement)
+    if agreement < limits.amber_below:
+        reason += f"; low agreement, {agreement:.2f} < {limits.amber_below:.2f}"
         return Verdict("amber", kept, reason, agreement)
     return Verdict("green", kept, reason, agreement)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from grata_monai.adapt.focus import read_factors
+from grata_monai.adapt.guard import Limits
 from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES
 from grata_monai.adapt.parameters import PARAMETER_GROUPS
 from grata_monai.adapt.strong import STRONG_VIEWS
@@ -50,8 +51,8 @@ class Recipe:
             magnified views agree too little: the source network may have found the wrong place.
             They count only beside `focus_views`.
         search_below: Agreement below which that happens.
-        red_below: Agreement of the magnified views below which the source prediction is kept, and
-            the record's light is red.
+        source_below: Agreement of the magnified views below which the source prediction is kept.
+        red_below: Agreement below which the light is red, whatever is kept.
         amber_below: Agreement below which the light is amber.
         precision: Of forward and backward passes while adapting: ``fp32`` or ``bf16``.
         memory: ``episodic``: every case starts at the source; ``online``: it starts where the last
@@ -81,7 +82,8 @@ class Recipe:
     focus_sharpness: float = 20.0
     search_views: tuple[str, ...] = ()
     search_below: float = 0.9
-    red_below: float = 0.85
+    source_below: float = 0.72
+    red_below: float = 0.84
     amber_below: float = 0.93
     precision: str = "fp32"
     memory: str = "episodic"
@@ -114,7 +116,7 @@ class Recipe:
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
         is_sharpness = 0 <= self.focus_sharpness < float("inf")
         _check("focus_sharpness", self.focus_sharpness, is_sharpness, "be at least 0, and finite")
-        for name in ("search_below", "red_below", "amber_below"):
+        for name in ("search_below", "source_below", "red_below", "amber_below"):
             value = getattr(self, name)
             _check(name, value, 0 <= value <= 1, "lie in [0, 1]")
         for name in ("parameters", "weak_views", "prediction_views"):
@@ -162,6 +164,11 @@ class Recipe:
     def __hash__(self) -> int:
         """Hash by content."""
         return hash(self.digest)
+
+    @property
+    def limits(self) -> Limits:
+        """What the guard goes by."""
+        return Limits(self.source_below, self.red_below, self.amber_below)
 
     @property
     def is_source(self) -> bool:

@@ -17,6 +17,7 @@ __all__ = ["Choice", "Scores", "Standing", "choose"]
 
 _TOLERANCE = 1e-9
 _LIMITS = tuple(float(limit) for limit in np.arange(0, 100) / 100)
+_USELESS = 0.7  # Dice
 _AMBER_SHARE = 0.1  # of the unshifted cases agree less than the amber limit
 
 
@@ -46,7 +47,7 @@ class Standing:
 
     Attributes:
         name: Of the candidate.
-        red_below: Agreement below which the source is kept; NaN without a guard.
+        source_below: Agreement below which the source is kept; NaN without a guard.
         gain: Mean over cases and shifts of its Dice minus the source's.
         gain_unshifted: The same without a shift.
         harm: Share of all cases and shifts that lose more than .02.
@@ -56,7 +57,7 @@ class Standing:
     """
 
     name: str
-    red_below: float
+    source_below: float
     gain: float
     gain_unshifted: float
     harm: float
@@ -80,7 +81,9 @@ class Choice:
 
     Attributes:
         name: The candidate; ``source`` if none is allowed and better.
-        red_below: Its guard's limit; NaN without a guard.
+        source_below: Its guard's limit; NaN without a guard.
+        red_below: Agreement that best tells masks below a Dice of .7 from better ones; NaN if there
+            are none of either kind, or no guard.
         amber_below: Agreement that nine of ten unshifted cases reach; NaN without a guard.
         standings: Of every candidate, on all cases.
         left_out: What was chosen without each case, by the case.
@@ -89,6 +92,7 @@ class Choice:
     """
 
     name: str
+    source_below: float
     red_below: float
     amber_below: float
     standings: tuple[Standing, ...]
@@ -97,7 +101,7 @@ class Choice:
     left_out_harm: float
 
 
-def choose(scores: Scores, *, most_harm: float = 0.05) -> Choice:
+def choose(scores: Scores, *, most_harm: float = 0.02) -> Choice:
     """Choose the candidate and limit with the largest mean gain among those that do little harm.
 
     Allowed is what harms no case without a shift, whose mean change there is at least -.002, and
@@ -127,11 +131,12 @@ def choose(scores: Scores, *, most_harm: float = 0.05) -> Choice:
     for index, case in enumerate(scores.cases):
         others = _best(_stand_all(scores, np.delete(every, index), most_harm), most_harm)
         left_out[case] = "source" if others is None else others.name
-        gains.append(_gains(others.name, others.red_below, scores)[index] if others else 0.0)
+        gains.append(_gains(others.name, others.source_below, scores)[index] if others else 0.0)
     found = np.broadcast_arrays(*gains, scores.source[0])[:-1]
     return Choice(
         name="source" if best is None else best.name,
-        red_below=math.nan if best is None else best.red_below,
+        source_below=math.nan if best is None else best.source_below,
+        red_below=math.nan if best is None else _red(best, scores),
         amber_below=math.nan if best is None else _amber(best, scores),
         standings=standings,
         left_out=left_out,
@@ -175,7 +180,7 @@ def _stand(name: str, limit: float, scores: Scores, cases: NDArray[np.intp]) -> 
     unshifted = gains[:, list(scores.shifts).index("none")]
     return Standing(
         name=name,
-        red_below=limit,
+        source_below=limit,
         gain=float(gains.mean()),
         gain_unshifted=float(unshifted.mean()),
         harm=float(_is_harm(gains).mean()),
@@ -190,10 +195,24 @@ def _best(standings: Sequence[Standing], most_harm: float) -> Standing | None:
     return max(allowed, key=lambda s: s.gain) if allowed else None
 
 
+def _red(best: Standing, scores: Scores) -> float:
+    """The middle of the limits that make the fewest mistakes about useless masks."""
+    if best.name not in scores.agreements:
+        return math.nan
+    is_read = np.isfinite(scores.agreements[best.name])
+    agreement = scores.agreements[best.name][is_read]
+    is_useless = scores.candidates[best.name][is_read] < _USELESS
+    if is_useless.all() or not is_useless.any():
+        return math.nan
+    mistakes = [int(((agreement < limit) != is_useless).sum()) for limit in _LIMITS]
+    alike = [limit for limit, m in zip(_LIMITS, mistakes, strict=True) if m == min(mistakes)]
+    return max(alike[len(alike) // 2], best.source_below)
+
+
 def _amber(best: Standing, scores: Scores) -> float:
     if best.name not in scores.agreements:
         return math.nan
     unshifted = scores.agreements[best.name][:, list(scores.shifts).index("none")]
     found = unshifted[np.isfinite(unshifted)]
-    low = float(np.quantile(found, _AMBER_SHARE)) if len(found) else best.red_below
-    return max(round(low, 2), best.red_below)
+    low = float(np.quantile(found, _AMBER_SHARE)) if len(found) else best.source_below
+    return max(round(low, 2), best.source_below)

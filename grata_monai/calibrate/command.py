@@ -37,9 +37,9 @@ def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--most-harm",
         type=float,
-        default=0.05,
+        default=0.02,
         metavar="SHARE",
-        help="largest allowed share of cases and shifts that lose (default: 0.05)",
+        help="largest allowed share of cases and shifts that lose (default: 0.02)",
     )
 
 

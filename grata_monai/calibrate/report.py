@@ -48,7 +48,7 @@ def write_choice(
 def _to_recipe(choice: Choice, settings: Mapping[str, Mapping[str, Any]]) -> str | dict[str, Any]:
     if choice.name == "source":
         return "source"
-    limits = {"red_below": choice.red_below, "amber_below": choice.amber_below}
+    limits = {key: getattr(choice, key) for key in ("source_below", "red_below", "amber_below")}
     found = {name: round(value, 2) for name, value in limits.items() if math.isfinite(value)}
     return {**settings[choice.name], **found}
 
@@ -74,7 +74,7 @@ def _describe(
     for name, s in stages.items():
         lines.append(
             f"| {name} | {s.gain:+.4f} | {s.gain_unshifted:+.4f} | {100 * s.harm:.1f} % | "
-            f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} | {_limit(s.red_below)} | "
+            f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} | {_limit(s.source_below)} | "
             f"{100 * s.kept:.0f} % |"
         )
     lines += [
@@ -101,12 +101,17 @@ def _limit(value: float) -> str:
 
 
 def _limits(choice: Choice) -> str:
-    if not math.isfinite(choice.red_below):
+    if not math.isfinite(choice.source_below):
         return ""
+    red = (
+        f"The light is red below {choice.red_below:.2f}, which best tells masks below a Dice of .7 "
+        "from better ones"
+        if math.isfinite(choice.red_below)
+        else "No limit of the red light can be told: masks are all useful, or all useless"
+    )
     return (
-        f" Its guard keeps the source below an agreement of {choice.red_below:.2f} (red); the "
-        f"light is amber below {choice.amber_below:.2f}, which nine of ten cases without a shift "
-        "reach."
+        f" Its guard keeps the source below an agreement of {choice.source_below:.2f}. {red}; it "
+        f"is amber below {choice.amber_below:.2f}, which nine of ten cases without a shift reach."
     )
 
 

@@ -47,7 +47,7 @@ def run_candidates(
     methods: dict[str, Method] = {"source": Source()}
     # the guard's limit is chosen afterwards, so no candidate may keep the source because of it
     methods |= {
-        name: GraTaMethod(replace(recipe, red_below=0.0)) for name, recipe in candidates.items()
+        name: GraTaMethod(replace(recipe, source_below=0.0)) for name, recipe in candidates.items()
     }
     for shift in shifts:
         shifted = shift_bench(bench, shift, seed=seed)

@@ -24,7 +24,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "no-focus": {"focus_views": ()},
     "no-focus-no-step": {"focus_views": (), "steps": 0},
     "equal-views": {"focus_sharpness": 0.0},
-    "no-limit": {"red_below": 0.0},
+    "no-limit": {"source_below": 0.0},
 }
 
 ABLATIONS: Mapping[str, Callable[[], Method]] = {

@@ -226,7 +226,7 @@ def test_torchscript_is_refused_with_a_remedy(network):
 
 # ------------------------------------------------------------------------------- magnified views
 
-LOOKS = {"base": "clinical", "focus_views": ["identity", "scale:1.3:0,1"], "red_below": 0.0}
+LOOKS = {"base": "clinical", "focus_views": ["identity", "scale:1.3:0,1"], "source_below": 0.0}
 
 
 def test_magnified_views_change_the_prediction_about_the_organ_alone(network, images):
@@ -241,7 +241,7 @@ def test_magnified_views_change_the_prediction_about_the_organ_alone(network, im
 
 
 def test_too_little_agreement_keeps_the_source_to_the_byte(network, images):
-    recipe = {**LOOKS, "red_below": 1.0, "amber_below": 1.0}
+    recipe = {**LOOKS, "source_below": 1.0}
     outcome = run_episode(images, network, make_episode(recipe))
     assert (outcome.verdict.light, outcome.verdict.kept) == ("red", "source")
     assert torch.equal(outcome.logits, outcome.source)
@@ -330,7 +330,7 @@ SEARCH = {**LOOKS, "focus_views": ["scale:0.5:0,1", "scale:0.6:0,1"], "steps": 0
 
 
 def test_an_organ_that_the_first_pass_lost_is_found_at_another_scale(network, lost):
-    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "red_below": 0.8}
+    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "source_below": 0.8}
     outcome = run_episode(lost, network, make_episode(search, predict=knows_small_organs_only))
     truth = bright(lost, 0.75, 2)[:, 0] > 0
     assert not bool(outcome.source.argmax(1).bool()[truth].any())
@@ -343,7 +343,7 @@ def test_an_organ_that_the_first_pass_lost_is_found_at_another_scale(network, lo
 
 
 def test_without_search_the_lost_organ_stays_lost_and_the_light_is_red(network, lost):
-    recipe = {**SEARCH, "search_views": [], "red_below": 0.8}
+    recipe = {**SEARCH, "search_views": [], "source_below": 0.8}
     outcome = run_episode(lost, network, make_episode(recipe, predict=knows_small_organs_only))
     assert (outcome.verdict.light, outcome.found_by) == ("red", "identity")
     assert outcome.reason.startswith("adapted prediction must not be empty")
@@ -375,7 +375,7 @@ def test_a_pass_that_found_nothing_is_searched_too(network, lost):
         width = int(bright(x, 0.75, 2).amax((1, 3, 4)).sum(1).max())
         return torch.cat([logits[:, :1] + 100 * (width > 8), logits[:, 1:]], 1)
 
-    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "red_below": 0.0}
+    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "source_below": 0.0}
     outcome = run_episode(lost, network, make_episode(search, predict=predict))
     assert not bool((outcome.source.argmax(1) > 0).any())
     assert outcome.found_by == "scale:0.5:0,1"

@@ -2,13 +2,13 @@
 
 import pytest
 
-from grata_monai.adapt.guard import judge
+from grata_monai.adapt.guard import Limits, judge
 
-LIMITS = {"red_below": 0.5, "amber_below": 0.75}
+LIMITS = Limits(source_below=0.4, red_below=0.5, amber_below=0.75)
 
 
 def test_nothing_found_is_red():
-    verdict = judge(None, **LIMITS)
+    verdict = judge(None, limits=LIMITS)
     assert (verdict.light, verdict.kept, verdict.agreement) == ("red", "source", None)
     assert "found nothing" in verdict.reason
 
@@ -16,17 +16,20 @@ def test_nothing_found_is_red():
 @pytest.mark.parametrize(
     ("before", "light", "kept"),
     [
-        (0.49, "red", "source"),
+        (0.39, "red", "source"),
+        (0.4, "red", "views"),
+        (0.49, "red", "views"),
         (0.5, "amber", "views"),
         (0.74, "amber", "views"),
         (0.75, "green", "views"),
     ],
 )
 def test_agreement_sets_the_light(before, light, kept):
-    verdict = judge(before, **LIMITS)
+    verdict = judge(before, limits=LIMITS)
     assert (verdict.light, verdict.kept, verdict.agreement) == (light, kept, before)
     assert ("low agreement" in verdict.reason) == (light == "amber")
-    assert ("kept source" in verdict.reason) == (light == "red")
+    assert ("kept source" in verdict.reason) == (kept == "source")
+    assert ("to rely on" in verdict.reason) == (light == "red" and kept != "source")
 
 
 @pytest.mark.parametrize(
@@ -34,20 +37,20 @@ def test_agreement_sets_the_light(before, light, kept):
     [
         ((0.6, 0.59), 0.9, "amber", "views", 0.7),  # they agree less: the frozen weights stay
         ((0.6, 0.6), 0.9, "green", "adapted", 0.9),
-        ((0.6, 0.7), 0.4, "red", "source", 0.4),  # better among neighbours, too little in all
+        ((0.6, 0.7), 0.3, "red", "source", 0.3),  # better among neighbours, too little in all
     ],
 )
 def test_adapted_weights_must_not_agree_less(neighbours, after, light, kept, agreement):
-    verdict = judge(0.7, after, neighbours=neighbours, **LIMITS)
+    verdict = judge(0.7, after, neighbours=neighbours, limits=LIMITS)
     assert (verdict.light, verdict.kept, verdict.agreement) == (light, kept, agreement)
 
 
 def test_the_reason_has_both_numbers():
-    verdict = judge(0.9, 0.9, neighbours=(0.81, 0.74), **LIMITS)
+    verdict = judge(0.9, 0.9, neighbours=(0.81, 0.74), limits=LIMITS)
     assert verdict.reason == (
         "kept unadapted weights: views agree less after adaptation, 0.810 → 0.740"
     )
 
 
 def test_adaptation_may_lift_a_case_above_the_limit():
-    assert judge(0.4, 0.8, neighbours=(0.3, 0.9), **LIMITS).kept == "adapted"
+    assert judge(0.3, 0.8, neighbours=(0.3, 0.9), limits=LIMITS).kept == "adapted"

@@ -92,11 +92,13 @@ def test_the_limit_is_the_middle_of_those_that_keep_out_what_does_harm():
     )
     choice = choose(scores)
     # limits from .71 to .90 keep the source where .5 was lost, and nowhere else
-    assert choice.red_below == pytest.approx(0.81)
+    assert choice.source_below == pytest.approx(0.81)
     (standing,) = choice.standings
     assert standing.gain == pytest.approx(0.2 / 6)
     assert standing.kept == pytest.approx(1 / 6)
     assert standing.harm == 0
+    # one mask is useless, at .70, and the next agrees to .90
+    assert choice.red_below == pytest.approx(0.81)
     # the tenth part of .95, .95, .96
     assert choice.amber_below == pytest.approx(0.95)
 
@@ -112,7 +114,7 @@ def test_a_case_in_which_nothing_was_found_keeps_the_source():
 
 def test_without_a_guard_there_is_no_limit():
     choice = choose(table([[0.5, 0.5]] * 2, one=[[0.6, 0.6]] * 2))
-    assert np.isnan(choice.red_below)
+    assert np.isnan(choice.source_below)
     assert np.isnan(choice.amber_below)
 
 

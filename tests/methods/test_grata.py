@@ -53,7 +53,7 @@ def test_logits_are_the_inferers(recipe, channels, activation, dims):
     network = make_network(dims, channels)
     before = hash_weights(network)
     images = torch.rand(1, 1, *[8] * dims)
-    recipe = replace(recipe, base_rate=1e-2, on_failure="raise", red_below=0.0)
+    recipe = replace(recipe, base_rate=1e-2, on_failure="raise", source_below=0.0)
     expected = GraTaInferer(SimpleInferer(), recipe, activation=activation)(images, network)
     method, case = GraTaMethod(recipe), make_case(images, network, activation)
     found = method.segment(case, method.start(network, activation))
@@ -109,7 +109,7 @@ def test_names_protocols_and_refusals():
 def test_notes_say_what_guard_and_cosines_said_of_the_case():
     network = make_network(3, 2)
     case = make_case(torch.rand(1, 1, 8, 8, 8), network, "softmax")
-    clinical = GraTaMethod(replace(CLINICAL, red_below=0.0, on_failure="raise", min_cosine=None))
+    clinical = GraTaMethod(replace(CLINICAL, source_below=0.0, on_failure="raise", min_cosine=None))
     state = clinical.start(network, "softmax")
     assert math.isnan(clinical.notes(state).cosine)
     clinical.segment(case, state)
@@ -117,7 +117,7 @@ def test_notes_say_what_guard_and_cosines_said_of_the_case():
     assert -1 <= notes.cosine <= 1
     assert 0 <= notes.agreement <= 1
     assert notes.kept in {"views", "adapted"}
-    assert notes.light in {"green", "amber"}
+    assert notes.light in {"green", "amber", "red"}
     paper = GraTaPaper(replace(PAPER, on_failure="raise"))
     state = paper.start(network, "softmax")
     paper.segment(case, state)
