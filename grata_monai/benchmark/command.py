@@ -29,6 +29,13 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
         "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
     )
     parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also compare all methods with these, which must be among --methods",
+    )
+    parser.add_argument(
         "--cases", type=int, default=20, metavar="N", help="most per centre (default: 20)"
     )
     parser.add_argument(
@@ -98,6 +105,8 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
             arguments.out / part.name,
             facts={"part": part.name, **facts},
             seed=arguments.seed,
+            against=arguments.against,
+            groups={"foreign": [c for c in dict.fromkeys(r.centre for r in rows) if c != "source"]},
         )
         pages.append(f"{report.read_text(encoding='utf-8')}\nwrote {report}")
     return "\n".join(pages)

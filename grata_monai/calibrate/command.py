@@ -24,6 +24,7 @@ __all__ = ["add_calibrate_options", "run_calibrate"]
 def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``calibrate`` to its parser."""
     add_case_options(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
     parser.add_argument("--base", default="clinical", help="recipe to vary (default: clinical)")
     parser.add_argument(
         "--candidates",

@@ -7,9 +7,14 @@ import argparse
 import platform
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grata_monai.errors import DatasetError
+
+if TYPE_CHECKING:
+    from grata_monai.compare.bench import Bench
 
 __all__ = ["add_case_options", "add_compare_options", "list_labelled_cases", "run_compare"]
 
@@ -18,7 +23,21 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``compare`` to its parser."""
     add_case_options(parser)
     parser.add_argument(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        metavar="DEVICE",
+        help="auto, cpu, cuda:0, ...; several run at once, a process each (default: auto)",
+    )
+    parser.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also compare all methods with these, not with the source alone",
     )
 
 
@@ -42,7 +61,6 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases alone")
     parser.add_argument("--precision", default="fp32", help="of predictions: fp32, bf16 or fp16")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
 
 
@@ -61,28 +79,49 @@ def run_compare(arguments: argparse.Namespace) -> str:
     """
     import torch  # noqa: PLC0415
 
-    from grata_monai.compare.bench import open_bench  # noqa: PLC0415
+    from grata_monai.bundle import choose_device  # noqa: PLC0415
+    from grata_monai.compare.devices import run_on_devices  # noqa: PLC0415
     from grata_monai.compare.progress import show_progress  # noqa: PLC0415
     from grata_monai.compare.report import write_report  # noqa: PLC0415
     from grata_monai.compare.run import run_methods  # noqa: PLC0415
+    from grata_monai.gate.manifest import describe_verified, verify_bundle  # noqa: PLC0415
     from grata_monai.methods.registry import make_methods  # noqa: PLC0415
 
-    methods = make_methods(arguments.methods)
+    methods = make_methods(arguments.methods) | make_methods(arguments.against or ["source"])
+    devices = [str(choose_device(name)) for name in arguments.device]
+    verified = verify_bundle(arguments.network, unverified=arguments.unverified)
     cases = list_labelled_cases(arguments)
-    settings = {"precision": arguments.precision, "device#name": arguments.device}
-    bench = open_bench(arguments.network, settings=settings, unverified=arguments.unverified)
-    rows = run_methods(methods, cases, bench, arguments.out, seed=arguments.seed)
+    open_on = partial(_open, arguments.network, arguments.precision, arguments.unverified)
+    if len(devices) == 1:
+        rows = run_methods(methods, cases, open_on(devices[0]), arguments.out, seed=arguments.seed)
+    else:
+        rows = run_on_devices(methods, cases, open_on, devices, arguments.out, seed=arguments.seed)
     done = show_progress(rows, total=len(methods) * len(cases))
+    places = ", ".join(devices)
     facts = {
         "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
-        "device": f"{bench.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
-        "bundle": bench.bundle,
+        "device": f"{places}, {torch.get_num_threads()} thread(s), {platform.machine()}",
+        "bundle": describe_verified(verified),
         "precision of predictions": arguments.precision,
         "torch": torch.__version__,
         "seed": str(arguments.seed),
     }
-    report = write_report(done, arguments.out, facts=facts, seed=arguments.seed)
+    names = [case["case"] for case in cases]
+    report = write_report(
+        sorted(done, key=lambda row: (list(methods).index(row.method), names.index(row.case))),
+        arguments.out,
+        facts=facts,
+        seed=arguments.seed,
+        against=arguments.against,
+    )
     return f"{report.read_text(encoding='utf-8')}\nwrote {report}"
+
+
+def _open(network: Path, precision: str, unverified: bool, device: str) -> "Bench":
+    from grata_monai.compare.bench import open_bench  # noqa: PLC0415
+
+    settings = {"precision": precision, "device#name": device}
+    return open_bench(network, settings=settings, unverified=unverified)
 
 
 def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:

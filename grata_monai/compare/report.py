@@ -19,15 +19,22 @@ HEADINGS = (
     "time ×", "memory ×",
 )  # fmt: skip
 NOTES = (
-    "Gain: mean Dice minus the source network's, with BCa bootstrap interval over cases. p: paired "
-    "Wilcoxon, Holm-corrected over the methods of a table. Harm: share of cases that lose more "
-    f"than {HARM:g} Dice. Distances are nominal: mm of the image's header, over cases where they "
-    "are defined. Time and memory: median ratio to the source network's pass."
+    "Gain: mean Dice minus the source network's, or minus that of the method that a table is "
+    "against, with BCa bootstrap interval over cases. p: paired Wilcoxon, Holm-corrected over the "
+    f"methods of a table. Harm: share of cases that lose more than {HARM:g} Dice. Distances are "
+    "nominal: mm of the image's header, over cases where they are defined. Time and memory: median "
+    "ratio to the source network's pass, or to that method's."
 )
 
 
 def write_report(
-    rows: Sequence[Row], out: str | Path, *, facts: Mapping[str, str] | None = None, seed: int = 0
+    rows: Sequence[Row],
+    out: str | Path,
+    *,
+    facts: Mapping[str, str] | None = None,
+    seed: int = 0,
+    against: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write ``report.md``, ``report.html``, ``rows.csv``, ``summary.csv`` and the plots.
 
@@ -36,16 +43,22 @@ def write_report(
         out: Folder; made if missing.
         facts: What a reader must know besides: command, device, versions.
         seed: Of the bootstrap.
+        against: Further methods that all are compared with, each in tables of its own.
+        groups: Further groups of cases: name to centres.
 
     Returns:
         The Markdown report.
 
     Raises:
-        ValueError: If the source network has no row.
+        ValueError: If the source network, or a method of `against`, has no row.
         OutputError: If the folder cannot be written.
     """
     folder = ensure_writable(Path(out))
-    summaries = summarise(rows, seed=seed)
+    summaries = [
+        summary
+        for reference in dict.fromkeys(["source", *against])
+        for summary in summarise(rows, seed=seed, reference=reference, groups=groups)
+    ]
     _write_csv(folder / "rows.csv", [_flat(row) for row in rows])
     _write_csv(folder / "summary.csv", [asdict(summary) for summary in summaries])
     plots = {"pairs.png": plot_pairs, "gains.png": plot_gains}
@@ -65,11 +78,13 @@ def write_report(
 
 def make_tables(summaries: Sequence[Summary]) -> dict[str, list[list[str]]]:
     """Rows of text for each group; the first row holds the headings."""
-    groups = dict.fromkeys(summary.centre for summary in summaries)
-    return {
-        group: [list(HEADINGS), *(_cells(s) for s in summaries if s.centre == group)]
-        for group in groups
-    }
+    tables: dict[str, list[list[str]]] = {}
+    for summary in summaries:
+        name = summary.centre or "cases"
+        if summary.reference != "source":
+            name += f", against {summary.reference}"
+        tables.setdefault(name, [list(HEADINGS)]).append(_cells(summary))
+    return tables
 
 
 def _cells(summary: Summary) -> list[str]:
@@ -107,7 +122,7 @@ def _to_markdown(
 ) -> str:
     lines = ["# Comparison", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     for group, (headings, *rows) in tables.items():
-        lines += [f"## {group or 'cases'}", "", _line(headings), _line(["---"] * len(headings))]
+        lines += [f"## {group}", "", _line(headings), _line(["---"] * len(headings))]
         lines += [*map(_line, rows), ""]
     lines += [NOTES, ""]
     if refusals:
@@ -137,7 +152,7 @@ def _to_html(
         "</ul>",
     ]
     for group, (headings, *rows) in tables.items():
-        parts.append(f"<h2>{e(group or 'cases')}</h2><table>")
+        parts.append(f"<h2>{e(group)}</h2><table>")
         parts.append("<tr>" + "".join(f"<th>{e(h)}</th>" for h in headings) + "</tr>")
         parts += ["<tr>" + "".join(f"<td>{e(c)}</td>" for c in row) + "</tr>" for row in rows]
         parts.append("</table>")

@@ -1,4 +1,4 @@
-"""Paired statistics of methods against the source network, by scipy.
+"""Paired statistics of methods against the source network, or another reference, by scipy.
 
 A case counts as harmed if it loses more than .02 Dice.
 """
@@ -28,24 +28,26 @@ class Summary:
     Attributes:
         method: Its name.
         centre: The group; ``all`` for every case.
-        cases: How many have a score with the method and with the source.
+        reference: The method that gain, interval, p, harm, worst and ratios refer to.
+        cases: How many have a score with the method and with the reference.
         dice: Mean.
         hd95: Mean in mm, over the cases where it is defined.
         assd: Mean in mm, over the cases where it is defined.
-        gain: Mean gain in Dice over the source.
+        gain: Mean gain in Dice over the reference.
         gain_low: Lower end of its 95 % interval (BCa bootstrap over cases).
         gain_high: Upper end.
         p_value: Of the paired Wilcoxon signed-rank test, two-sided, Holm-corrected over the methods
             of the group; NaN where there are too few cases, or no difference at all.
         harm_rate: Share of the cases that lose more than `HARM`.
         worst: The largest loss, as a gain.
-        time_ratio: Median over cases of the time, divided by the source's.
-        memory_ratio: Median over cases of the peak memory, divided by the source's.
+        time_ratio: Median over cases of the time, divided by the reference's.
+        memory_ratio: Median over cases of the peak memory, divided by the reference's.
         refused: How many cases have no mask.
     """
 
     method: str
     centre: str
+    reference: str
     cases: int
     dice: float
     hd95: float
@@ -61,31 +63,40 @@ class Summary:
     refused: int
 
 
-def summarise(rows: Iterable[Row], *, seed: int = 0) -> list[Summary]:
-    """Compare every method with the source, per centre and over all cases.
+def summarise(
+    rows: Iterable[Row],
+    *,
+    seed: int = 0,
+    reference: str = "source",
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> list[Summary]:
+    """Compare every method with one of them, over all cases, per group and per centre.
 
     Args:
-        rows: With rows of the method ``source``.
+        rows: With rows of the reference.
         seed: Of the bootstrap.
+        reference: The method that all are compared with.
+        groups: Further groups of cases: name to centres.
 
     Returns:
         One per method and group, in the order in which methods and centres come.
 
     Raises:
-        ValueError: If the source network has no row.
+        ValueError: If the reference has no row.
     """
     rows = list(rows)
-    source = {row.case: row for row in rows if row.method == "source" and not row.refusal}
-    if not source:
-        raise ValueError("rows must hold the method 'source', they do not. Run it too.")
+    base = {row.case: row for row in rows if row.method == reference and not row.refusal}
+    if not base:
+        raise ValueError(f"rows must hold the method {reference!r}, they do not. Run it too.")
     centres = list(dict.fromkeys(row.centre for row in rows))
-    groups = {"all": centres} | ({c: [c] for c in centres} if len(centres) > 1 else {})
+    single = {c: [c] for c in centres} if len(centres) > 1 else {}
     summaries = []
-    for name, members in groups.items():
+    for name, members in ({"all": centres} | dict(groups or {}) | single).items():
         chosen = [row for row in rows if row.centre in members]
         methods = list(dict.fromkeys(row.method for row in chosen))
         made = [
-            _summarise(m, name, [r for r in chosen if r.method == m], source, seed) for m in methods
+            _summarise(m, (name, reference), [r for r in chosen if r.method == m], base, seed)
+            for m in methods
         ]
         corrected = adjust_holm([summary.p_value for summary in made])
         summaries += [
@@ -106,14 +117,15 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _summarise(
-    method: str, centre: str, rows: Sequence[Row], source: Mapping[str, Row], seed: int
+    method: str, group: tuple[str, str], rows: Sequence[Row], base: Mapping[str, Row], seed: int
 ) -> Summary:
-    done = [row for row in rows if not row.refusal and row.case in source]
-    gains = np.array([row.dice - source[row.case].dice for row in done])
+    done = [row for row in rows if not row.refusal and row.case in base]
+    gains = np.array([row.dice - base[row.case].dice for row in done])
     low, high = _interval(gains, seed)
     return Summary(
         method=method,
-        centre=centre,
+        centre=group[0],
+        reference=group[1],
         cases=len(done),
         dice=_mean([row.dice for row in done]),
         hd95=_mean([row.hd95 for row in done]),
@@ -124,10 +136,8 @@ def _summarise(
         p_value=_wilcoxon(gains),
         harm_rate=float((gains < -HARM - ROUNDING).mean()) if len(gains) else math.nan,
         worst=float(gains.min()) if len(gains) else math.nan,
-        time_ratio=_median([row.seconds / source[row.case].seconds for row in done]),
-        memory_ratio=_median(
-            [row.peak_bytes / max(source[row.case].peak_bytes, 1) for row in done]
-        ),
+        time_ratio=_median([row.seconds / base[row.case].seconds for row in done]),
+        memory_ratio=_median([row.peak_bytes / max(base[row.case].peak_bytes, 1) for row in done]),
         refused=len(rows) - len(done),
     )
 

@@ -4,22 +4,17 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from tiny_bench import TINY
 
 from grata_monai.cli import main
-from grata_monai.compare.bench import open_bench
 from grata_monai.compare.run import read_rows, run_methods
 from grata_monai.errors import AdaptationError
 from grata_monai.methods.method import Method
 from grata_monai.methods.registry import make_methods
 from grata_monai.methods.source import Source
-from grata_monai.phantom import make_case
-from grata_monai.read.cases import list_cases
-
-TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8]}
 
 
 @dataclass(frozen=True)
@@ -45,29 +40,6 @@ class Refusing(Counting):
 
     def refusal(self, network, activation):
         return "needs another network"
-
-
-@pytest.fixture(scope="module")
-def bench(repository):
-    return open_bench(repository / "bundle", settings=TINY)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two labelled phantoms."""
-    root = tmp_path_factory.mktemp("cases")
-    for kind in ("images", "labels"):
-        (root / kind).mkdir()
-    for seed in (3, 4):
-        case = make_case(seed, spacing=(2.4, 2.4, 6.0), spatial_shape=(48, 48, 8))
-        for kind, voxels in (("images", case.image), ("labels", case.label)):
-            nib.save(nib.Nifti1Image(voxels, case.affine_ras), root / kind / f"case{seed}.nii.gz")
-    return root
-
-
-@pytest.fixture(scope="module")
-def cases(folder):
-    return list_cases(folder, labels=True)
 
 
 def test_the_source_scores_as_the_bundles_own_evaluation_does(bench, cases, repository, tmp_path):

@@ -79,3 +79,22 @@ def test_refused_cases_are_counted_and_not_averaged(make_rows):
 def test_without_the_source_there_is_nothing_to_compare_with(make_rows):
     with pytest.raises(ValueError, match="must hold the method 'source'"):
         summarise(make_rows("better", BETTER))
+
+
+def test_another_method_can_be_the_reference(make_rows):
+    rows = [*make_rows("source", SOURCE), *make_rows("better", BETTER, seconds=6.0)]
+    found = {s.method: s for s in summarise(rows, reference="better") if s.centre == "all"}
+    assert found["source"].gain == pytest.approx(-0.2 / 6)
+    assert found["source"].harm_rate == pytest.approx(3 / 6)  # loses .05, .10 and .05
+    assert found["source"].time_ratio == pytest.approx(1 / 3)
+    assert found["better"].gain == 0
+    assert {s.reference for s in found.values()} == {"better"}
+
+
+def test_centres_can_be_pooled(make_rows):
+    centres = ("north", "south", "home")
+    rows = [*make_rows("source", SOURCE, centres=centres), *make_rows("m", BETTER, centres=centres)]
+    found = summarise(rows, groups={"foreign": ["north", "south"]})
+    assert list(dict.fromkeys(s.centre for s in found)) == ["all", "foreign", *centres]
+    pooled = next(s for s in found if (s.centre, s.method) == ("foreign", "m"))
+    assert (pooled.cases, pooled.gain) == (4, pytest.approx((0.05 + 0.02 + 0.01 + 0.10) / 4))
