@@ -14,7 +14,7 @@ from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import BundleError
 from grata_monai.paperwork.tables import make_table
 
-__all__ = ["Bundle", "read_bundle", "read_limits", "render_facts"]
+__all__ = ["Bundle", "read_bundle", "read_limits", "render_facts", "render_light"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,41 @@ def render_facts(root: Path) -> str:
         *((f"SHA-256 of `{name}`", f"`{digest}`") for name, digest in bundle.digests.items()),
     ]
     return make_table(("", ""), rows)
+
+
+def render_light(root: Path) -> str:
+    """Make the table that says what to do at each light, with the default recipe's limits.
+
+    Args:
+        root: Of the repository.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        BundleError: If a file of the bundle cannot be read.
+    """
+    recipe = read_bundle(root / "bundle").recipe
+    keep, red, amber = recipe.source_below, recipe.red_below, recipe.amber_below
+    rows = [
+        ("green", f"{amber:g} or more", "views or adapted", "check it as you check any contour"),
+        (
+            "amber",
+            f"{red:g} to {amber:g}",
+            "views or adapted",
+            "look at every slice, and at the source network's contour; correct it or discard it",
+        ),
+        ("red", f"{keep:g} to {red:g}", "views or adapted", "do not use it; draw by hand"),
+        ("red", f"below {keep:g}", "source", "do not use it; draw by hand; look at the image"),
+        (
+            "red",
+            "nothing was found, or the case fell back",
+            "source",
+            "do not use it; see the reason",
+        ),
+        ("none", "not asked for", "", "the recipe has no guard: nothing warns you"),
+    ]
+    return make_table(("light", "agreement", "kept", "what to do"), rows)
 
 
 def read_limits(root: Path) -> list[str]:

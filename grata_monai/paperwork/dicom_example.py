@@ -76,9 +76,7 @@ def list_codes(dataset: Dataset) -> set[tuple[str, str, str]]:
         if element.VR == "SQ":
             for item in element.value:
                 if "CodeValue" in item and "CodeMeaning" in item:
-                    found.add(
-                        (item.CodingSchemeDesignator, str(item.CodeValue), item.CodeMeaning)
-                    )
+                    found.add((item.CodingSchemeDesignator, str(item.CodeValue), item.CodeMeaning))
     return found
 
 

@@ -59,8 +59,8 @@ def render_read(_: Path) -> str:
     refused = f"`{Reason.SECONDARY_CAPTURE.value}`"
     return (
         make_table(("SOP class", "UID", "modality", "instances"), rows)
-        + f"\n\nSecondary captures (`{SECONDARY_CAPTURES}` and below) are refused as {refused}, other "
-        f"images as `{Reason.UNSUPPORTED_IMAGE.value}`, objects without pixels as "
+        + f"\n\nSecondary captures (`{SECONDARY_CAPTURES}` and below) are refused as {refused}, "
+        f"other images as `{Reason.UNSUPPORTED_IMAGE.value}`, objects without pixels as "
         f"`{Reason.NOT_AN_IMAGE.value}`."
     )
 
@@ -121,7 +121,10 @@ def render_network(_: Path) -> str:
         ),
         ("largest PDU received", f"{entity.maximum_pdu_size} bytes"),
         ("associations opened at a time", "1"),
-        ("associations accepted at a time", f"{MOST_ASSOCIATIONS}, for the commitment's report only"),
+        (
+            "associations accepted at a time",
+            f"{MOST_ASSOCIATIONS}, for the commitment's report only",
+        ),
         ("outstanding operations", "1; no asynchronous operations window is negotiated"),
         ("wait for a connection", f"{retry.connect_seconds:g} s"),
         ("wait for an answer", f"{retry.answer_seconds:g} s"),

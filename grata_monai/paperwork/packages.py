@@ -25,11 +25,14 @@ __all__ = [
 
 OWN = "grata-monai"
 PARTS = {"segmenting": "", "DICOM": "dicom", "development": "dev"}
-"""What a package takes part in, and the extra of `pyproject.toml` that brings it; the first wins."""
+"""What a package takes part in, and the extra of `pyproject.toml` that brings it; the first of
+several counts."""
 
 LOCKED = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)")
 TRACKER = re.compile(r"issue|bug|track", re.IGNORECASE)
-REPOSITORY = re.compile(r"https?://github\.com/(?!sponsors/)(?P<path>[\w.-]+/[\w-][\w.-]*?)(\.git)?(/|$)")
+REPOSITORY = re.compile(
+    r"https?://github\.com/(?!sponsors/)(?P<path>[\w.-]+/[\w-][\w.-]*?)(\.git)?(/|$)"
+)
 LONGEST_LICENCE = 40  # characters; longer ones are whole licence texts
 SPDX = {
     "Apache 2.0": "Apache-2.0",
@@ -174,7 +177,7 @@ def _requirements(
 
 
 def _describe(distribution: Distribution) -> Package:
-    about = distribution.metadata
+    about: Any = distribution.metadata
     return Package(
         name=about["Name"],
         version=about["Version"],

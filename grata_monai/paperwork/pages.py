@@ -41,6 +41,12 @@ def _facts(root: Path) -> str:
     return render_facts(root)
 
 
+def _light(root: Path) -> str:
+    from grata_monai.paperwork.card import render_light  # noqa: PLC0415  # needs MONAI
+
+    return render_light(root)
+
+
 def _soup(root: Path) -> str:
     from grata_monai.paperwork.soup import render_soup  # noqa: PLC0415
 
@@ -59,6 +65,7 @@ def _dicom(name: str) -> Render:
 CONFORMANCE = "docs/reference/dicom-conformance.md"
 PAGES: Sequence[Part] = (
     Part("bundle/docs/README.md", "facts", _facts),
+    Part("docs/how-to/instructions-for-use.md", "light", _light),
     Part("docs/reference/soup.md", "soup", _soup),
     *(
         Part(CONFORMANCE, name, _dicom(name))
@@ -105,7 +112,7 @@ def write_pages(root: Path, texts: dict[str, str]) -> None:
 
 
 def replace_part(text: str, page: str, name: str, content: str) -> str:
-    """Put content between the marks of a part.
+    r"""Put content between the marks of a part.
 
     Args:
         text: Of the page.
@@ -119,7 +126,7 @@ def replace_part(text: str, page: str, name: str, content: str) -> str:
     Raises:
         DatasetError: If the marks are not there exactly once, in order.
 
-    >>> replace_part("<!-- generated: a -->\\n<!-- end of a -->", "page", "a", "| x |").split("\\n")
+    >>> replace_part("<!-- generated: a -->\n<!-- end of a -->", "page", "a", "| x |").split("\n")
     ['<!-- generated: a -->', '', '| x |', '', '<!-- end of a -->']
     """
     begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"

@@ -38,7 +38,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "hypothesis": "makes inputs for tests",
         "jsonschema": "validates records and metadata in tests",
         "mypy": "checks types",
-        "packaging": "compares versions, for scikit-image and others; requirements for the bill of materials",
+        "packaging": "compares versions, for scikit-image and others; reads requirements for the SBOM",
         "pre-commit": "runs the checks before a commit",
         "pytest": "runs the tests",
         "pytest-cov": "measures what tests cover",

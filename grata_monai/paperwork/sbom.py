@@ -98,7 +98,9 @@ def make_sbom(root: Path, environment: Mapping[str, str] = os.environ) -> dict[s
     direct = {r.name.lower() for each in read_direct(root).values() for r in each}
     needed = [each for each in bom.components if each.name.lower() in direct]
     bom.register_dependency(own, [*needed, model])
-    content: dict[str, Any] = json.loads(make_outputter(bom, OutputFormat.JSON, SCHEMA).output_as_string())
+    content: dict[str, Any] = json.loads(
+        make_outputter(bom, OutputFormat.JSON, SCHEMA).output_as_string()
+    )
     for component in content["components"]:
         if component.get("bom-ref") == MODEL_REF:
             component["modelCard"] = make_model_card(root)
@@ -156,7 +158,9 @@ def _describe(package: Package, part: str | None) -> Component:
         description=package.summary or None,
         scope=SCOPES.get(part or "development"),
         licenses=[LicenseFactory().make_from_string(licence)] if licence else (),
-        purl=PackageURL("pypi", name=package.name.lower().replace("_", "-"), version=package.version),
+        purl=PackageURL(
+            "pypi", name=package.name.lower().replace("_", "-"), version=package.version
+        ),
         external_references=references,
     )
 

@@ -9,7 +9,7 @@ from grata_monai.errors import DatasetError
 __all__ = ["SCORES_FROM", "SCORES_IN", "Score", "read_scores", "read_table", "replace_table"]
 
 SCORES_FROM = "docs/explanation/measured.md"
-SCORES_IN = ("README.md", "bundle/docs/README.md")
+SCORES_IN = ("README.md", "bundle/docs/README.md", "docs/how-to/instructions-for-use.md")
 TABLE = re.compile(r"^\| centre \| cases \| source \|.*\n(?:\|.*\n)+", re.MULTILINE)
 DICE = re.compile(r"\*{0,2}(?P<value>\.\d+)\*{0,2}")
 

@@ -6,7 +6,7 @@ __all__ = ["make_table"]
 
 
 def make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make a table; bars in cells are escaped.
+    r"""Make a table; bars in cells are escaped.
 
     Args:
         header: One title per column; all empty for a table of facts.
@@ -18,7 +18,7 @@ def make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     >>> print(make_table(("a", "b"), [("1", "x|y")]))
     | a | b |
     |---|---|
-    | 1 | x\\|y |
+    | 1 | x\|y |
     """
     lines = [_line(header), "|" + "---|" * len(header)]
     return "\n".join([*lines, *map(_line, rows)])
