@@ -38,7 +38,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "hypothesis": "makes inputs for tests",
         "jsonschema": "validates records and metadata in tests",
         "mypy": "checks types",
-        "packaging": "compares versions, for scikit-image and others; reads requirements for the SBOM",
+        "packaging": "compares versions, for scikit-image and others; reads requirements",
         "pre-commit": "runs the checks before a commit",
         "pytest": "runs the tests",
         "pytest-cov": "measures what tests cover",
