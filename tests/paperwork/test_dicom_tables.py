@@ -89,6 +89,12 @@ def test_the_page_names_kind_encoding_and_attributes_of_every_object(examples, p
         )
 
 
+def test_the_page_is_about_this_version(page, repository):
+    project = (repository / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1]
+    assert f"Product: grata_monai {version}," in page
+
+
 def test_objects_have_no_private_element(examples):
     assert not any(e.tag.is_private for each in examples for e in each.dataset.iterall())
 
