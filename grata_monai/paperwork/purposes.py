@@ -43,6 +43,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "pytest": "runs the tests",
         "pytest-cov": "measures what tests cover",
         "pytest-timeout": "ends a test that hangs",
+        "pytest-xdist": "runs the tests in several processes",
         "ruff": "checks and formats the code",
     }
 )

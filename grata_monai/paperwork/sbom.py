@@ -18,6 +18,7 @@ from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import ExternalReference, ExternalReferenceType, XsUri
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
+from cyclonedx.model.contact import OrganizationalContact
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -35,6 +36,7 @@ from grata_monai.paperwork.packages import (
 )
 from grata_monai.record import versions
 from grata_monai.write.atomic import atomic_path
+from grata_monai.write.dicom.device import MANUFACTURER
 
 __all__ = ["make_sbom", "write_sbom"]
 
@@ -44,6 +46,7 @@ SCOPES = {
     "DICOM": ComponentScope.OPTIONAL,
     "development": ComponentScope.EXCLUDED,
 }
+TOOL = "cyclonedx-python-lib"
 WEB = ("http://", "https://")
 
 
@@ -94,6 +97,9 @@ def make_sbom(root: Path, environment: Mapping[str, str] = os.environ) -> dict[s
     bom = _describe_packages(packages, find_parts(root, packages))
     own, model = _describe_own(), describe_model(root)
     bom.metadata.component = own
+    bom.metadata.authors.add(OrganizationalContact(name=MANUFACTURER))
+    tool = Component(name=TOOL, version=packages[TOOL].version, bom_ref=f"tool {TOOL}")
+    bom.metadata.tools.components.add(tool)
     bom.components.add(model)
     direct = {r.name.lower() for each in read_direct(root).values() for r in each}
     needed = [each for each in bom.components if each.name.lower() in direct]

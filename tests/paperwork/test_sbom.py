@@ -39,7 +39,10 @@ def test_it_holds_every_locked_version(content, repository):
 
 def test_it_is_cyclonedx_1_6_about_this_program(content):
     assert (content["bomFormat"], content["specVersion"]) == ("CycloneDX", "1.6")
-    assert content["metadata"]["component"]["name"] == "grata_monai"
+    about = content["metadata"]
+    assert about["component"]["name"] == "grata_monai"
+    assert about["authors"] == [{"name": "the developers of grata_monai"}]
+    assert [tool["name"] for tool in about["tools"]["components"]] == ["cyclonedx-python-lib"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,16 @@ def test_what_needs_what_is_in_it(content):
     assert any(ref.startswith("torch==") for ref in needs["grata-monai"])
     assert not any(ref.startswith("sympy==") for ref in needs["grata-monai"])  # torch needs it
     assert "bundle" in needs["grata-monai"]
+
+
+def test_every_reference_is_unique_and_leads_somewhere(content):
+    found = [content["metadata"]["component"], *content["metadata"]["tools"]["components"]]
+    for component in content["components"]:
+        found += [component, *component.get("components", ())]
+    refs = [each["bom-ref"] for each in found]
+    assert len(refs) == len(set(refs))
+    for each in content["dependencies"]:
+        assert {each["ref"], *each.get("dependsOn", ())} <= set(refs)
 
 
 def test_the_model_has_the_hashes_of_its_weights_files_and_manifest(model, repository):
