@@ -31,9 +31,10 @@ coverage: $(STAMP)
 	@$(BIN)/python -m pytest --cov
 
 # The time in it is that of the commit, so that the same commit and packages give the same bytes.
+# Outside of git there is none; an empty variable would be worse than none, numpy reads it too.
 sbom: $(STAMP)
-	@SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)}" \
-		$(BIN)/python -m grata_monai paperwork --sbom dist/sbom.cdx.json
+	@time="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)}"; \
+		$${time:+env SOURCE_DATE_EPOCH=$$time} $(BIN)/python -m grata_monai paperwork --sbom dist/sbom.cdx.json
 
 paperwork: $(STAMP)
 	@$(BIN)/python -m grata_monai paperwork --write
