@@ -16,7 +16,11 @@ __all__ = ["build_parser", "main"]
 
 _EXIT_OK = 0
 _EXIT_REFUSED = 2
-_DICOM_LIBRARIES = ("dicomweb_client", "highdicom", "pydicom", "pynetdicom")
+_EXTRAS = {
+    **dict.fromkeys(("dicomweb_client", "highdicom", "pydicom", "pynetdicom"), "dicom"),
+    **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
+}
+"""Libraries that not every installation has, and the extra that brings them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 after success, 2 if the arguments or the case were refused; `lint` has 1 for
-        a bundle that does not pass.
+        a bundle that does not pass, `paperwork` for a page that is out of date.
 
     Raises:
         SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
@@ -39,11 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return _EXIT_REFUSED
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _DICOM_LIBRARIES:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
             raise
         print(
             f"error: {error.name} must be installed for this command, it is not. "
-            "Run: pip install 'grata-monai[dicom]'",
+            f"Run: pip install 'grata-monai[{extra}]'",
             file=sys.stderr,
         )
         return _EXIT_REFUSED
@@ -73,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_calibrate(commands)
     _add_benchmark(commands)
     _add_lint(commands)
+    _add_paperwork(commands)
     return parser
 
 
@@ -256,6 +262,19 @@ def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     command.add_lint_options(parser)
     parser.set_defaults(run=command.run_lint)
+
+
+def _add_paperwork(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.paperwork import command
+
+    parser = commands.add_parser(
+        "paperwork",
+        help="generate what a hospital asks for: bill of materials, model card, DICOM tables",
+        description="Say whether the generated parts of the documentation are up to date, or "
+        "write them; or write a bill of materials. Run it in the repository.",
+    )
+    command.add_paperwork_options(parser)
+    parser.set_defaults(run=command.run_paperwork)
 
 
 def _installed_version() -> str:

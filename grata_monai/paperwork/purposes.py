@@ -1,0 +1,50 @@
+"""What we use each direct dependency for; the others are there because these need them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["PURPOSES"]
+
+PURPOSES: Mapping[str, str] = MappingProxyType(
+    {
+        # segmenting
+        "fire": "command line of `python -m monai.bundle`",
+        "itk": "reads MetaImage and NRRD",
+        "jaxtyping": "names the shapes of tensors; checks them in tests only",
+        "monai": "networks, transforms, sliding windows, bundles",
+        "nibabel": "reads and writes NIfTI",
+        "numpy": "arrays and geometry",
+        "pytorch-ignite": "engine that runs the bundle, case by case",
+        "rich": "progress and tables on the terminal",
+        "scikit-image": "largest connected component, outlines",
+        "scipy": "interpolation, filters, statistics",
+        "torch": "runs and adapts the network",
+        # DICOM
+        "dicomweb-client": "HTTP requests of QIDO-RS, WADO-RS and STOW-RS",
+        "highdicom": "builds segmentations and structured reports",
+        "matplotlib": "draws contact sheet, report and plots",
+        "pydicom": "reads and writes DICOM files, calls the decoders",
+        "pyjpegls": "decodes JPEG-LS",
+        "pylibjpeg": "lets pydicom find the decoders",
+        "pylibjpeg-libjpeg": "decodes JPEG baseline and lossless",
+        "pylibjpeg-openjpeg": "decodes JPEG 2000",
+        "pylibjpeg-rle": "decodes RLE",
+        "pynetdicom": "C-STORE and storage commitment",
+        # development
+        "beartype": "checks types and shapes while tests run",
+        "cyclonedx-python-lib": "writes and validates the bill of materials",
+        "dcmqi": "reads our segmentations back in tests",
+        "einops": "SwinUNETR in tests",
+        "hypothesis": "makes inputs for tests",
+        "jsonschema": "validates records and metadata in tests",
+        "mypy": "checks types",
+        "packaging": "compares versions, for scikit-image and others; reads requirements",
+        "pre-commit": "runs the checks before a commit",
+        "pytest": "runs the tests",
+        "pytest-cov": "measures what tests cover",
+        "pytest-timeout": "ends a test that hangs",
+        "pytest-xdist": "runs the tests in several processes",
+        "ruff": "checks and formats the code",
+    }
+)
+"""Normalised name to a few words."""
