@@ -19,6 +19,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
+    Verification,
 )
 
 from grata_monai.errors import TransferError
@@ -212,6 +213,7 @@ def _listening(
     entity.maximum_associations = MOST_ASSOCIATIONS
     # in a report's association the requestor is the provider, so roles are turned round
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    entity.add_supported_context(Verification)  # PS3.2, 7.1, asks it of an acceptor
     try:
         server = entity.start_server(
             parse_host_port(commitment.reply),

@@ -130,8 +130,8 @@ def test_the_parameters_are_those_of_an_association(repository):
     assert values["largest PDU received"] == f"{AE().maximum_pdu_size} bytes"
 
 
-def test_the_listener_takes_no_verification_as_the_page_admits(page):
-    assert "does not**: a C-ECHO" in page
+def test_the_listener_answers_verification_as_the_page_says(page):
+    assert "| Verification (C-ECHO) | no | yes, while it listens" in page
     report = _Report(UID("1.2.3"), frozenset())
     address = AeAddress("127.0.0.1", 11112, "PEER", is_encrypted=False)
     port = _free_port()
@@ -139,9 +139,8 @@ def test_the_listener_takes_no_verification_as_the_page_admits(page):
         entity = AE(ae_title="PEER")
         entity.add_requested_context("1.2.840.10008.1.1")
         association = entity.associate("127.0.0.1", port, ae_title=address.calling)
-        assert not association.accepted_contexts
-        assert [c.abstract_syntax for c in association.rejected_contexts] == ["1.2.840.10008.1.1"]
-        association.abort()
+        assert association.send_c_echo().Status == 0
+        association.release()
 
 
 def _free_port() -> int:
