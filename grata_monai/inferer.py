@@ -17,6 +17,7 @@ from grata_monai.adapt.episode import Episode, OnlineMemory, Outcome, is_out_of_
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import CaseError, RecipeError
+from grata_monai.options import CaseOptions, read_options
 from grata_monai.precision import autocast
 from grata_monai.record import make_record
 
@@ -40,6 +41,9 @@ class GraTaInferer(Inferer):
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
+        time_limit_s: After so many seconds of adaptation a case keeps its source prediction.
+
+    An image may bring a recipe and a time limit of its own: see `grata_monai.options`.
 
     Raises:
         RecipeError: If a setting is wrong.
@@ -55,6 +59,7 @@ class GraTaInferer(Inferer):
         memory: OnlineMemory | None = None,
         keep_source: bool = False,
         bundle: Mapping[str, Any] | None = None,
+        time_limit_s: float | None = None,
     ) -> None:
         self.inferer = inferer
         self.recipe = resolve_recipe(recipe)
@@ -63,10 +68,11 @@ class GraTaInferer(Inferer):
         self.memory = memory
         self.keep_source = keep_source
         self.bundle = bundle
+        self.time_limit_s = time_limit_s
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
-        self._episode(None, (), {})
+        self._episode(self._options, None, (), {})
 
     def __call__(  # type: ignore[override]  # only a module has weights that can adapt
         self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any
@@ -86,22 +92,36 @@ class GraTaInferer(Inferer):
         Raises:
             NothingToAdaptError: If the network has nothing that the recipe wants to move.
             NetworkError: If the network cannot be copied.
+            WeightsError: If the image names weights that the network does not hold.
+            RecipeError: If a setting that the image brings is wrong.
             AdaptationError: If adaptation fails and the recipe says ``raise``.
         """
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         outcomes, records = [], []
-        for case, spacing in zip(plain.split(1), _spacings(inputs), strict=True):
-            outcome = self._run(case, network, self._episode(spacing, args, kwargs))
-            device = outcome.logits.device
+        options = read_options(inputs, self._options)
+        cases = zip(plain.split(1), options, _spacings(inputs), strict=True)
+        for case, asked, spacing in cases:
+            asked.check_weights(network)
+            outcome = self._run(case, network, self._episode(asked, spacing, args, kwargs))
             record = make_record(
-                outcome, self.recipe, device=device, precision=self.precision, bundle=self.bundle
+                outcome,
+                asked.recipe,
+                device=outcome.logits.device,
+                precision=self.precision,
+                bundle=self.bundle,
+                time_limit_s=asked.time_limit_s,
             )
             outcomes.append(outcome)
             records.append(record.to_json())
         return self._assemble(inputs, outcomes, records)
 
+    @property
+    def _options(self) -> CaseOptions:
+        return CaseOptions(self.recipe, self.time_limit_s)
+
     def _episode(
         self,
+        asked: CaseOptions,
         spacing: tuple[float, ...] | None,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -111,12 +131,13 @@ class GraTaInferer(Inferer):
                 return first_tensor(self.inferer(images, network, *args, **kwargs)).float()
 
         return Episode(
-            recipe=self.recipe,
+            recipe=asked.recipe,
             predict=predict,
             inferer=self.inferer,
             activation=self.activation,
             spacing=spacing,
             memory=self.memory,
+            time_limit_s=asked.time_limit_s,
         )
 
     def _run(self, case: Tensor, network: nn.Module, episode: Episode) -> Outcome:

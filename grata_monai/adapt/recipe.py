@@ -54,6 +54,8 @@ class Recipe:
         source_below: Agreement of the magnified views below which the source prediction is kept.
         red_below: Agreement below which the light is red, whatever is kept.
         amber_below: Agreement below which the light is amber.
+        guard: Whether the guard chooses between the source, the views and the adapted prediction;
+            if not, what adaptation made is kept, and the guard only sets the light.
         precision: Of forward and backward passes while adapting: ``fp32`` or ``bf16``.
         memory: ``episodic``: every case starts at the source; ``online``: it starts where the last
             one ended.
@@ -85,6 +87,7 @@ class Recipe:
     source_below: float = 0.72
     red_below: float = 0.84
     amber_below: float = 0.93
+    guard: bool = True
     precision: str = "fp32"
     memory: str = "episodic"
     on_failure: str = "source"
@@ -100,6 +103,7 @@ class Recipe:
         _check_names("precision", [self.precision], [p for p in PRECISIONS if p != "fp16"])
         _check_names("memory", [self.memory], ("episodic", "online"))
         _check_names("on_failure", [self.on_failure], ("source", "raise"))
+        _check("guard", self.guard, isinstance(self.guard, bool), "be true or false")
         for view in (*self.weak_views, *self.prediction_views):
             parse_view(view)
         self._check_focus()
@@ -179,7 +183,10 @@ class Recipe:
     @property
     def digest(self) -> str:
         """SHA-256 of the settings, as hexadecimal text."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        settings = self.to_dict()
+        if self.guard:  # digests from before there was such a field stay valid
+            del settings["guard"]
+        text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
