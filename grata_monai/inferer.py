@@ -41,9 +41,8 @@ class GraTaInferer(Inferer):
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
-        time_limit_s: After so many seconds of adaptation a case keeps its source prediction.
 
-    An image may bring a recipe and a time limit of its own: see `grata_monai.options`.
+    An image may bring a recipe of its own: see `grata_monai.options`.
 
     Raises:
         RecipeError: If a setting is wrong.
@@ -59,7 +58,6 @@ class GraTaInferer(Inferer):
         memory: OnlineMemory | None = None,
         keep_source: bool = False,
         bundle: Mapping[str, Any] | None = None,
-        time_limit_s: float | None = None,
     ) -> None:
         self.inferer = inferer
         self.recipe = resolve_recipe(recipe)
@@ -68,11 +66,10 @@ class GraTaInferer(Inferer):
         self.memory = memory
         self.keep_source = keep_source
         self.bundle = bundle
-        self.time_limit_s = time_limit_s
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
-        self._episode(self._options, None, (), {})
+        self._episode(self.recipe, None, (), {})
 
     def __call__(  # type: ignore[override]  # only a module has weights that can adapt
         self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any
@@ -98,30 +95,25 @@ class GraTaInferer(Inferer):
         """
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         outcomes, records = [], []
-        options = read_options(inputs, self._options)
+        options = read_options(inputs, CaseOptions(self.recipe))
         cases = zip(plain.split(1), options, _spacings(inputs), strict=True)
         for case, asked, spacing in cases:
             asked.check_weights(network)
-            outcome = self._run(case, network, self._episode(asked, spacing, args, kwargs))
+            outcome = self._run(case, network, self._episode(asked.recipe, spacing, args, kwargs))
             record = make_record(
                 outcome,
                 asked.recipe,
                 device=outcome.logits.device,
                 precision=self.precision,
                 bundle=self.bundle,
-                time_limit_s=asked.time_limit_s,
             )
             outcomes.append(outcome)
             records.append(record.to_json())
         return self._assemble(inputs, outcomes, records)
 
-    @property
-    def _options(self) -> CaseOptions:
-        return CaseOptions(self.recipe, self.time_limit_s)
-
     def _episode(
         self,
-        asked: CaseOptions,
+        recipe: Recipe,
         spacing: tuple[float, ...] | None,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -131,13 +123,12 @@ class GraTaInferer(Inferer):
                 return first_tensor(self.inferer(images, network, *args, **kwargs)).float()
 
         return Episode(
-            recipe=asked.recipe,
+            recipe=recipe,
             predict=predict,
             inferer=self.inferer,
             activation=self.activation,
             spacing=spacing,
             memory=self.memory,
-            time_limit_s=asked.time_limit_s,
         )
 
     def _run(self, case: Tensor, network: nn.Module, episode: Episode) -> Outcome:

@@ -13,8 +13,7 @@ from typing import Any
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from grata_monai.adapt.deadline import check_time_limit
-from grata_monai.adapt.network import hash_weights
+from grata_monai.adapt.network import hash_state
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import WeightsError
 
@@ -29,21 +28,12 @@ class CaseOptions:
 
     Attributes:
         recipe: What to do.
-        time_limit_s: After so many seconds of adaptation the source prediction is kept; None for
-            no limit.
-        weights_sha256: Fingerprint that the network must have, as `hash_weights` makes it, for
-            hosts that load weights without checking them; empty for any.
-
-    Raises:
-        RecipeError: If the limit is no time.
+        weights_sha256: Fingerprint that the network's weights must have, as `hash_state` makes it
+            of them ordered by name, for hosts that load weights unchecked; empty for any.
     """
 
     recipe: Recipe
-    time_limit_s: float | None = None
     weights_sha256: str = ""
-
-    def __post_init__(self) -> None:
-        check_time_limit(self.time_limit_s)
 
     def to_json(self) -> str:
         """Return the options as JSON text, for an image's meta data."""
@@ -65,7 +55,8 @@ class CaseOptions:
         Raises:
             WeightsError: If its fingerprint differs.
         """
-        if self.weights_sha256 and hash_weights(network) != self.weights_sha256:
+        state = dict(sorted(network.state_dict().items()))
+        if self.weights_sha256 and hash_state(state) != self.weights_sha256:
             raise WeightsError(
                 "the network must hold the weights of the bundle, all of them, it does not. "
                 "Use the model file that belongs to the bundle, and start the host again."

@@ -40,7 +40,7 @@ class Record:
         windows: Size and first voxels of the windows that adaptation saw.
         steps: Losses, cosine, rate and update norm of every step.
         change: Dice between source and adapted prediction, foreground voxels of both, their ratio.
-        environment: Device, precision, versions, seed, time limit; whether the bundle was verified.
+        environment: Device, precision, versions, seed; whether the bundle was verified.
         seconds: Wall time of the source pass, adaptation, and prediction.
         verdict: The guard's ``light``, what it ``kept``, its ``reason`` and ``agreement``.
         focus: On which view the organ was found, its centre in voxels, and per magnified window
@@ -95,7 +95,6 @@ def make_record(
     device: torch.device,
     precision: str,
     bundle: Mapping[str, Any] | None = None,
-    time_limit_s: float | None = None,
 ) -> Record:
     """Make the record of a finished episode.
 
@@ -105,7 +104,6 @@ def make_record(
         device: Where it ran.
         precision: Of the prediction.
         bundle: What `grata_monai.gate.verify_bundle` said; None without a bundle.
-        time_limit_s: Of the adaptation; None for no limit.
 
     Returns:
         The record, made of plain JSON values.
@@ -147,7 +145,6 @@ def make_record(
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "bundle": None if bundle is None else dict(bundle),
-            "time_limit_s": time_limit_s,
         },
         seconds={key: round(value, 3) for key, value in outcome.seconds.items()},
     )

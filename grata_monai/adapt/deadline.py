@@ -1,33 +1,15 @@
 """How long the adaptation of one case may take, looked at between its passes and steps."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from grata_monai.errors import AdaptationError, RecipeError
+from grata_monai.errors import AdaptationError
 
-__all__ = ["Clock", "Deadline", "check_time_limit"]
+__all__ = ["Clock", "Deadline"]
 
 Clock = Callable[[], float]
 """Seconds of a clock that never goes back."""
-
-
-def check_time_limit(limit_s: float | None) -> None:
-    """Refuse what is no time limit.
-
-    Args:
-        limit_s: Seconds, or None for none.
-
-    Raises:
-        RecipeError: If it is neither None nor a finite number above 0.
-    """
-    is_number = isinstance(limit_s, int | float) and not isinstance(limit_s, bool)
-    if limit_s is not None and not (is_number and 0 < limit_s < math.inf):
-        raise RecipeError(
-            f"time_limit_s must be a number of seconds above 0, or nothing, got {limit_s!r}. "
-            "Leave it out for no limit."
-        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from grata_monai.adapt.deadline import Clock, Deadline, check_time_limit
+from grata_monai.adapt.deadline import Clock, Deadline
 from grata_monai.adapt.equivariance import label_map
 from grata_monai.adapt.focus import Focus, Look, locate, look, plan_focus
 from grata_monai.adapt.grata import GraTa, Step
@@ -85,9 +85,7 @@ class Episode:
         activation: ``sigmoid``, ``softmax`` or ``auto``.
         spacing: Of the images in mm per axis, or None.
         memory: Where ``online`` keeps what it learnt, else None.
-        time_limit_s: After so many seconds of adaptation the source prediction is kept; None for
-            no limit. No pass through the network is cut off.
-        clock: What counts them.
+        clock: What counts the seconds of the recipe's time limit.
     """
 
     recipe: Recipe
@@ -96,12 +94,10 @@ class Episode:
     activation: str = "auto"
     spacing: tuple[float, ...] | None = None
     memory: OnlineMemory | None = None
-    time_limit_s: float | None = None
     clock: Clock = time.monotonic
 
     def __post_init__(self) -> None:
-        """Refuse a memory without the protocol, the reverse, and an impossible limit."""
-        check_time_limit(self.time_limit_s)
+        """Refuse a memory without the protocol, and the protocol without a memory."""
         if (self.recipe.memory == "online") != (self.memory is not None):
             raise RecipeError(
                 f"memory must be an OnlineMemory if and only if the recipe says 'online', got "
@@ -211,7 +207,7 @@ def _adapt_and_predict(
     images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome
 ) -> None:
     clock = time.perf_counter()
-    deadline = Deadline.start(episode.time_limit_s, episode.clock)
+    deadline = Deadline.start(episode.recipe.time_limit_s, episode.clock)
     episode = replace(episode, predict=_within(deadline, episode.predict))
     adapter = _prepare_adapter(images, network, episode, outcome)
     outcome.groups = adapter.moving.groups
