@@ -98,8 +98,8 @@ class GraTaInferer(Inferer):
         options = read_options(inputs, CaseOptions(self.recipe))
         cases = zip(plain.split(1), options, _spacings(inputs), strict=True)
         for case, asked, spacing in cases:
-            asked.check_weights(network)
-            outcome = self._run(case, network, self._episode(asked.recipe, spacing, args, kwargs))
+            episode = self._episode(asked.recipe, spacing, args, kwargs)
+            outcome = self._run(case, asked.adopt(network), episode)
             record = make_record(
                 outcome,
                 asked.recipe,

@@ -13,9 +13,10 @@ from typing import Any
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from grata_monai.adapt.network import hash_state
+from grata_monai.adapt.network import copy_network, hash_state
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import WeightsError
+from grata_monai.precision import lay_out
 
 __all__ = ["OPTIONS_KEY", "CaseOptions", "read_options"]
 
@@ -49,18 +50,26 @@ class CaseOptions:
         content: Mapping[str, Any] = json.loads(text)
         return cls(**{**content, "recipe": resolve_recipe(content["recipe"])})
 
-    def check_weights(self, network: nn.Module) -> None:
-        """Refuse a network that does not hold the weights that the options name.
+    def adopt(self, network: nn.Module) -> nn.Module:
+        """Treat a network that its host loaded as `load_network` would have: check, and lay out.
+
+        Args:
+            network: The host's; left as it is.
+
+        Returns:
+            A copy, if the options name weights; else the network itself.
 
         Raises:
-            WeightsError: If its fingerprint differs.
+            WeightsError: If its weights are not those that the options name.
         """
-        state = dict(sorted(network.state_dict().items()))
-        if self.weights_sha256 and hash_state(state) != self.weights_sha256:
+        if not self.weights_sha256:
+            return network
+        if hash_state(dict(sorted(network.state_dict().items()))) != self.weights_sha256:
             raise WeightsError(
                 "the network must hold the weights of the bundle, all of them, it does not. "
                 "Use the model file that belongs to the bundle, and start the host again."
             )
+        return lay_out(copy_network(network))
 
 
 def read_options(inputs: Tensor, default: CaseOptions) -> list[CaseOptions]:

@@ -22,12 +22,12 @@ class Deadline:
         clock: The clock.
     """
 
-    limit_s: float | None
+    limit_s: int | float | None
     start_s: float
     clock: Clock
 
     @classmethod
-    def start(cls, limit_s: float | None, clock: Clock = time.monotonic) -> "Deadline":
+    def start(cls, limit_s: int | float | None, clock: Clock = time.monotonic) -> "Deadline":
         """Start counting."""
         return cls(limit_s, clock(), clock)
 

@@ -90,7 +90,7 @@ class Recipe:
     red_below: float = 0.84
     amber_below: float = 0.93
     guard: bool = True
-    time_limit_s: float | None = None
+    time_limit_s: int | float | None = None
     precision: str = "fp32"
     memory: str = "episodic"
     on_failure: str = "source"
@@ -122,8 +122,7 @@ class Recipe:
         is_cosine = self.min_cosine is None or -1 <= self.min_cosine <= 1
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
         limit = self.time_limit_s
-        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
-        is_limit = limit is None or (is_number and 0 < limit < float("inf"))
+        is_limit = limit is None or 0 < limit < float("inf")
         _check("time_limit_s", limit, is_limit, "be None or a number of seconds above 0")
         is_sharpness = 0 <= self.focus_sharpness < float("inf")
         _check("focus_sharpness", self.focus_sharpness, is_sharpness, "be at least 0, and finite")

@@ -55,6 +55,7 @@ def run_install(arguments: argparse.Namespace) -> str:
         f"SHA-256 of its manifest: {manifest_digest(target)}",
         "start the server, for this machine alone, with the Python of MONAI Label:",
         f"  python -m monailabel.main start_server --app {arguments.app_dir} --studies DIR \\",
+        "    --uvicorn_app grata_monai.label.server:app \\",
         f"    --conf models {MODEL} --conf zoo_source local --conf sam2 false \\",
         "    --conf skip_trainers true --host 127.0.0.1 --port 8000",
     ]

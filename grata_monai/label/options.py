@@ -84,9 +84,7 @@ class TakeOptionsd(MapTransform):
 
     def _read(self, asked: Mapping[str, Any]) -> CaseOptions:
         recipe = self._choose(asked.get("recipe"))
-        limit = asked.get("time_limit_s")
-        if limit:  # clients whose user left the field empty send 0
-            recipe = replace(recipe, time_limit_s=limit)
+        recipe = replace(recipe, time_limit_s=_read_limit(asked.get("time_limit_s")))
         if not _read_switch("guard", asked):
             recipe = replace(recipe, name=f"{recipe.name}, guard off", guard=False)
         if not _read_switch("adapt", asked):
@@ -106,6 +104,16 @@ def _read_switch(name: str, asked: Mapping[str, Any]) -> bool:
     value = asked.get(name, True)
     if not isinstance(value, bool):
         raise RecipeError(f"{name} must be true or false, got {value!r}. Send a JSON boolean.")
+    return value
+
+
+def _read_limit(value: Any) -> int | float | None:
+    if not value:  # 3D Slicer sends 0 for a field that its user left empty
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RecipeError(
+            f"time_limit_s must be a number of seconds, or 0 for none, got {value!r}."
+        )
     return value
 
 
