@@ -1,9 +1,7 @@
 """MONAI Label as a host: the real server over HTTP gives the masks of the bundle's own run."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,13 +16,11 @@ import torch
 from hosts.label_server import (
     MODEL,
     NOT_INSTALLED,
-    ONE_THREAD,
-    REPOSITORY,
     is_installed,
     make_tiny_bundle,
-    run_label,
     running_label,
 )
+from monai.bundle import ConfigWorkflow
 
 from grata_monai.gate import write_manifest
 from grata_monai.gate.manifest import find_differences
@@ -82,21 +78,22 @@ def server(tmp_path_factory, bundle):
 
 @pytest.fixture(scope="module")
 def run(bundle):
-    """Run the same bundle as users do, in the main environment."""
+    """Run the same bundle with MONAI's own workflow, in the main environment."""
 
     def run(data, out, *overlays):
-        files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", *overlays)]
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "monai.bundle", "run", "inference"),
-                *("--config_file", str(files), "--dataset_dir", str(data)),
-                *("--output_dir", str(out)),
-            ],
-            check=True,
-            capture_output=True,
-            cwd=out.parent,
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(REPOSITORY)},
-        )
+        with pytest.MonkeyPatch.context() as patch:  # takes back what MONAI and the bundle change
+            patch.setattr(sys, "path", [*sys.path])
+            patch.setattr(sys, "excepthook", sys.excepthook)
+            workflow = ConfigWorkflow(
+                [str(bundle / "configs" / f"{name}.json") for name in ("inference", *overlays)],
+                workflow_type="infer",
+                run_id="inference",
+                logging_file=False,
+                dataset_dir=str(data),
+                output_dir=str(out),
+            )
+            workflow.initialize()
+            workflow.run()
 
     return run
 
@@ -281,12 +278,3 @@ def test_weights_that_do_not_fit_are_refused(server, tmp_path):
         "WeightsError: the network must hold the weights of the bundle" in (answer.params["detail"])
     )
     assert server.segment("case_3", adapt=False).status == 200
-
-
-def test_a_bundle_is_installed_again_but_nothing_else_is_replaced(server, bundle, tmp_path):
-    assert run_label("install", "app", "--bundle", str(bundle), cwd=tmp_path).returncode == 0
-    assert run_label("install", "app", "--bundle", str(bundle), cwd=tmp_path).returncode == 0
-    (tmp_path / "app" / "model" / MODEL / "LICENSE").write_text("mine")
-    refused = run_label("install", "app", "--bundle", str(bundle), cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "it is no unchanged bundle. Move it away" in refused.stderr
