@@ -59,13 +59,13 @@ $(LABEL_STAMP): pyproject.toml constraints-label.txt
 	@$(LABEL_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-# Loopback only, and no page of another origin may read answers: MONAI Label knows no passwords by default.
+# Loopback only: MONAI Label asks for no password.
 # What clients upload is kept in $(LABEL_DIR)/sessions for an hour after its last use.
 label: $(LABEL_STAMP)
 	@test -d $(STUDIES) || $(LABEL_BIN)/python -W ignore -m grata_monai phantom --out $(LABEL_DIR)/phantoms --cases 2 --shift endorectal_coil
 	@$(LABEL_BIN)/python -W ignore -m grata_monai label install $(LABEL_DIR)/app
-	@MONAI_LABEL_SESSION_PATH=$(abspath $(LABEL_DIR))/sessions MONAI_LABEL_CORS_ORIGINS='["http://127.0.0.1:$(PORT)"]' \
-		$(LABEL_BIN)/python -m monailabel.main start_server --app $(LABEL_DIR)/app --studies $(STUDIES) \
+	@MONAI_LABEL_SESSION_PATH=$(abspath $(LABEL_DIR))/sessions \
+		$(LABEL_BIN)/python -W 'ignore:Failed to load image:UserWarning' -m monailabel.main start_server --app $(LABEL_DIR)/app --studies $(STUDIES) \
 		--uvicorn_app grata_monai.label.server:app \
 		--conf models prostate_mri_segmentation --conf zoo_source local --conf sam2 false --conf skip_trainers true \
 		--host 127.0.0.1 --port $(PORT)

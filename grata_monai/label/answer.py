@@ -15,7 +15,8 @@ WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # as one file
 class AnswerRecordd(Transform):
     """Put the record where MONAI Label looks for what it answers beside the mask.
 
-    A host that does not look there is not disturbed. Behind `LiftRecordd`.
+    A host that does not look there is not disturbed. Behind `LiftRecordd`. For MONAI Label it also
+    chooses the mask's format, where the client did not.
 
     Args:
         record_key: Of the record's JSON text.
@@ -38,13 +39,14 @@ class AnswerRecordd(Transform):
                 "reason": record["reason"],
                 "record": record,
             }
-        if _lacks_extension(answered):
-            answered["result_extension"] = EXTENSION
+        if isinstance(answered.get("image_path"), str):  # the host is MONAI Label
+            answered["result_extension"] = _choose_extension(answered)
+            answered["result_dtype"] = answered.get("result_dtype") or "uint8"
         return answered
 
 
-def _lacks_extension(data: Mapping[Hashable, Any]) -> bool:
-    """MONAI Label ends the mask's name like the image's; that of a DICOM folder has no ending."""
-    path = data.get("image_path")
-    is_known = isinstance(path, str) and path.lower().endswith(WRITABLE)
-    return isinstance(path, str) and not is_known and not data.get("result_extension")
+def _choose_extension(data: Mapping[Hashable, Any]) -> str:
+    """Take what the client asks for, else the image's ending; a DICOM folder's name has none."""
+    path = str(data["image_path"]).lower()
+    own = next((ending for ending in WRITABLE if path.endswith(ending)), EXTENSION)
+    return str(data.get("result_extension") or own)

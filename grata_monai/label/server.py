@@ -1,7 +1,9 @@
-"""MONAI Label's own server, which also tells its clients why a request was refused.
+"""MONAI Label's own server, which tells its clients why, and web pages of other origins nothing.
 
 For ``--uvicorn_app grata_monai.label.server:app``. Without it, clients see a bare "Internal Server
-Error", and the reason stands in the server's log only.
+Error", with the reason in the server's log only; and any web page that the user of this machine has
+open may read what the server answers (CORS ``*``; MONAI Label 0.8.5 cannot start with its own
+setting for that, MONAI_LABEL_CORS_ORIGINS).
 """
 
 import logging
@@ -32,7 +34,7 @@ def describe_error(error: GrataError) -> tuple[int, dict[str, str]]:
 
 
 def make_app() -> Any:
-    """Take MONAI Label's application and let it answer our errors.
+    """Take MONAI Label's application, let it answer our errors, and close it to other origins.
 
     Returns:
         An ASGI application; the same object every time.
@@ -40,7 +42,8 @@ def make_app() -> Any:
     Raises:
         ModuleNotFoundError: If MONAI Label is not installed.
     """
-    from fastapi.responses import JSONResponse  # noqa: PLC0415  # only beside MONAI Label
+    from fastapi.middleware.cors import CORSMiddleware  # noqa: PLC0415  # only beside MONAI Label
+    from fastapi.responses import JSONResponse  # noqa: PLC0415
     from monailabel.app import app  # noqa: PLC0415
 
     async def answer(request: Any, error: Exception) -> Any:
@@ -51,6 +54,7 @@ def make_app() -> Any:
         logger.error("request refused: %s", content["detail"])
         return JSONResponse(content, status_code=status)
 
+    app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
     app.add_exception_handler(GrataError, answer)
     app.add_exception_handler(RuntimeError, answer)  # MONAI wraps what a component raises
     return app

@@ -171,7 +171,7 @@ class LoadImageCheckedd(CheckImaged):
             value = loaded[key]
             if isinstance(value, torch.Tensor):
                 loaded[key] = check_image(value, name=_name_image(value, key), **settings)
-            elif _is_dicom(Path(value)):
+            elif _is_dicom(value):
                 volume = _read_dicom(value, self.selection)
                 loaded[key] = check_image(volume, name=_name_image(volume, key), **settings)
             else:
@@ -208,8 +208,12 @@ class ReadLabeld(MapTransform):
         return loaded
 
 
-def _is_dicom(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() == ".dcm"
+def _is_dicom(path: str | Path) -> bool:
+    if not str(path):  # what a host gives for a name it does not know; as a path, this folder
+        raise UnreadableImageError(
+            "image must be named, got an empty path. Choose one of the images that the host lists."
+        )
+    return Path(path).is_dir() or Path(path).suffix.lower() == ".dcm"
 
 
 def _read_dicom(path: str | Path, selection: Mapping[str, Any] | None) -> MetaTensor:

@@ -79,6 +79,13 @@ class LabelServer:
         with self._open(urllib.request.Request(self._url(path))) as answer:
             return json.load(answer)
 
+    def allowed_origin(self, origin: str) -> str | None:
+        """Which origin may read an answer that a page of `origin` asked for."""
+        with self._open(
+            urllib.request.Request(self._url("info/"), headers={"Origin": origin})
+        ) as a:
+            return a.headers["Access-Control-Allow-Origin"]
+
     def segment(self, image: str | Path, **options: Any) -> Answer:
         """Infer an image of the studies by its name, or any path that the server can read."""
         return self.infer({"image": str(image)}, options)

@@ -217,6 +217,7 @@ def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
     ("image", "options", "message"),
     [
         ("broken", {}, "UnreadableImageError: image must be a complete NIfTI"),
+        ("unknown", {}, "UnreadableImageError: image must be named, got an empty path"),
         ("case_3", {"recipe": "clinicl"}, "RecipeError: recipe must be among .*Did you mean"),
         ("case_3", {"adapt": "off"}, "RecipeError: adapt must be true or false"),
         ("case_3", {"time_limit_s": -1}, "RecipeError: time_limit_s must be None or a number"),
@@ -234,6 +235,10 @@ def test_what_a_client_sends_is_never_run_as_code(server, tmp_path):
     answer = server.segment("case_3", recipe=f"$open({str(mark)!r}, 'w').close()")
     assert answer.status == 422
     assert not mark.exists()
+
+
+def test_pages_of_other_origins_may_read_nothing(server):
+    assert server.allowed_origin("http://elsewhere.example") is None
 
 
 def test_requests_write_nothing_into_the_bundle_nor_into_the_studies(server):

@@ -34,13 +34,15 @@ def test_data_without_a_record_stay_as_they_are():
 @pytest.mark.parametrize(
     ("path", "given", "expected"),
     [
-        ("/s/case.nii.gz", None, None),
-        ("/s/case.NRRD", None, None),
+        ("/s/case.nii.gz", None, ".nii.gz"),
+        ("/s/case.1.NRRD", None, ".nrrd"),
         ("/s/1.2.840.10008", None, ".nii.gz"),
         ("/s/series", "", ".nii.gz"),
         ("/s/series", ".nrrd", ".nrrd"),
     ],
 )
-def test_a_mask_always_has_an_ending(path, given, expected):
+def test_a_mask_always_has_an_ending_and_small_voxels(path, given, expected):
     data = {"image_path": path, **({} if given is None else {"result_extension": given})}
-    assert AnswerRecordd()(data).get("result_extension") == expected
+    answered = AnswerRecordd()(data)
+    assert (answered["result_extension"], answered["result_dtype"]) == (expected, "uint8")
+    assert AnswerRecordd()({**data, "result_dtype": "uint16"})["result_dtype"] == "uint16"

@@ -452,6 +452,8 @@ def test_a_folder_is_read_as_the_one_dicom_volume_that_it_holds(tmp_path):
     assert torch.equal(loaded.affine, read_volume(volume).affine)
     with pytest.raises(DatasetError, match="must hold one acceptable DICOM volume, got 0"):
         load({"image": str(files[0])})
+    with pytest.raises(UnreadableImageError, match="image must be named, got an empty path"):
+        load({"image": ""})
     files[3].unlink()
     with pytest.raises(DatasetError, match=r"got 0 and 1 refusal\(s\) \(missing_slices\)"):
         load({"image": str(tmp_path / "series")})
