@@ -1,10 +1,17 @@
-# One environment for everything, installed from the lock when it is missing or outdated.
+# One environment for everything but MONAI Label, installed from the lock when it is missing or outdated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint coverage sbom paperwork clean
+LABEL_VENV := .venv-label
+LABEL_BIN := $(LABEL_VENV)/bin
+LABEL_STAMP := $(LABEL_VENV)/.installed
+LABEL_DIR ?= label_demo
+STUDIES ?= $(LABEL_DIR)/phantoms/images
+PORT ?= 8000
+
+.PHONY: help demo test lint coverage sbom paperwork label-env label clean
 
 help:
 	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
@@ -13,6 +20,8 @@ help:
 	@echo 'make coverage  tests with branch coverage'
 	@echo 'make sbom      CycloneDX bill of materials of .venv and the bundle: dist/sbom.cdx.json'
 	@echo 'make paperwork write the generated parts of the documentation anew'
+	@echo 'make label     MONAI Label with the bundle on 127.0.0.1:$(PORT); PORT=... STUDIES=... change it'
+	@echo 'make label-env its environment, $(LABEL_VENV)'
 	@echo 'make clean     remove everything that make has made'
 
 # Without a dataset_dir the bundle makes its own phantom: no data and no download needed.
@@ -49,6 +58,30 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,dicom]'
 	@touch $@
 
+label-env: $(LABEL_STAMP)
+
+# --no-deps: MONAI Label asks for much that is never imported here, and for a torchvision that fits
+# no CPU build of torch. torch itself is installed with what it needs, CUDA's libraries for instance.
+$(LABEL_STAMP): pyproject.toml constraints-label.txt
+	@$(PYTHON) -c 'import sys; sys.exit("error: constraints-label.txt needs Python 3.11; call make PYTHON=python3.11" if sys.version_info[:2] != (3, 11) else 0)'
+	@echo 'Installing into $(LABEL_VENV) (a few minutes the first time) ...'
+	@test -x $(LABEL_BIN)/python || $(PYTHON) -m venv $(LABEL_VENV)
+	@$(LABEL_BIN)/python -m pip install -qq --no-compile --disable-pip-version-check $$(grep '^torch==' constraints-label.txt)
+	@$(LABEL_BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --no-deps -r constraints-label.txt
+	@$(LABEL_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# Loopback only: MONAI Label asks for no password.
+# What clients upload is kept in $(LABEL_DIR)/sessions for an hour after its last use.
+label: $(LABEL_STAMP)
+	@test -d $(STUDIES) || $(LABEL_BIN)/python -W ignore -m grata_monai phantom --out $(LABEL_DIR)/phantoms --cases 2 --shift endorectal_coil
+	@$(LABEL_BIN)/python -W ignore -m grata_monai label install $(LABEL_DIR)/app
+	@MONAI_LABEL_SESSION_PATH=$(abspath $(LABEL_DIR))/sessions \
+		$(LABEL_BIN)/python -W 'ignore:Failed to load image:UserWarning' -m monailabel.main start_server --app $(LABEL_DIR)/app --studies $(STUDIES) \
+		--uvicorn_app grata_monai.label.server:app \
+		--conf models prostate_mri_segmentation --conf zoo_source local --conf sam2 false --conf skip_trainers true \
+		--host 127.0.0.1 --port $(PORT)
+
 clean:
-	@rm -rf $(VENV) demo_output dist/sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) $(LABEL_VENV) label_demo demo_output dist/sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	@find grata_monai tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ from torch import nn
 
 from grata_monai.errors import NetworkError, WeightsError, find_cause
 from grata_monai.gate.manifest import not_verified, verify_bundle
-from grata_monai.precision import memory_format
+from grata_monai.precision import lay_out
 
 __all__ = [
     "choose_device",
@@ -111,8 +111,7 @@ def load_network(network: nn.Module, weights: str | None, device: torch.device |
     """
     if weights is not None:
         _load_weights(network, Path(weights))
-    layout = memory_format(_spatial_dims(network))
-    return network.to(device=choose_device(str(device)), memory_format=layout).eval()  # type: ignore[call-overload, no-any-return]
+    return lay_out(network.to(choose_device(str(device)))).eval()
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
@@ -153,10 +152,6 @@ def _check_keys(expected: dict[str, Any], state: Any, name: str) -> None:
                 f"{found}, the network {tuple(tensor.shape)}. "
                 "Use the checkpoint that belongs to network_def, or change network_def."
             )
-
-
-def _spatial_dims(network: nn.Module) -> int:
-    return max((p.ndim for p in network.parameters()), default=5) - 2
 
 
 def report_errors_in_one_line() -> None:

@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_benchmark(commands)
     _add_lint(commands)
     _add_paperwork(commands)
+    _add_label(commands)
     return parser
 
 
@@ -275,6 +276,13 @@ def _add_paperwork(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_paperwork_options(parser)
     parser.set_defaults(run=command.run_paperwork)
+
+
+def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.label import command
+
+    parser = commands.add_parser("label", help="put the bundle into MONAI Label")
+    command.add_label_options(parser)
 
 
 def _installed_version() -> str:

@@ -17,6 +17,7 @@ from grata_monai.adapt.episode import Episode, OnlineMemory, Outcome, is_out_of_
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import CaseError, RecipeError
+from grata_monai.options import CaseOptions, read_options
 from grata_monai.precision import autocast
 from grata_monai.record import make_record
 
@@ -40,6 +41,8 @@ class GraTaInferer(Inferer):
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
+
+    An image may bring a recipe of its own: see `grata_monai.options`.
 
     Raises:
         RecipeError: If a setting is wrong.
@@ -66,7 +69,7 @@ class GraTaInferer(Inferer):
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
-        self._episode(None, (), {})
+        self._episode(self.recipe, None, (), {})
 
     def __call__(  # type: ignore[override]  # only a module has weights that can adapt
         self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any
@@ -86,15 +89,23 @@ class GraTaInferer(Inferer):
         Raises:
             NothingToAdaptError: If the network has nothing that the recipe wants to move.
             NetworkError: If the network cannot be copied.
+            WeightsError: If the image names weights that the network does not hold.
+            RecipeError: If a setting that the image brings is wrong.
             AdaptationError: If adaptation fails and the recipe says ``raise``.
         """
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         outcomes, records = [], []
-        for case, spacing in zip(plain.split(1), _spacings(inputs), strict=True):
-            outcome = self._run(case, network, self._episode(spacing, args, kwargs))
-            device = outcome.logits.device
+        options = read_options(inputs, CaseOptions(self.recipe))
+        cases = zip(plain.split(1), options, _spacings(inputs), strict=True)
+        for case, asked, spacing in cases:
+            episode = self._episode(asked.recipe, spacing, args, kwargs)
+            outcome = self._run(case, asked.adopt(network), episode)
             record = make_record(
-                outcome, self.recipe, device=device, precision=self.precision, bundle=self.bundle
+                outcome,
+                asked.recipe,
+                device=outcome.logits.device,
+                precision=self.precision,
+                bundle=self.bundle,
             )
             outcomes.append(outcome)
             records.append(record.to_json())
@@ -102,6 +113,7 @@ class GraTaInferer(Inferer):
 
     def _episode(
         self,
+        recipe: Recipe,
         spacing: tuple[float, ...] | None,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -111,7 +123,7 @@ class GraTaInferer(Inferer):
                 return first_tensor(self.inferer(images, network, *args, **kwargs)).float()
 
         return Episode(
-            recipe=self.recipe,
+            recipe=recipe,
             predict=predict,
             inferer=self.inferer,
             activation=self.activation,

@@ -12,7 +12,7 @@ from monai.data import MetaTensor, decollate_batch
 from monai.data.utils import list_data_collate
 from numpy.typing import ArrayLike, NDArray
 
-from grata_monai.errors import DatasetError, find_cause
+from grata_monai.errors import find_cause
 from grata_monai.gate import verify_bundle
 from grata_monai.record import Record
 
@@ -77,7 +77,7 @@ def segment(
     parser.update(dict(settings or {}))
     if is_dicom:
         parser["dataset_dir"] = given
-        given = _find_volume(parser.get_parsed_content("triage"))
+        given = _name_volume(parser.get_parsed_content("triage"))
     data = list_data_collate([_prepare(parser.get_parsed_content("preprocessing"), given)])
     device = parser.get_parsed_content("device")
     inferer, network = (parser.get_parsed_content(key) for key in ("inferer", "network"))
@@ -135,12 +135,7 @@ def _take(image: Any, affine_ras: ArrayLike | None) -> str | MetaTensor:
     return MetaTensor(voxels.to(torch.float32), affine=affine)
 
 
-def _find_volume(found: Any) -> str:
-    if len(found.volumes) == 1:
-        return str(found.volumes[0].name)
-    why = "; ".join(refusal.reason.value for refusal in found.refusals[:3])
-    raise DatasetError(
-        f"a folder must hold one acceptable DICOM volume, got {len(found.volumes)} and "
-        f"{len(found.refusals)} refusal(s){f' ({why})' if why else ''}. "
-        "Use segment_dicom for several, and `python -m grata_monai triage` to see why."
-    )
+def _name_volume(found: Any) -> str:
+    from grata_monai.read.dicom.folder import only_volume  # noqa: PLC0415  # pydicom is an extra
+
+    return only_volume(found).name

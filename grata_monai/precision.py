@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor
+from torch import Tensor, nn
 
 from grata_monai.errors import RecipeError
 
-__all__ = ["PRECISIONS", "AutocastInferer", "autocast", "memory_format"]
+__all__ = ["PRECISIONS", "AutocastInferer", "autocast", "lay_out", "memory_format"]
 
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
@@ -46,6 +46,21 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 def memory_format(spatial_dims: int) -> torch.memory_format:
     """Name the channels-last layout of images with two or three spatial axes."""
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+def lay_out(network: nn.Module) -> nn.Module:
+    """Put a network's weights into the channels-last layout, in place.
+
+    Convolutions sum in another order then: the last bits of all results depend on it.
+
+    Args:
+        network: Of two or three spatial axes; its largest weight tells.
+
+    Returns:
+        The same network.
+    """
+    spatial_dims = max((p.ndim for p in network.parameters()), default=5) - 2
+    return network.to(memory_format=memory_format(spatial_dims))  # type: ignore[call-overload, no-any-return]
 
 
 class AutocastInferer(Inferer):

@@ -18,7 +18,7 @@ from grata_monai.adapt.recipe import Recipe
 
 __all__ = ["SCHEMA_VERSION", "Record", "make_record"]
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 
 @dataclass(frozen=True)

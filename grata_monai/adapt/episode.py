@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from grata_monai.adapt.deadline import Clock, Deadline
 from grata_monai.adapt.equivariance import label_map
 from grata_monai.adapt.focus import Focus, Look, locate, look, plan_focus
 from grata_monai.adapt.grata import GraTa, Step
@@ -84,6 +85,7 @@ class Episode:
         activation: ``sigmoid``, ``softmax`` or ``auto``.
         spacing: Of the images in mm per axis, or None.
         memory: Where ``online`` keeps what it learnt, else None.
+        clock: What counts the seconds of the recipe's time limit.
     """
 
     recipe: Recipe
@@ -92,6 +94,7 @@ class Episode:
     activation: str = "auto"
     spacing: tuple[float, ...] | None = None
     memory: OnlineMemory | None = None
+    clock: Clock = time.monotonic
 
     def __post_init__(self) -> None:
         """Refuse a memory without the protocol, and the protocol without a memory."""
@@ -204,6 +207,8 @@ def _adapt_and_predict(
     images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome
 ) -> None:
     clock = time.perf_counter()
+    deadline = Deadline.start(episode.recipe.time_limit_s, episode.clock)
+    episode = replace(episode, predict=_within(deadline, episode.predict))
     adapter = _prepare_adapter(images, network, episode, outcome)
     outcome.groups = adapter.moving.groups
     outcome.parameters = tuple(adapter.moving.named)
@@ -218,8 +223,10 @@ def _adapt_and_predict(
         windows, extents = _cut_windows(images, episode, outcome)
         _, dropped = adapter.weak_views(windows)
         outcome.dropped_views |= dropped
+        deadline.check()
         for step in adapter.adapt(windows, extents):
             outcome.steps += (step,)
+            deadline.check()
         outcome.is_adapted = _is_changed(episode, outcome)
         outcome.seconds["adaptation"] = time.perf_counter() - clock
         clock = time.perf_counter()
@@ -239,6 +246,16 @@ def _adapt_and_predict(
     except BaseException:
         adapter.load_state_dict(state)
         raise
+
+
+def _within(deadline: Deadline, predict: Predict) -> Predict:
+    """Begin no pass once the time is over."""
+
+    def predict_in_time(images: Tensor, network: nn.Module) -> Tensor:
+        deadline.check()
+        return predict(images, network)
+
+    return predict_in_time
 
 
 def _look_first(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> bool:
@@ -312,6 +329,7 @@ def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
         neighbours=tuple(look.neighbours(best.weights) for look in (best, after or best)),  # type: ignore[arg-type]
         found_by=outcome.found_by,
         limits=recipe.limits,
+        is_binding=recipe.guard,
     )
     if outcome.verdict.kept == "source":
         outcome.reason = _why_kept(outcome.verdict)

@@ -51,6 +51,7 @@ def judge(
     neighbours: tuple[float, float] = (1.0, 1.0),
     found_by: str = "identity",
     limits: Limits,
+    is_binding: bool = True,
 ) -> Verdict:
     """Choose between the source, the views and the adapted prediction, and set the light.
 
@@ -62,6 +63,7 @@ def judge(
             adapted weights are kept only if they agree at least as well.
         found_by: View of the whole image on which the organ was found.
         limits: Of the agreement.
+        is_binding: If not, what adaptation made is kept in any case. The light stays.
 
     Returns:
         The verdict.
@@ -71,20 +73,23 @@ def judge(
     change = f"{neighbours[0]:.3f} → {neighbours[1]:.3f}"
     if after is None:
         agreement, kept, reason = before, "views", "averaged magnified views"
-    elif neighbours[1] < neighbours[0]:
+    elif neighbours[1] < neighbours[0] and is_binding:
         agreement, kept = before, "views"
         reason = f"kept unadapted weights: views agree less after adaptation, {change}"
     else:
         agreement, kept = after, "adapted"
-        reason = f"adapted: views agree at least as well after adaptation, {change}"
-    if agreement < limits.source_below:
+        how = "at least as well" if neighbours[1] >= neighbours[0] else "less"
+        reason = f"adapted: views agree {how} after adaptation, {change}"
+    reason += "" if is_binding else "; kept without asking the guard"
+    if agreement < limits.source_below and is_binding:
         low = f"{agreement:.2f} < {limits.source_below:.2f}"
         reason = f"kept source: magnified views agree too little, {low}"
         return Verdict("red", "source", reason, agreement)
     if found_by != "identity":
         reason += f"; organ found anew in the whole image at {found_by}"
-    if agreement < limits.red_below:
-        reason += f"; too little agreement to rely on, {agreement:.2f} < {limits.red_below:.2f}"
+    red_below = max(limits.red_below, limits.source_below)  # the latter if nobody was asked above
+    if agreement < red_below:
+        reason += f"; too little agreement to rely on, {agreement:.2f} < {red_below:.2f}"
         return Verdict("red", kept, reason, agreement)
     if agreement < limits.amber_below:
         reason += f"; low agreement, {agreement:.2f} < {limits.amber_below:.2f}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from grata_monai.errors import NetworkError
 
-__all__ = ["choose_activation", "copy_network", "first_tensor", "hash_weights"]
+__all__ = ["choose_activation", "copy_network", "first_tensor", "hash_state", "hash_weights"]
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -54,8 +54,20 @@ def hash_weights(network: nn.Module, adapters: Mapping[str, Tensor] | None = Non
     Returns:
         SHA-256 over names, dtypes, shapes and bytes of all of them, as hexadecimal text.
     """
+    return hash_state({**network.state_dict(), **(adapters or {})})
+
+
+def hash_state(state: Mapping[str, Any]) -> str:
+    """Fingerprint a state dict, in the order in which it comes.
+
+    Args:
+        state: Names to tensors; other values do not count.
+
+    Returns:
+        SHA-256 over names, dtypes, shapes and bytes of all of them, as hexadecimal text.
+    """
     digest = hashlib.sha256()
-    for name, tensor in {**network.state_dict(), **(adapters or {})}.items():
+    for name, tensor in state.items():
         if isinstance(tensor, Tensor):
             plain = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())

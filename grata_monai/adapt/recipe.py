@@ -54,6 +54,10 @@ class Recipe:
         source_below: Agreement of the magnified views below which the source prediction is kept.
         red_below: Agreement below which the light is red, whatever is kept.
         amber_below: Agreement below which the light is amber.
+        guard: Whether the guard chooses between the source, the views and the adapted prediction;
+            if not, what adaptation made is kept, and the guard only sets the light.
+        time_limit_s: After so many seconds of adaptation the source prediction is kept; None for no
+            limit. No pass through the network is cut off. Not part of the digest.
         precision: Of forward and backward passes while adapting: ``fp32`` or ``bf16``.
         memory: ``episodic``: every case starts at the source; ``online``: it starts where the last
             one ended.
@@ -85,6 +89,8 @@ class Recipe:
     source_below: float = 0.72
     red_below: float = 0.84
     amber_below: float = 0.93
+    guard: bool = True
+    time_limit_s: int | float | None = None
     precision: str = "fp32"
     memory: str = "episodic"
     on_failure: str = "source"
@@ -100,6 +106,7 @@ class Recipe:
         _check_names("precision", [self.precision], [p for p in PRECISIONS if p != "fp16"])
         _check_names("memory", [self.memory], ("episodic", "online"))
         _check_names("on_failure", [self.on_failure], ("source", "raise"))
+        _check("guard", self.guard, isinstance(self.guard, bool), "be true or false")
         for view in (*self.weak_views, *self.prediction_views):
             parse_view(view)
         self._check_focus()
@@ -114,6 +121,9 @@ class Recipe:
         _check("windows", self.windows, self.windows >= 1, "be at least 1")
         is_cosine = self.min_cosine is None or -1 <= self.min_cosine <= 1
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
+        limit = self.time_limit_s
+        is_limit = limit is None or 0 < limit < float("inf")
+        _check("time_limit_s", limit, is_limit, "be None or a number of seconds above 0")
         is_sharpness = 0 <= self.focus_sharpness < float("inf")
         _check("focus_sharpness", self.focus_sharpness, is_sharpness, "be at least 0, and finite")
         for name in ("search_below", "source_below", "red_below", "amber_below"):
@@ -179,7 +189,11 @@ class Recipe:
     @property
     def digest(self) -> str:
         """SHA-256 of the settings, as hexadecimal text."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        settings = self.to_dict()
+        del settings["time_limit_s"]  # changes nothing; if it is hit, the record's reason says so
+        if self.guard:  # digests from before there was such a field stay valid
+            del settings["guard"]
+        text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,6 +43,8 @@ TARGETS: Mapping[str, str] = {
         choose_device find_bundle_root load_network report_errors_in_one_line verify_own_bundle""",
     "grata_monai.evaluate": "EvaluationHandler",
     "grata_monai.handlers": "list_failures raise_if_any_failed segment_or_report",
+    "grata_monai.label.answer": "AnswerRecordd",
+    "grata_monai.label.options": "TakeOptionsd list_recipes",
     "grata_monai.networks": "add_heads",
     "grata_monai.precision": "AutocastInferer",
     "grata_monai.read.cases": "list_cases list_phantoms split_cases",

@@ -144,11 +144,24 @@ class LoadImageCheckedd(CheckImaged):
     name; put a `CheckImaged` behind this one to check there too.
 
     Args:
-        keys: Of paths. An image that is loaded already is only checked.
+        keys: Of paths: a file of one of the `EXTENSIONS`; a folder with one DICOM volume, or a file
+            that ends in ``.dcm``. An image that is loaded already is only checked.
         channels: How many channels the network takes.
         spatial_dims: 2 or 3.
         allow_missing_keys: Whether to pass over missing keys.
+        selection: Which DICOM volume of a folder is meant: fields of `Selection`.
     """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        channels: int = 1,
+        spatial_dims: int = 3,
+        allow_missing_keys: bool = False,
+        selection: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(keys, channels, spatial_dims, allow_missing_keys)
+        self.selection = selection
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with images in place of paths."""
@@ -158,6 +171,9 @@ class LoadImageCheckedd(CheckImaged):
             value = loaded[key]
             if isinstance(value, torch.Tensor):
                 loaded[key] = check_image(value, name=_name_image(value, key), **settings)
+            elif _is_dicom(value):
+                volume = _read_dicom(value, self.selection)
+                loaded[key] = check_image(volume, name=_name_image(volume, key), **settings)
             else:
                 loaded[key] = read_image(value, **settings)
         return loaded
@@ -190,6 +206,20 @@ class ReadLabeld(MapTransform):
                 )
             loaded[key] = label.to(torch.int32)
         return loaded
+
+
+def _is_dicom(path: str | Path) -> bool:
+    if not str(path):  # what a host gives for a name it does not know; as a path, this folder
+        raise UnreadableImageError(
+            "image must be named, got an empty path. Choose one of the images that the host lists."
+        )
+    return Path(path).is_dir() or Path(path).suffix.lower() == ".dcm"
+
+
+def _read_dicom(path: str | Path, selection: Mapping[str, Any] | None) -> MetaTensor:
+    from grata_monai.read.dicom.folder import read_folder  # noqa: PLC0415  # pydicom is an extra
+
+    return read_folder(path, selection=selection)
 
 
 def _read(path: Path, *, channels: int, spatial_dims: int) -> MetaTensor:

@@ -57,7 +57,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         path: The folder to make or to replace; its parent must exist.
 
     Yields:
-        Where to write files; no folders.
+        Where to write files and folders.
 
     Raises:
         OutputError: If the file system refuses.
@@ -69,8 +69,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         temporary.mkdir()
         yield temporary
-        for file in temporary.iterdir():
-            _flush(file)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if target.exists():
             os.replace(target, old)
         os.replace(temporary, target)

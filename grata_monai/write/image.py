@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 from monai.utils import MetaKeys
 from numpy.typing import DTypeLike, NDArray
 
@@ -92,11 +92,13 @@ class LiftRecordd(MapTransform):
         return lifted
 
 
+@SaveImaged.register
 class SaveImageAndRecordd(MapTransform):
     """Write ``<case>_seg.nii.gz`` and ``<case>_record.json``, both or neither.
 
-    The last transform of postprocessing, after `Invertd`. MONAI Deploy, which writes itself,
-    removes it because of "SaveImage" in its name.
+    The last transform of postprocessing, after `Invertd`. Hosts that write themselves take it out:
+    MONAI Deploy because of "SaveImage" in its name, MONAI Label because it is a `SaveImaged` to
+    `isinstance`.
 
     Args:
         keys: Of the prediction: one key, whole numbers (1, *s) on the image's grid.

@@ -380,3 +380,69 @@ def test_a_pass_that_found_nothing_is_searched_too(network, lost):
     assert not bool((outcome.source.argmax(1) > 0).any())
     assert outcome.found_by == "scale:0.5:0,1"
     assert bool((outcome.logits.argmax(1) > 0).any())
+
+
+class Stopwatch:
+    """A clock that moves only when it is told to, or by one second whenever it is read."""
+
+    def __init__(self, *, moves_when_read=False):
+        self.seconds, self.moves_when_read = 0.0, moves_when_read
+
+    def __call__(self):
+        self.seconds += self.moves_when_read
+        return self.seconds
+
+
+def run_timed(images, network, recipe, limit, watch):
+    """Every pass through the whole image or a magnified window takes one second."""
+
+    def predict(part, net):
+        watch.seconds += 1
+        return INFERER(part, net)
+
+    settings = {**recipe, "time_limit_s": limit}
+    episode = Episode(resolve_recipe(settings), predict, INFERER, clock=watch)
+    return run_episode(images, network, episode)
+
+
+def test_within_the_time_limit_nothing_changes(network, images):
+    free = run_timed(images, network, LOOKS, None, Stopwatch())
+    timed = run_timed(images, network, LOOKS, 1000, Stopwatch())
+    assert torch.equal(timed.logits, free.logits)
+    assert (timed.reason, timed.verdict, timed.steps) == (free.reason, free.verdict, free.steps)
+
+
+def test_over_the_time_limit_no_pass_begins_and_the_source_is_kept(network, images):
+    before = hash_weights(network)
+    watch = Stopwatch()
+    outcome = run_timed(images, network, LOOKS, 2.5, watch)
+    assert watch.seconds == 1 + 3  # the source pass is not counted; the third look goes over
+    assert torch.equal(outcome.logits, outcome.source)
+    assert outcome.reason.startswith("adaptation must end within time_limit_s, 2.5 s, it did not.")
+    assert (outcome.verdict.light, outcome.verdict.kept) == ("red", "source")
+    assert outcome.weights["after"] == outcome.weights["restored"] == before
+
+
+def test_the_time_limit_ends_adaptation_between_two_steps(network, images):
+    recipe = {**WHOLE, "steps": 5, "min_cosine": None}
+    outcome = run_timed(images, network, recipe, 2.5, Stopwatch(moves_when_read=True))
+    assert len(outcome.steps) == 2
+    assert not outcome.is_adapted
+    assert torch.equal(outcome.logits, outcome.source)
+
+
+def test_over_the_time_limit_a_recipe_may_ask_for_an_error(network, images):
+    recipe = {**LOOKS, "on_failure": "raise"}
+    with pytest.raises(AdaptationError, match=r"time_limit_s, 0\.5 s"):
+        run_timed(images, network, recipe, 0.5, Stopwatch())
+
+
+def test_without_the_guard_the_adapted_prediction_is_kept(network, images):
+    strict = {**LOOKS, "source_below": 1.0, "red_below": 1.0}
+    with_guard = run_episode(images, network, make_episode(strict))
+    without = run_episode(images, network, make_episode({**strict, "guard": False}))
+    assert with_guard.verdict.kept == "source"
+    assert (without.verdict.kept, without.verdict.light) == ("adapted", "red")
+    assert not without.reason
+    assert without.is_adapted
+    assert not torch.equal(without.logits, without.source)

@@ -54,3 +54,28 @@ def test_the_reason_has_both_numbers():
 
 def test_adaptation_may_lift_a_case_above_the_limit():
     assert judge(0.3, 0.8, neighbours=(0.3, 0.9), limits=LIMITS).kept == "adapted"
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "after", "light", "kept"),
+    [
+        ((0.6, 0.59), 0.9, "green", "adapted"),  # the guard would have kept the views
+        ((0.6, 0.7), 0.3, "red", "adapted"),  # it would have kept the source
+        ((1.0, 1.0), None, "green", "views"),  # nothing was adapted
+    ],
+)
+def test_a_guard_that_is_off_keeps_what_adaptation_made(neighbours, after, light, kept):
+    verdict = judge(0.8, after, neighbours=neighbours, limits=LIMITS, is_binding=False)
+    assert (verdict.light, verdict.kept) == (light, kept)
+    assert verdict.agreement == (0.8 if after is None else after)
+    assert "kept without asking the guard" in verdict.reason
+
+
+def test_a_guard_that_is_off_still_finds_nothing():
+    verdict = judge(None, limits=LIMITS, is_binding=False)
+    assert (verdict.light, verdict.kept) == ("red", "source")
+
+
+def test_without_the_guard_the_light_is_red_below_both_limits():
+    limits = Limits(source_below=0.6, red_below=0.5, amber_below=0.75)
+    assert judge(0.55, limits=limits, is_binding=False).light == "red"

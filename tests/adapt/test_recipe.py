@@ -71,3 +71,25 @@ def test_a_wrong_setting_says_the_rule_and_the_value(settings, message):
 def test_an_unknown_name_suggests_the_nearest():
     with pytest.raises(RecipeError, match=r"got 'clincal'. Did you mean 'clinical'"):
         resolve_recipe("clincal")
+
+
+def test_digests_from_before_guard_and_time_limit_stay_valid():
+    digest = (
+        "2af0b5ccece0426318dd44c08c2562bf9f7ec8a143b5eba6b50832139595397e"  # of 0.1.0's commits
+    )
+    assert CLINICAL.digest == digest
+    assert replace(CLINICAL, time_limit_s=60.0).digest == digest
+    assert replace(CLINICAL, guard=False).digest != digest
+
+
+@pytest.mark.parametrize("limit", [0, -1.5, float("inf"), float("nan")])
+def test_a_time_limit_is_a_number_of_seconds(limit):
+    with pytest.raises(RecipeError, match="time_limit_s must be None or a number of seconds"):
+        replace(CLINICAL, time_limit_s=limit)
+
+
+def test_the_guard_is_on_or_off():
+    recipe = replace(CLINICAL)
+    object.__setattr__(recipe, "guard", "off")  # past the type checks of the tests
+    with pytest.raises(RecipeError, match="guard must be true or false"):
+        recipe.__post_init__()

@@ -16,10 +16,15 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from grata_monai.errors import (
     ChannelError,
+    DatasetError,
     GeometryError,
     IntensityError,
     UnreadableImageError,
 )
+from grata_monai.phantom import make_case
+from grata_monai.phantom.dicom import write_series
+from grata_monai.read.dicom.load import read_volume
+from grata_monai.read.dicom.triage import triage
 from grata_monai.read.image import (
     CheckImaged,
     LoadImageCheckedd,
@@ -435,3 +440,20 @@ def test_a_gzip_of_another_writer_reads_alike(tmp_path, voxels):
     with gzip.open(tmp_path / "b.nii.gz", "wb") as file:  # with time and file name in its header
         file.write(plain.read_bytes())
     assert torch.equal(read_image(plain).as_tensor(), read_image(tmp_path / "b.nii.gz").as_tensor())
+
+
+def test_a_folder_is_read_as_the_one_dicom_volume_that_it_holds(tmp_path):
+    case = make_case(0, spacing=(4.0, 4.0, 6.0), spatial_shape=(24, 16, 8))
+    files = write_series(tmp_path / "series", case.image, case.affine_ras)
+    load = LoadImageCheckedd("image", selection={"modality": ["MR"]})
+    loaded = load({"image": str(tmp_path / "series")})["image"]
+    (volume,) = triage(tmp_path / "series").volumes
+    assert torch.equal(loaded.as_tensor(), read_volume(volume).as_tensor())
+    assert torch.equal(loaded.affine, read_volume(volume).affine)
+    with pytest.raises(DatasetError, match="must hold one acceptable DICOM volume, got 0"):
+        load({"image": str(files[0])})
+    with pytest.raises(UnreadableImageError, match="image must be named, got an empty path"):
+        load({"image": ""})
+    files[3].unlink()
+    with pytest.raises(DatasetError, match=r"got 0 and 1 refusal\(s\) \(missing_slices\)"):
+        load({"image": str(tmp_path / "series")})

@@ -123,3 +123,10 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
         ensure_writable(tmp_path / "file" / "out")
     with pytest.raises(OutputError, match="choose another output folder"):
         ensure_writable(tmp_path / "file")
+
+
+def test_a_folder_may_hold_folders(tmp_path):
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "in").mkdir()
+        (folder / "in" / "a.txt").write_text("a")
+    assert (tmp_path / "out" / "in" / "a.txt").read_text() == "a"

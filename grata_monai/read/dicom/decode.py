@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from grata_monai.errors import DicomError
+from grata_monai.read.dicom.codec import iterate_frames, iterate_streams
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.refusal import Reason
 from grata_monai.read.dicom.sandbox import run_parts
@@ -169,7 +168,7 @@ def _iterate_frames(
     try:
         if syntax in JPEG_SYNTAXES:
             _check_ends(file["path"])
-        yield from iter_pixels(file["path"], indices=indices, raw=True)
+        yield from iterate_frames(file["path"], indices)
     except MemoryError:
         raise
     except Exception as error:
@@ -187,9 +186,7 @@ def _iterate_frames(
 
 def _check_ends(path: str) -> None:
     """Refuse a JPEG stream without an end: decoders fill in what is missing, and say nothing."""
-    dataset = dcmread(path, specific_tags=["NumberOfFrames", "PixelData"])
-    count = int(dataset.get("NumberOfFrames") or 1)
-    for stream in generate_frames(dataset.PixelData, number_of_frames=count):
+    for stream in iterate_streams(path):
         if END_OF_IMAGE not in stream[-64:]:
             raise EOFError("codestream has no end")
 

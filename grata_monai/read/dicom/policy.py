@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from grata_monai.errors import DicomError
+from grata_monai.read.dicom.codec import has_decoder
 from grata_monai.read.dicom.refusal import Reason, Refusal
 
 __all__ = [
@@ -116,7 +116,4 @@ def name_uid(uid: str) -> str:
 @cache
 def can_decode(transfer_syntax_uid: str) -> bool:
     """Whether a decoder for the syntax is there; nothing is decoded."""
-    try:
-        return bool(get_decoder(transfer_syntax_uid).is_available)
-    except NotImplementedError:
-        return False
+    return has_decoder(transfer_syntax_uid)

@@ -1,0 +1,44 @@
+"""How long the adaptation of one case may take, looked at between its passes and steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from grata_monai.errors import AdaptationError
+
+__all__ = ["Clock", "Deadline"]
+
+Clock = Callable[[], float]
+"""Seconds of a clock that never goes back."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When to stop.
+
+    Attributes:
+        limit_s: Seconds from the start, or None for no limit.
+        start_s: What the clock said at the start.
+        clock: The clock.
+    """
+
+    limit_s: int | float | None
+    start_s: float
+    clock: Clock
+
+    @classmethod
+    def start(cls, limit_s: int | float | None, clock: Clock = time.monotonic) -> "Deadline":
+        """Start counting."""
+        return cls(limit_s, clock(), clock)
+
+    def check(self) -> None:
+        """Let work go on, or stop it. What has begun is finished first: no pass is cut off.
+
+        Raises:
+            AdaptationError: If the time is over.
+        """
+        if self.limit_s is not None and self.clock() - self.start_s > self.limit_s:
+            raise AdaptationError(
+                f"adaptation must end within time_limit_s, {self.limit_s:g} s, it did not. "
+                "Allow more time, or use a faster device or a recipe with fewer views and steps."
+            )

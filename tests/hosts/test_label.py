@@ -1,0 +1,285 @@
+"""MONAI Label as a host: the real server over HTTP gives the masks of the bundle's own run."""
+
+import json
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import highdicom as hd
+import jsonschema
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import torch
+from hosts.label_server import (
+    MODEL,
+    NOT_INSTALLED,
+    is_installed,
+    make_tiny_bundle,
+    running_label,
+)
+from monai.bundle import ConfigWorkflow
+
+from grata_monai.gate import write_manifest
+from grata_monai.gate.manifest import find_differences
+from grata_monai.phantom import make_case
+from grata_monai.phantom.dicom import write_series
+from grata_monai.record import Record
+
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.slow,
+    pytest.mark.skipif(not is_installed(), reason=NOT_INSTALLED),
+]
+
+SPACING = (2.4, 2.4, 6.0)
+SHAPE = (48, 48, 8)  # one window of the network at this spacing
+QUICK = {
+    "base": "clinical",
+    "name": "quick",
+    "steps": 1,
+    "windows": 1,
+    "weak_views": ["identity"],
+    "focus_views": ["identity", "scale:1.33:0,1"],
+    "search_views": [],
+    "source_below": 0.0,
+}
+TOLERANCE = 1e-3  # mm: what headers of ITK and nibabel may differ by
+
+
+def save(case, path):
+    nifti = nib.Nifti1Image(case.image, case.affine_ras)
+    nifti.set_sform(case.affine_ras, code=1)
+    nib.save(nifti, path)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """The bundle on a coarse grid, with a quick recipe."""
+    settings = {"spacing": list(SPACING), "roi_size": list(SHAPE), "recipe": QUICK}
+    return make_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle", **settings)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, bundle):
+    folder = tmp_path_factory.mktemp("label")
+    (folder / "studies").mkdir()
+    for seed, orientation in ((3, "LPS"), (4, "PIL")):
+        case = make_case(seed, spacing=SPACING, spatial_shape=SHAPE, orientation=orientation)
+        save(case, folder / "studies" / f"case_{seed}.nii.gz")
+    case = make_case(5, spacing=SPACING, spatial_shape=SHAPE)
+    write_series(folder / "series", case.image, case.affine_ras)
+    (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
+    with running_label(folder, bundle=bundle) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def run(bundle):
+    """Run the same bundle with MONAI's own workflow, in the main environment."""
+
+    def run(data, out, *overlays):
+        with pytest.MonkeyPatch.context() as patch:  # takes back what MONAI and the bundle change
+            patch.setattr(sys, "path", [*sys.path])
+            patch.setattr(sys, "excepthook", sys.excepthook)
+            workflow = ConfigWorkflow(
+                [str(bundle / "configs" / f"{name}.json") for name in ("inference", *overlays)],
+                workflow_type="infer",
+                run_id="inference",
+                logging_file=False,
+                dataset_dir=str(data),
+                output_dir=str(out),
+            )
+            workflow.initialize()
+            workflow.run()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def expected(server, run, tmp_path_factory):
+    """Masks, affines and records of both studies, as the bundle's own run writes them."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    good = out.parent / "studies"
+    good.mkdir()
+    for seed in (3, 4):
+        name = f"case_{seed}.nii.gz"
+        (good / name).symlink_to(server.folder / "studies" / name)
+    run(good, out)
+    return {
+        f"case_{seed}": (
+            nib.load(out / f"case_{seed}_seg.nii.gz"),
+            Record.from_json((out / f"case_{seed}_record.json").read_text()),
+        )
+        for seed in (3, 4)
+    }
+
+
+def test_info_shows_the_options(server):
+    info = server.ask("info/")
+    config = info["models"][MODEL]["config"]
+    assert info["labels"] == ["prostate"]
+    assert config["adapt"] is True
+    assert config["guard"] is True
+    assert config["recipe"] == ["quick", "paper", "clinical"]
+    assert config["time_limit_s"] == 300
+    assert config["model_filename"] == ["model.pt"]
+
+
+@pytest.mark.parametrize("case", ["case_3", "case_4"])
+def test_a_nifti_gets_the_mask_and_record_of_the_bundles_run(server, expected, repository, case):
+    answer = server.segment(case)
+    image, record = expected[case]
+    assert answer.mask.any()
+    assert np.array_equal(answer.mask, np.asarray(image.dataobj))
+    np.testing.assert_allclose(answer.affine_ras, image.affine, atol=TOLERANCE)
+    found = Record.from_json(json.dumps(answer.record))
+    assert found.steps == record.steps
+    assert found.weights == record.weights
+    assert found.verdict == record.verdict
+    assert found.recipe_sha256 == record.recipe_sha256
+    assert found.environment["bundle"] == record.environment["bundle"]
+    schema = json.loads((repository / "docs/reference/record.schema.json").read_text())
+    jsonschema.validate(answer.record, schema)
+
+
+def test_the_light_and_the_verdict_come_first(server):
+    answer = server.segment("case_3")
+    assert list(answer.params)[:2] == ["light", "verdict"]
+    assert answer.params["light"] == answer.record["verdict"]["light"] != "none"
+    assert answer.params["verdict"] == answer.record["verdict"]["reason"]
+    assert answer.params["label_names"] == {"prostate": 1}
+
+
+def test_as_slicer_asks_an_upload_and_an_nrrd_give_the_same_mask(server, expected):
+    session = server.open_session([server.folder / "studies" / "case_4.nii.gz"])
+    query = {"image": "Volume", "session_id": session}
+    answer = server.infer(query, {"result_extension": ".nrrd"})
+    image, _ = expected["case_4"]
+    assert np.array_equal(answer.mask, np.asarray(image.dataobj))
+    np.testing.assert_allclose(answer.affine_ras, image.affine, atol=TOLERANCE)
+
+
+def test_a_dicom_folder_gets_the_mask_of_the_bundles_run(server, run, tmp_path):
+    run(server.folder / "series", tmp_path / "out", "dicom")
+    (segmentation,) = (tmp_path / "out").glob("*/segmentation.dcm")
+    files = sorted((server.folder / "series").iterdir())
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    sources.sort(key=lambda source: source.ImagePositionPatient[2])
+    frames = hd.seg.segread(segmentation).get_pixels_by_source_instance(
+        [source.SOPInstanceUID for source in sources], combine_segments=True
+    )
+    by_path = server.segment(server.folder / "series", result_extension="")
+    session = server.open_session(files)
+    uploaded = server.infer({"image": "series", "session_id": session}, {})
+    assert frames.any()
+    assert np.array_equal(by_path.mask, frames.transpose(2, 1, 0))
+    assert np.array_equal(uploaded.mask, by_path.mask)
+    assert uploaded.record["steps"] == by_path.record["steps"]
+
+
+def test_options_reach_the_adaptation(server):
+    source = server.segment("case_3", adapt=False)
+    free = server.segment("case_3", guard=False)
+    paper = server.segment("case_3", recipe="paper")
+    assert source.record["outcome"] == "source"
+    assert source.record["recipe"]["name"] == "source"
+    assert free.record["recipe"]["name"] == "quick, guard off"
+    assert free.record["verdict"]["kept"] == "adapted"
+    assert paper.record["recipe"]["name"] == "paper"
+    assert paper.record["verdict"]["light"] == "none"
+
+
+def test_over_the_time_limit_the_source_prediction_comes_with_its_reason(server):
+    late = server.segment("case_3", time_limit_s=1e-9)
+    source = server.segment("case_3", adapt=False)
+    assert np.array_equal(late.mask, source.mask)
+    assert late.params["outcome"] == "source"
+    assert "adaptation must end within time_limit_s" in late.params["reason"]
+    assert late.params["light"] == "red"
+
+
+def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
+    asked = [("case_3", {}), ("case_4", {}), ("case_3", {"adapt": False}), ("case_3", {})]
+    alone = [server.segment(case, **options) for case, options in asked]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        both = list(pool.map(lambda one: server.segment(one[0], **one[1]), asked))
+    for one, other in zip(alone, both, strict=True):
+        assert one.mask.tobytes() == other.mask.tobytes()
+        assert one.record["steps"] == other.record["steps"]
+        assert one.record["recipe"] == other.record["recipe"]
+    assert alone[0].mask.tobytes() != alone[2].mask.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        ("broken", {}, "UnreadableImageError: image must be a complete NIfTI"),
+        ("unknown", {}, "UnreadableImageError: image must be named, got an empty path"),
+        ("case_3", {"recipe": "clinicl"}, "RecipeError: recipe must be among .*Did you mean"),
+        ("case_3", {"adapt": "off"}, "RecipeError: adapt must be true or false"),
+        ("case_3", {"time_limit_s": -1}, "RecipeError: time_limit_s must be None or a number"),
+    ],
+)
+def test_a_bad_request_is_told_why_and_the_server_lives_on(server, image, options, message):
+    answer = server.segment(image, **options)
+    assert answer.status == 422
+    assert re.match(message, answer.params["detail"])
+    assert server.segment("case_3", adapt=False).status == 200
+
+
+def test_what_a_client_sends_is_never_run_as_code(server, tmp_path):
+    mark = tmp_path / "was_run"
+    answer = server.segment("case_3", recipe=f"$open({str(mark)!r}, 'w').close()")
+    assert answer.status == 422
+    assert not mark.exists()
+
+
+def test_pages_of_other_origins_may_read_nothing(server):
+    assert server.allowed_origin("http://elsewhere.example") is None
+
+
+def test_requests_write_nothing_into_the_bundle_nor_into_the_studies(server):
+    server.segment("case_3", adapt=False)
+    assert find_differences(server.bundle) == []
+    assert not (server.bundle / "eval").exists()
+    assert list((server.folder / "studies").rglob("*_seg*")) == []
+
+
+@contextmanager
+def changed(path, content):
+    """Another content of a file, for a while."""
+    before = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_bundle_that_was_changed_is_refused(server):
+    page = server.bundle / "docs" / "README.md"
+    with changed(page, page.read_bytes() + b" "):
+        answer = server.segment("case_3", adapt=False)
+    assert answer.status == 500
+    assert "BundleError" in answer.params["detail"]
+    assert server.segment("case_3", adapt=False).status == 200
+
+
+def test_weights_that_do_not_fit_are_refused(server, tmp_path):
+    """MONAI Label itself only warns, and would go on with weights that are partly random."""
+    weights = server.bundle / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    renamed = {key.replace("bottleneck", "neck"): value for key, value in state.items()}
+    torch.save(renamed, tmp_path / "renamed.pt")
+    manifest = server.bundle / "manifest.sha256"
+    with changed(manifest, b""), changed(weights, (tmp_path / "renamed.pt").read_bytes()):
+        write_manifest(server.bundle)
+        answer = server.segment("case_3", adapt=False)
+    assert answer.status == 500
+    assert (
+        "WeightsError: the network must hold the weights of the bundle" in (answer.params["detail"])
+    )
+    assert server.segment("case_3", adapt=False).status == 200

@@ -1,0 +1,27 @@
+"""What a client hears of an error; the server itself is tested in tests/hosts."""
+
+import pytest
+
+from grata_monai.errors import BundleError, DicomError, RecipeError, UnreadableImageError
+from grata_monai.label import server
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UnreadableImageError("broken.\nCopy it again."), 422),
+        (DicomError("slices are missing.", reason="missing_slices"), 422),
+        (RecipeError("wrong."), 422),
+        (BundleError("changed."), 500),
+    ],
+)
+def test_an_error_is_told_in_one_line(error, status):
+    found, content = server.describe_error(error)
+    assert found == status
+    assert content["detail"].startswith(f"{type(error).__name__}: ")
+    assert "\n" not in content["detail"]
+
+
+def test_other_names_are_missing_as_usual():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = server.nothing
