@@ -16,7 +16,14 @@ __all__ = ["build_parser", "main"]
 
 _EXIT_OK = 0
 _EXIT_REFUSED = 2
-_DICOM_LIBRARIES = ("dicomweb_client", "highdicom", "pydicom", "pynetdicom")
+_EXTRAS = {  # what a missing library belongs to
+    "dicomweb_client": "dicom",
+    "highdicom": "dicom",
+    "holoscan": "deploy,dicom",
+    "monai.deploy": "deploy,dicom",
+    "pydicom": "dicom",
+    "pynetdicom": "dicom",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 after success, 2 if the arguments or the case were refused; `lint` has 1 for
-        a bundle that does not pass.
+        a bundle that does not pass, `deploy` for a series that was refused or a case that failed.
 
     Raises:
         SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
@@ -39,11 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return _EXIT_REFUSED
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _DICOM_LIBRARIES:
+        extra = _find_extra(error.name or "")
+        if extra is None:
             raise
         print(
             f"error: {error.name} must be installed for this command, it is not. "
-            "Run: pip install 'grata-monai[dicom]'",
+            f"Run: pip install 'grata-monai[{extra}]'",
             file=sys.stderr,
         )
         return _EXIT_REFUSED
@@ -73,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_calibrate(commands)
     _add_benchmark(commands)
     _add_lint(commands)
+    _add_deploy(commands)
     return parser
 
 
@@ -256,6 +265,28 @@ def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     command.add_lint_options(parser)
     parser.set_defaults(run=command.run_lint)
+
+
+def _add_deploy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.deploy import command
+
+    parser = commands.add_parser(
+        "deploy",
+        help="segment DICOM series as a MONAI Deploy application does",
+        description="Run the bundle as an application of the MONAI Deploy App SDK: DICOM series "
+        "in, DICOM Segmentations and records out. INPUT, OUTPUT and the bundle may also come from "
+        "HOLOSCAN_INPUT_PATH, HOLOSCAN_OUTPUT_PATH and HOLOSCAN_MODEL_PATH.",
+    )
+    command.add_deploy_options(parser)
+    parser.set_defaults(run=command.run_deploy)
+
+
+def _find_extra(module: str) -> str | None:
+    """Find the extra that brings a module; None if no extra does."""
+    for library, extra in _EXTRAS.items():
+        if f"{module}.".startswith(f"{library}."):
+            return extra
+    return None
 
 
 def _installed_version() -> str:
