@@ -6,7 +6,7 @@ from pathlib import Path
 from holoscan.logger import LogLevel, set_log_level
 from monai.deploy.core import AppContext, Application, RuntimeEnv
 
-from grata_monai.deploy.job import Job
+from grata_monai.deploy.job import Job, find_bundle
 from grata_monai.deploy.operators import SegmentOperator, TriageOperator, WriteOperator
 
 __all__ = ["SegmentationApplication", "make_context", "run_application"]
@@ -57,11 +57,14 @@ def make_context(
         The SDK's context, without models: it would take the bundle's folder for a network.
 
     Raises:
+        BundleError: If there is no bundle, or more than one.
         ValueError: If input or output is neither given nor in the environment.
     """
-    given = {"input": input_dir, "output": output_dir, "model": model_dir}
+    environment = RuntimeEnv(VARIABLES)
+    bundle_dir = find_bundle(model_dir or environment.model)
+    given = {"input": input_dir, "output": output_dir, "model": bundle_dir}
     chosen = {key: str(path.absolute()) for key, path in given.items() if path is not None}
-    context = AppContext(chosen, RuntimeEnv(VARIABLES))
+    context = AppContext(chosen, environment)
     context.models = None
     for name, path in (("INPUT", context.input_path), ("OUTPUT", context.output_path)):
         if not path:
