@@ -1,8 +1,10 @@
-# One environment for everything but MONAI Label, installed from the lock when it is missing or outdated.
+# One environment for everything but two hosts, each installed from the lock when it is missing or outdated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEPLOY_VENV := .venv-deploy
+DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
 
 LABEL_VENV := .venv-label
 LABEL_BIN := $(LABEL_VENV)/bin
@@ -11,7 +13,7 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test lint coverage sbom paperwork label-env label clean
+.PHONY: help demo test lint coverage sbom paperwork label-env label deploy-env map clean
 
 help:
 	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
@@ -22,6 +24,8 @@ help:
 	@echo 'make paperwork write the generated parts of the documentation anew'
 	@echo 'make label     MONAI Label with the bundle on 127.0.0.1:$(PORT); PORT=... STUDIES=... change it'
 	@echo 'make label-env its environment, $(LABEL_VENV)'
+	@echo 'make deploy-env  the environment of the MONAI Deploy App SDK, $(DEPLOY_VENV)'
+	@echo 'make map       what an image of the application is made of; in map/'
 	@echo 'make clean     remove everything that make has made'
 
 # Without a dataset_dir the bundle makes its own phantom: no data and no download needed.
@@ -82,6 +86,24 @@ label: $(LABEL_STAMP)
 		--conf models prostate_mri_segmentation --conf zoo_source local --conf sam2 false --conf skip_trainers true \
 		--host 127.0.0.1 --port $(PORT)
 
+# The SDK brings hundreds of megabytes that nothing else needs; so it has an environment of its own.
+# Nothing is compiled on installation: a run imports a small part of it.
+deploy-env: $(DEPLOY_STAMP)
+
+$(DEPLOY_STAMP): pyproject.toml constraints-deploy.txt
+	@echo 'Installing into $(DEPLOY_VENV) (a few minutes the first time) ...'
+	@test -x $(DEPLOY_VENV)/bin/python || $(PYTHON) -m venv $(DEPLOY_VENV)
+	@$(DEPLOY_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints-deploy.txt -e '.[deploy,dicom]'
+	@touch $@
+
+# The folders into which runs of the bundle write are no part of a delivered one.
+map:
+	@rm -rf map && mkdir -p map/app map/models/prostate
+	@cp deploy/app.yaml map/ && cp deploy/app/__main__.py map/app/ && cp constraints-deploy.txt map/app/requirements.txt
+	@cp -R grata_monai map/app/ && find map/app -name __pycache__ -type d -prune -exec rm -rf {} +
+	@cp -R bundle/. map/models/prostate/ && rm -rf map/models/prostate/eval map/models/prostate/training
+	@echo 'map/ is ready: see docs/how-to/build-a-map.md'
+
 clean:
-	@rm -rf $(VENV) $(LABEL_VENV) label_demo demo_output dist/sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) map label_demo demo_output dist/sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	@find grata_monai tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ _EXIT_OK = 0
 _EXIT_REFUSED = 2
 _EXTRAS = {
     **dict.fromkeys(("dicomweb_client", "highdicom", "pydicom", "pynetdicom"), "dicom"),
+    **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
     **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
 }
 """Libraries that not every installation has, and the extra that brings them."""
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 after success, 2 if the arguments or the case were refused; `lint` has 1 for
-        a bundle that does not pass, `paperwork` for a page that is out of date.
+        a bundle that does not pass, `deploy` for a series that was refused or a case that failed,
+        `paperwork` for a page that is out of date.
 
     Raises:
         SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return _EXIT_REFUSED
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        extra = _find_extra(error.name or "")
         if extra is None:
             raise
         print(
@@ -80,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lint(commands)
     _add_paperwork(commands)
     _add_label(commands)
+    _add_deploy(commands)
     return parser
 
 
@@ -283,6 +286,28 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     parser = commands.add_parser("label", help="put the bundle into MONAI Label")
     command.add_label_options(parser)
+
+
+def _add_deploy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from grata_monai.deploy import command
+
+    parser = commands.add_parser(
+        "deploy",
+        help="segment DICOM series as a MONAI Deploy application does",
+        description="Run the bundle as an application of the MONAI Deploy App SDK: DICOM series "
+        "in, DICOM Segmentations and records out. INPUT, OUTPUT and the bundle may also come from "
+        "HOLOSCAN_INPUT_PATH, HOLOSCAN_OUTPUT_PATH and HOLOSCAN_MODEL_PATH.",
+    )
+    command.add_deploy_options(parser)
+    parser.set_defaults(run=command.run_deploy)
+
+
+def _find_extra(module: str) -> str | None:
+    """Find the extra that brings a module; None if no extra does."""
+    for library, extra in _EXTRAS.items():
+        if f"{module}.".startswith(f"{library}."):
+            return extra
+    return None
 
 
 def _installed_version() -> str:

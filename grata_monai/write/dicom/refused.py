@@ -15,7 +15,7 @@ from grata_monai.read.dicom.refusal import Reason
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
-__all__ = ["raise_if_any_refused", "write_refused"]
+__all__ = ["list_barred", "raise_if_any_refused", "write_refused"]
 
 CODES = {reason.value for reason in Reason}
 
@@ -67,11 +67,9 @@ def raise_if_any_refused(
     """
     state: Any = engine.state
     failures: list[CaseFailure] = getattr(state, "failures", [])
-    refused = [(r.name, r.reason.value) for r in found.refusals]
-    refused += [(f.case, f.reason) for f in failures if f.reason in CODES]
+    barred = list_barred(found, failures, allow_refused=allow_refused)
     state.failures = [failure for failure in failures if failure.reason not in CODES]
     raise_if_any_failed(engine)
-    barred = [item for item in refused if not _is_allowed(item[1], allow_refused)]
     if barred:
         names = "; ".join(f"{name}: {reason}" for name, reason in barred)
         raise DicomError(
@@ -80,6 +78,27 @@ def raise_if_any_refused(
             "to let a run end well in spite of them.",
             reason=barred[0][1],
         )
+
+
+def list_barred(
+    found: Triage,
+    failures: Iterable[CaseFailure],
+    *,
+    allow_refused: bool | Sequence[str] = False,
+) -> list[tuple[str, str]]:
+    """List the refused volumes that must not let a run end well.
+
+    Args:
+        found: By `triage`.
+        failures: Of the run; those with a reason code are refusals too.
+        allow_refused: True allows every refusal, a list those with these reason codes.
+
+    Returns:
+        Name and reason code of each.
+    """
+    refused = [(r.name, r.reason.value) for r in found.refusals]
+    refused += [(f.case, f.reason) for f in failures if f.reason in CODES]
+    return [item for item in refused if not _is_allowed(item[1], allow_refused)]
 
 
 def _is_allowed(reason: str, allow_refused: bool | Sequence[str]) -> bool:
