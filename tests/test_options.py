@@ -1,5 +1,6 @@
 """Options travel with the image, and hold for that case alone."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -66,3 +67,20 @@ def test_a_network_that_its_host_loaded_is_checked_and_laid_out_as_we_do(network
         next(network.parameters()).add_(1e-3)
     with pytest.raises(WeightsError, match="must hold the weights of the bundle"):
         replace(SOURCE, weights_sha256=digest).adopt(network)
+
+
+def test_two_threads_with_other_options_share_an_inferer_and_a_network(network):
+    inferer = GraTaInferer(SlidingWindowInferer((16, 16, 8)), "clinical")
+    torch.manual_seed(1)
+    plain = image()
+    asked = [plain.clone() for _ in range(4)]
+    for number in (1, 3):
+        asked[number].meta[OPTIONS_KEY] = SOURCE.to_json()
+    alone = [inferer(one, network) for one in asked]
+    with ThreadPoolExecutor(4) as pool:
+        both = list(pool.map(lambda one: inferer(one, network), asked))
+    for one, other in zip(alone, both, strict=True):
+        assert torch.equal(one.as_tensor(), other.as_tensor())
+        digests = {Record.from_json(pred.meta["grata"]).digest for pred in (one, other)}
+        assert len(digests) == 1
+    assert not torch.equal(alone[0].as_tensor(), alone[1].as_tensor())

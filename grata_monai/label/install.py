@@ -116,10 +116,8 @@ def _check_replaceable(target: Path, *, is_link: bool) -> None:
 
 
 def _copy(bundle: Path, target: Path) -> None:
-    if target.is_symlink():
-        target.unlink()
     with atomic_folder(target) as folder:
-        for file in (*walk(bundle),):
+        for file in walk(bundle):
             place = folder / file.relative_to(bundle)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)

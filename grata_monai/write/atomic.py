@@ -50,8 +50,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Lend a temporary folder that becomes `path` when the block ends without an exception.
 
-    A folder that `path` names already is replaced as a whole. After an exception the temporary
-    folder is gone and `path` is untouched.
+    A folder that `path` names already is replaced as a whole, and so is a link. After an exception
+    the temporary folder is gone and `path` is untouched.
 
     Args:
         path: The folder to make or to replace; its parent must exist.
@@ -72,7 +72,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush(file)
-        if target.exists():
+        if _is_there(target):
             os.replace(target, old)
         os.replace(temporary, target)
         _flush_folder(target.parent)
@@ -82,8 +82,10 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             "Free space, correct the permissions, or choose another output folder."
         ) from error
     finally:
-        if old.exists() and not target.exists():  # stopped between the two renames
+        if _is_there(old) and not _is_there(target):  # stopped between the two renames
             os.replace(old, target)
+        if old.is_symlink():
+            old.unlink()
         for folder in (temporary, old):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -112,6 +114,10 @@ def ensure_writable(folder: str | Path) -> Path:
             "Correct its permissions, or choose another output folder."
         ) from error
     return target
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def _flush(path: Path) -> None:

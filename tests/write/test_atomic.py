@@ -130,3 +130,19 @@ def test_a_folder_may_hold_folders(tmp_path):
         (folder / "in").mkdir()
         (folder / "in" / "a.txt").write_text("a")
     assert (tmp_path / "out" / "in" / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_folder_replaces_a_link_and_not_what_it_points_to(tmp_path, is_dangling):
+    (tmp_path / "out").symlink_to(tmp_path / "other")
+    if not is_dangling:
+        (tmp_path / "other").mkdir()
+    with pytest.raises(RuntimeError, match="stop"), atomic_folder(tmp_path / "out"):
+        raise RuntimeError("stop")
+    assert (tmp_path / "out").is_symlink()
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "a.txt").write_text("a")
+    assert not (tmp_path / "out").is_symlink()
+    assert (tmp_path / "out" / "a.txt").exists()
+    assert (tmp_path / "other").exists() != is_dangling
+    assert {path.name for path in tmp_path.iterdir()} <= {"out", "other"}
