@@ -66,6 +66,16 @@ def test_a_folder_gives_the_files_of_the_overlay(tree, tmp_path, bundle, open_jo
     assert done.failures == ()
 
 
+@pytest.mark.parametrize(
+    ("kind", "also"), [("BINARY", ["measurements", "capture", "report"]), ("FRACTIONAL", [])]
+)
+def test_what_else_is_asked_for_is_written_too(kind, also, tree, open_job):
+    (folder,), _ = run(open_job(tree / "good", dicom_output={"kind": kind, "also": also}))
+    expected = {"segmentation.dcm", "record.json", *(f"{name}.dcm" for name in also)}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert pydicom.dcmread(folder / "segmentation.dcm").SegmentationType == kind
+
+
 def test_a_refusal_is_no_good_end_unless_it_is_allowed(tree, open_job):
     job = open_job(tree / "incomplete")
     assert job.list_cases() == []
