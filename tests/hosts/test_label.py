@@ -230,10 +230,14 @@ def test_a_bad_request_is_told_why_and_the_server_lives_on(server, image, option
     assert server.segment("case_3", adapt=False).status == 200
 
 
-def test_what_a_client_sends_is_never_run_as_code(server, tmp_path):
+@pytest.mark.parametrize("option", ["recipe", "device"])
+def test_what_a_client_sends_is_never_run_as_code(server, tmp_path, option):
+    """MONAI Label itself runs such a device."""
     mark = tmp_path / "was_run"
-    answer = server.segment("case_3", recipe=f"$open({str(mark)!r}, 'w').close()")
-    assert answer.status == 422
+    for _ in range(2):
+        answer = server.segment("case_3", **{option: f"$open({str(mark)!r}, 'w').close()"})
+        assert answer.status == 422
+    assert server.segment("case_3", adapt=False).status == 200
     assert not mark.exists()
 
 

@@ -22,6 +22,21 @@ def test_an_error_is_told_in_one_line(error, status):
     assert "\n" not in content["detail"]
 
 
+@pytest.mark.parametrize(
+    "device", [None, "cpu", "cuda:1", ["cpu"], ["NVIDIA H100 80GB HBM3:0", "cpu"]]
+)
+def test_names_of_devices_pass(device):
+    server.check_device(device)
+
+
+@pytest.mark.parametrize(
+    "device", ["$1", "@network", "%a.json::b", {"_target_": "print"}, ["cpu", "$1"], [["cpu"]], 0]
+)
+def test_what_a_configuration_would_interpret_is_no_device(device):
+    with pytest.raises(RecipeError, match="device must be one of those that /info/ lists"):
+        server.check_device(device)
+
+
 def test_other_names_are_missing_as_usual():
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = server.nothing
