@@ -14,6 +14,7 @@ _HEADS = ["rotation", "denoising"]
 _TRAINING_CASES, _CALIBRATION_CASES = 60, 6
 _NORMS: Mapping[str, Any] = {"batch": "batch", "instance": ["instance", {"affine": True}]}
 _VIEWS = ["scale:0.75:0,1", "identity", "scale:1.33:0,1"]
+_NARROW = ["scale:0.87:0,1", "identity", "scale:1.15:0,1"]
 
 _PAIR = ["image", "label"]
 _AUGMENT: list[dict[str, Any]] = [
@@ -109,6 +110,8 @@ def _candidates(*, has_statistics: bool) -> dict[str, dict[str, Any]]:
         "views": {"focus_views": _VIEWS, "steps": 0},
         "steps": {"focus_views": []},
         "views-and-steps": {"focus_views": _VIEWS},
+        "narrow-views": {"focus_views": _NARROW, "steps": 0},
+        "narrow-views-and-steps": {"focus_views": _NARROW},
     }
     mixed = {f"{name}, mixed": {**given, "image_share": 0.3} for name, given in plain.items()}
     return plain | (mixed if has_statistics else {})

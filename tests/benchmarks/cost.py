@@ -42,6 +42,7 @@ WAYS = {
     },
     "paper": "paper",
     "clinical": "clinical",
+    "clinical, organ searched": {"base": "clinical", "name": "searched", "search_below": 1.0},
     "clinical, no step": {"base": "clinical", "name": "views", "steps": 0},
 }
 
