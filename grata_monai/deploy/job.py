@@ -19,7 +19,7 @@ from grata_monai.read.dicom.cases import list_volumes
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.record import Record
 from grata_monai.write.atomic import ensure_writable
-from grata_monai.write.dicom.refused import list_barred, write_refused
+from grata_monai.write.dicom.refused import CODES, list_barred, write_refused
 from grata_monai.write.dicom.save import SaveDicomd
 
 __all__ = ["Job", "find_bundle"]
@@ -88,7 +88,7 @@ class Job:
 
         Raises:
             DatasetError: If the folder does not exist or holds no DICOM file.
-        ValueError: If a rule of the selection is wrong.
+            ValueError: If a rule of the selection is wrong.
         """
         write_refused(self.found, self.output_dir)
         return list_volumes(self.found)
@@ -130,9 +130,7 @@ class Job:
         """Whether no case failed, and nothing was refused but what ``allow_refused`` allows."""
         allowed = _build(self.parser, "allow_refused")
         barred = list_barred(self.found, self.failures, allow_refused=allowed)
-        refused = list_barred(self.found, self.failures)
-        others = len(self.failures) - (len(refused) - len(self.found.refusals))
-        return not barred and not others
+        return not barred and all(failure.reason in CODES for failure in self.failures)
 
     @cached_property
     def _parts(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.errors import DatasetError
-from grata_monai.paperwork.scores import SCORES_IN, read_table, replace_table
+from grata_monai.paperwork.scores import SCORES_IN, read_page, read_table, replace_table
 from grata_monai.write.atomic import atomic_path
 
 __all__ = ["PAGES", "Part", "find_outdated", "replace_part", "write_pages"]
@@ -89,13 +89,13 @@ def find_outdated(root: Path, parts: Sequence[Part] = PAGES) -> dict[str, str]:
         DatasetError: If a page or a mark is missing, or the environment is not the locked one.
         GrataError: If what a part is made from cannot be read.
     """
-    pages = {part.page: _read(root, part.page) for part in parts}
+    pages = {part.page: read_page(root, part.page) for part in parts}
     texts = dict(pages)
     for part in parts:
         texts[part.page] = replace_part(texts[part.page], part.page, part.name, part.render(root))
     table = read_table(root)
     for page in SCORES_IN:
-        pages.setdefault(page, _read(root, page))
+        pages.setdefault(page, read_page(root, page))
         texts[page] = replace_table(texts.get(page, pages[page]), page, table)
     return {page: text for page, text in texts.items() if text != pages[page]}
 
@@ -138,13 +138,3 @@ def replace_part(text: str, page: str, name: str, content: str) -> str:
             "Put them where the part shall stand."
         )
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
-
-
-def _read(root: Path, page: str) -> str:
-    try:
-        return (root / page).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(
-            f"{page} must be readable, it is not ({type(error).__name__}). "
-            "Run this in the root of the repository, or name it with --root."
-        ) from error

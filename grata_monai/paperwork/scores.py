@@ -6,7 +6,15 @@ from pathlib import Path
 
 from grata_monai.errors import DatasetError
 
-__all__ = ["SCORES_FROM", "SCORES_IN", "Score", "read_scores", "read_table", "replace_table"]
+__all__ = [
+    "SCORES_FROM",
+    "SCORES_IN",
+    "Score",
+    "read_page",
+    "read_scores",
+    "read_table",
+    "replace_table",
+]
 
 SCORES_FROM = "docs/explanation/measured.md"
 SCORES_IN = ("README.md", "bundle/docs/README.md", "docs/how-to/instructions-for-use.md")
@@ -33,20 +41,28 @@ class Score:
     counts: str
 
 
+def read_page(root: Path, page: str) -> str:
+    """Read a page of the repository.
+
+    Raises:
+        DatasetError: If it is not there.
+    """
+    try:
+        return (root / page).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(
+            f"{page} must be readable, it is not ({type(error).__name__}). "
+            "Run this in the root of the repository, or name it with --root."
+        ) from error
+
+
 def read_table(root: Path) -> str:
     """Read the table of the page that keeps it, line by line as it stands there.
 
     Raises:
         DatasetError: If the page or the table is not there.
     """
-    try:
-        text = (root / SCORES_FROM).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(
-            f"{SCORES_FROM} must be readable, it is not ({type(error).__name__}). "
-            "Run this in the root of the repository, or name it with --root."
-        ) from error
-    return _find(text, SCORES_FROM).group()
+    return _find(read_page(root, SCORES_FROM), SCORES_FROM).group()
 
 
 def replace_table(text: str, page: str, table: str) -> str:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from hosts.deploy_host import write_tree
 
 from grata_monai import segment_dicom
 from grata_monai.deploy.job import Job, find_bundle
 from grata_monai.errors import BundleError, DatasetError, OutputError, WeightsError
 from grata_monai.phantom import make_case
-from grata_monai.phantom.dicom import SeriesOptions, write_series
+from grata_monai.phantom.dicom import write_series
 
 TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8], "recipe": "source"}
 
@@ -19,12 +20,7 @@ TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8], "recipe": "source"}
 def tree(tmp_path_factory) -> Path:
     """Two good series, one that lacks a slice, and a file that is no DICOM."""
     folder = tmp_path_factory.mktemp("tree")
-    case = make_case(3, spacing=(2.4, 2.4, 6.0), spatial_shape=(48, 48, 8))
-    for seed, name in enumerate(("good", "incomplete", "other")):
-        options = SeriesOptions(seed=seed)
-        files = write_series(folder / name, case.image, case.affine_ras, options=options)
-        if name == "incomplete":
-            files[3].unlink()
+    write_tree(folder)
     (folder / "notes.txt").write_text("no DICOM")
     return folder
 

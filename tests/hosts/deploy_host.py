@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from grata_monai.phantom import make_case
+from grata_monai.phantom.dicom import SeriesOptions, write_series
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = REPOSITORY / ".venv-deploy" / "bin" / "python"
 NOT_INSTALLED = "no .venv-deploy; run `make deploy-env`"
@@ -15,6 +18,16 @@ SECONDS = 600  # a run that hangs ends
 def is_installed() -> bool:
     """Whether `make deploy-env` has made the environment."""
     return PYTHON.exists() and (PYTHON.parents[1] / ".installed").exists()
+
+
+def write_tree(folder: Path) -> None:
+    """Write two good series of different studies, and one that lacks a slice between them."""
+    case = make_case(3, spacing=(2.4, 2.4, 6.0), spatial_shape=(48, 48, 8))
+    for seed, name in enumerate(("good", "incomplete", "other")):
+        options = SeriesOptions(seed=seed)
+        files = write_series(folder / name, case.image, case.affine_ras, options=options)
+        if name == "incomplete":
+            files[3].unlink()
 
 
 @dataclass(frozen=True)

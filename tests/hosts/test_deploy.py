@@ -5,11 +5,9 @@ import shutil
 
 import pydicom
 import pytest
-from hosts.deploy_host import NOT_INSTALLED, is_installed, run_deploy, run_python
+from hosts.deploy_host import NOT_INSTALLED, is_installed, run_deploy, run_python, write_tree
 
 from grata_monai import segment_dicom
-from grata_monai.phantom import make_case
-from grata_monai.phantom.dicom import SeriesOptions, write_series
 
 pytestmark = [
     pytest.mark.hosts,
@@ -32,12 +30,7 @@ GEOMETRY = (
 def tree(tmp_path_factory):
     """Two good series of different studies, and one that lacks a slice between them."""
     folder = tmp_path_factory.mktemp("tree")
-    case = make_case(3, spacing=(2.4, 2.4, 6.0), spatial_shape=(48, 48, 8))
-    for seed, name in enumerate(("good", "incomplete", "other")):
-        options = SeriesOptions(seed=seed)
-        files = write_series(folder / name, case.image, case.affine_ras, options=options)
-        if name == "incomplete":
-            files[3].unlink()
+    write_tree(folder)
     return folder
 
 

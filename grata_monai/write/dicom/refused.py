@@ -15,9 +15,10 @@ from grata_monai.read.dicom.refusal import Reason
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.write.atomic import atomic_path, ensure_writable
 
-__all__ = ["list_barred", "raise_if_any_refused", "write_refused"]
+__all__ = ["CODES", "list_barred", "raise_if_any_refused", "write_refused"]
 
 CODES = {reason.value for reason in Reason}
+"""Reasons of a failure that is a refusal."""
 
 
 def write_refused(
