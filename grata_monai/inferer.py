@@ -13,7 +13,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from grata_monai.adapt.episode import Episode, OnlineMemory, Outcome, is_out_of_memory, run_episode
+from grata_monai.adapt.case import Episode, OnlineMemory, Outcome
+from grata_monai.adapt.episode import is_out_of_memory, run_episode
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.errors import CaseError, RecipeError

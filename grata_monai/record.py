@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grata_monai.adapt.episode import Outcome, foreground_size
+from grata_monai.adapt.case import Outcome
+from grata_monai.adapt.episode import foreground_size
 from grata_monai.adapt.recipe import Recipe
 
 __all__ = ["SCHEMA_VERSION", "Record", "make_record"]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 
 @dataclass(frozen=True)

@@ -5,155 +5,30 @@ thrown away with it, also after an exception, running out of memory or KeyboardI
 shall outlive a case lives in an explicit `OnlineMemory`.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from grata_monai.adapt.deadline import Clock, Deadline
+from grata_monai.adapt.case import Episode, OnlineMemory, Outcome, Predict
+from grata_monai.adapt.deadline import Deadline
 from grata_monai.adapt.equivariance import label_map
-from grata_monai.adapt.focus import Focus, Look, locate, look, plan_focus
-from grata_monai.adapt.grata import GraTa, Step
+from grata_monai.adapt.focus import Focus, Look, agreements, locate, look, plan_focus
+from grata_monai.adapt.grata import GraTa
 from grata_monai.adapt.guard import Verdict, judge
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
 from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
-from grata_monai.errors import AdaptationError, NetworkError, RecipeError
+from grata_monai.errors import AdaptationError
 from grata_monai.precision import autocast
 from grata_monai.types import Images, Logits
 
-__all__ = ["Episode", "OnlineMemory", "Outcome", "run_episode"]
-
-Predict = Callable[[Tensor, nn.Module], Tensor]
-"""Images (1, c, *s) of a whole case and a network, to logits (1, k, *s)."""
-
-
-class OnlineMemory:
-    """What `memory="online"` carries from case to case: weights and the optimiser's moments.
-
-    One object serves one network; cases that share it run one after the other, in the order in
-    which they arrive. The network itself stays as it is; `reset` forgets everything.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.adapter: GraTa | None = None
-        self.origin = ""
-        self.recipe = ""
-
-    def reset(self) -> None:
-        """Forget every case: the next one starts at the source network."""
-        with self.lock:
-            self.adapter, self.origin, self.recipe = None, "", ""
-
-    def claim(self, build: Callable[[], GraTa], origin: str, recipe: str) -> GraTa:
-        """Return the adapter that earlier cases left, or build it for this and later cases.
-
-        Args:
-            build: Makes the adapter of a first case.
-            origin: Hash of the source network's weights.
-            recipe: Digest of the recipe.
-
-        Raises:
-            NetworkError: If the memory belongs to another network or recipe.
-        """
-        if self.adapter is None:
-            self.adapter, self.origin, self.recipe = build(), origin, recipe
-        if (self.origin, self.recipe) != (origin, recipe):
-            raise NetworkError(
-                "memory must belong to this network and recipe, got one that others filled. "
-                "Use a new OnlineMemory, or call reset() first."
-            )
-        return self.adapter
-
-
-@dataclass(frozen=True)
-class Episode:
-    """How a case is run.
-
-    Attributes:
-        recipe: What to do.
-        predict: The wrapped inferer at its precision.
-        inferer: The wrapped inferer itself, asked for its window size.
-        activation: ``sigmoid``, ``softmax`` or ``auto``.
-        spacing: Of the images in mm per axis, or None.
-        memory: Where ``online`` keeps what it learnt, else None.
-        clock: What counts the seconds of the recipe's time limit.
-    """
-
-    recipe: Recipe
-    predict: Predict
-    inferer: Inferer
-    activation: str = "auto"
-    spacing: tuple[float, ...] | None = None
-    memory: OnlineMemory | None = None
-    clock: Clock = time.monotonic
-
-    def __post_init__(self) -> None:
-        """Refuse a memory without the protocol, and the protocol without a memory."""
-        if (self.recipe.memory == "online") != (self.memory is not None):
-            raise RecipeError(
-                f"memory must be an OnlineMemory if and only if the recipe says 'online', got "
-                f"{self.recipe.memory!r} and {type(self.memory).__name__}. "
-                "Set both, for example recipe={'base': 'paper', 'memory': 'online'}."
-            )
-
-
-@dataclass
-class Outcome:
-    """What an episode did, gathered while it runs; the record is made from it.
-
-    Attributes:
-        source: Logits of the source network's single pass, (1, k, *s).
-        logits: Logits to use: adapted, or the source's if `reason` is set.
-        reason: Empty, or why the source prediction was kept.
-        weights: Hashes ``before`` and ``after`` adaptation.
-        parameters: Names of the moving parameters.
-        groups: Groups that they came from.
-        parameter_count: Number of scalars that could move.
-        image_statistics: Layers whose statistics depend on the image.
-        dropped_views: View to reason.
-        windows: First voxel of each window.
-        roi_size: Window in voxels.
-        steps: What each step did.
-        seconds: Wall time of each part.
-        activation: ``sigmoid`` or ``softmax``.
-        is_adapted: Whether the prediction comes from weights or statistics other than the source's.
-        verdict: What the guard decided.
-        focus: The magnified windows about the organ, empty if the recipe asks for none.
-        look: Predictions on these windows, before and after adaptation.
-        whole: Probabilities (1, k, *s) where no window saw the image: of the pass that found the
-            organ.
-        found_by: The view of the whole image in that pass.
-    """
-
-    source: Tensor
-    logits: Tensor
-    reason: str = ""
-    weights: dict[str, str] = field(default_factory=dict)
-    parameters: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    parameter_count: int = 0
-    image_statistics: tuple[str, ...] = ()
-    dropped_views: dict[str, str] = field(default_factory=dict)
-    windows: tuple[tuple[int, ...], ...] = ()
-    roi_size: tuple[int, ...] = ()
-    steps: tuple[Step, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    activation: str = "softmax"
-    is_adapted: bool = False
-    verdict: Verdict = field(default_factory=Verdict)
-    focus: tuple[Focus, ...] = ()
-    look: tuple[Look, ...] = ()
-    whole: Tensor | None = None
-    found_by: str = "identity"
+__all__ = ["foreground_size", "is_out_of_memory", "run_episode"]
 
 
 def run_episode(
@@ -179,9 +54,10 @@ def run_episode(
     with torch.inference_mode(False), torch.no_grad(), autocast(images.device, "fp32"):
         images = images.detach().clone() if images.is_inference() else images.detach()
         clock = time.perf_counter()
+        is_training = any(module.training for module in network.modules())
+        frozen = copy_network(network) if is_training else network
         if source is None:
-            is_training = any(module.training for module in network.modules())
-            source = episode.predict(images, copy_network(network) if is_training else network)
+            source = episode.predict(images, frozen)
         outcome = Outcome(source=source, logits=source)
         outcome.activation = choose_activation(episode.activation, source.shape[1])
         outcome.seconds["source"] = time.perf_counter() - clock
@@ -192,7 +68,7 @@ def run_episode(
             return outcome
         try:
             with _exclusive(episode.memory):
-                _adapt_and_predict(images, network, episode, outcome)
+                _adapt_and_predict(images, frozen, episode, outcome)
         except (AdaptationError, RuntimeError, MemoryError) as error:
             _fall_back(outcome, error, episode.recipe)
         outcome.weights["restored"] = hash_weights(network)
@@ -216,7 +92,9 @@ def _adapt_and_predict(
     outcome.image_statistics = adapter.layers_with_image_statistics
     state = adapter.state_dict()
     try:
-        if episode.recipe.focus_views and not _look_first(images, adapter, episode, outcome):
+        if episode.recipe.focus_views and not _look_first(
+            images, network, adapter, episode, outcome
+        ):
             outcome.logits, outcome.reason = outcome.source, _why_kept(outcome.verdict)
             outcome.weights["after"] = outcome.weights["before"]
             return
@@ -258,11 +136,14 @@ def _within(deadline: Deadline, predict: Predict) -> Predict:
     return predict_in_time
 
 
-def _look_first(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> bool:
-    """Find the organ and look at it with the weights as they are; False if nothing is found.
+def _look_first(
+    images: Tensor, network: nn.Module, adapter: GraTa, episode: Episode, outcome: Outcome
+) -> bool:
+    """Find the organ and look at it with the weights as they are; False to keep the source.
 
     Where the magnified views agree too little, the organ is searched anew, and the place with the
     best agreement is kept: a pass that lost the organ cannot be mended by looking at its place.
+    The source is kept if nothing is found, or if looking closer made nothing surer.
     """
     recipe = episode.recipe
     outcome.whole = probabilities(outcome.source, outcome.activation)
@@ -273,7 +154,34 @@ def _look_first(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
             is_found |= _look_about(maps, name, images, adapter, episode, outcome)
     if not is_found:
         outcome.verdict = judge(None, limits=recipe.limits)
-    return is_found
+        return False
+    if outcome.look and recipe.guard and recipe.mirror_margin is not None:
+        best = outcome.look[0]
+        whole = _mirror_whole(images, network, episode, outcome)
+        outcome.mirrored = whole, best.mirrored
+        limits = replace(recipe.limits, source_below=0.0)  # steps may lift a case above that one
+        outcome.verdict = judge(best.agreement, mirrored=outcome.mirrored, limits=limits)
+        return outcome.verdict.kept != "source"
+    return True
+
+
+def _mirror_whole(images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome) -> float:
+    """Agreement of the source's prediction with its mirrored ones; 0 if it found nothing."""
+    if not foreground_size(outcome.source, outcome.activation):
+        return 0.0
+    views, _ = admissible_views(
+        episode.recipe.prediction_views,
+        spatial_shape=tuple(images.shape[2:]),
+        spacing=episode.spacing,
+    )
+    logits = [
+        outcome.source
+        if isinstance(view, Identity)
+        else view.invert(episode.predict(view.apply(images), network))
+        for view in views
+    ]
+    maps = [probabilities(found, outcome.activation) for found in logits]
+    return agreements([maps], [], outcome.activation)[0][0]
 
 
 def _trust(look: Look, outcome: Outcome) -> float:

@@ -123,6 +123,11 @@ class Look:
         """Weighted mean of all scores."""
         return sum(w * (a + b) / 2 for w, (a, b) in zip(self.weights, self.scores, strict=True))
 
+    @property
+    def mirrored(self) -> float:
+        """Mean agreement of mirrored predictions under the weights."""
+        return sum(w * a for w, (a, _) in zip(self.weights, self.scores, strict=True))
+
     def neighbours(self, weights: Sequence[float]) -> float:
         """Mean agreement of neighbouring magnifications under given weights."""
         return sum(w * b for w, (_, b) in zip(weights, self.scores, strict=True))

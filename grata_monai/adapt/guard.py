@@ -18,11 +18,14 @@ class Limits:
         source_below: Agreement below which the source is kept; then the light is red.
         red_below: Agreement below which the light is red, whatever is kept.
         amber_below: Agreement below which the light is amber.
+        mirror_margin: How much better mirrored predictions must agree in the magnified views than
+            in the whole image, or the source is kept; None if that does not matter.
     """
 
     source_below: float
     red_below: float
     amber_below: float
+    mirror_margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def judge(
     after: float | None = None,
     *,
     neighbours: tuple[float, float] = (1.0, 1.0),
+    mirrored: tuple[float, float] = (0.0, 1.0),
     found_by: str = "identity",
     limits: Limits,
     is_binding: bool = True,
@@ -61,6 +65,8 @@ def judge(
         after: The same with the adapted weights; None if nothing was adapted.
         neighbours: How well neighbouring magnifications agree, before and after adaptation. The
             adapted weights are kept only if they agree at least as well.
+        mirrored: How well mirrored predictions agree in the whole image and in the magnified views,
+            with the source's weights. Without the margin between them, the source is kept.
         found_by: View of the whole image on which the organ was found.
         limits: Of the agreement.
         is_binding: If not, what adaptation made is kept in any case. The light stays.
@@ -71,7 +77,14 @@ def judge(
     if before is None:
         return Verdict("red", "source", "kept source: the network found nothing")
     change = f"{neighbours[0]:.3f} → {neighbours[1]:.3f}"
-    if after is None:
+    margin = limits.mirror_margin
+    if margin is not None and mirrored[1] - mirrored[0] < margin and is_binding:
+        agreement, kept = before, "source"
+        reason = (
+            "kept source: mirrored predictions agree too little better in magnified views, "
+            f"{mirrored[0]:.3f} → {mirrored[1]:.3f}"
+        )
+    elif after is None:
         agreement, kept, reason = before, "views", "averaged magnified views"
     elif neighbours[1] < neighbours[0] and is_binding:
         agreement, kept = before, "views"
@@ -85,7 +98,7 @@ def judge(
         low = f"{agreement:.2f} < {limits.source_below:.2f}"
         reason = f"kept source: magnified views agree too little, {low}"
         return Verdict("red", "source", reason, agreement)
-    if found_by != "identity":
+    if found_by != "identity" and kept != "source":
         reason += f"; organ found anew in the whole image at {found_by}"
     red_below = max(limits.red_below, limits.source_below)  # the latter if nobody was asked above
     if agreement < red_below:

@@ -52,6 +52,8 @@ class Recipe:
             They count only beside `focus_views`.
         search_below: Agreement below which that happens.
         source_below: Agreement of the magnified views below which the source prediction is kept.
+        mirror_margin: How much better mirrored predictions must agree in the magnified views than
+            in the whole image, or the source prediction is kept; None does not compare them.
         red_below: Agreement below which the light is red, whatever is kept.
         amber_below: Agreement below which the light is amber.
         guard: Whether the guard chooses between the source, the views and the adapted prediction;
@@ -87,6 +89,7 @@ class Recipe:
     search_views: tuple[str, ...] = ()
     search_below: float = 0.9
     source_below: float = 0.72
+    mirror_margin: float | None = None
     red_below: float = 0.84
     amber_below: float = 0.93
     guard: bool = True
@@ -121,6 +124,9 @@ class Recipe:
         _check("windows", self.windows, self.windows >= 1, "be at least 1")
         is_cosine = self.min_cosine is None or -1 <= self.min_cosine <= 1
         _check("min_cosine", self.min_cosine, is_cosine, "be None or lie in [-1, 1]")
+        margin = self.mirror_margin
+        is_margin = margin is None or -1 <= margin <= 1
+        _check("mirror_margin", margin, is_margin, "be None or lie in [-1, 1]")
         limit = self.time_limit_s
         is_limit = limit is None or 0 < limit < float("inf")
         _check("time_limit_s", limit, is_limit, "be None or a number of seconds above 0")
@@ -144,6 +150,11 @@ class Recipe:
                 )
         if not self.focus_views:
             return
+        if self.mirror_margin is not None and len(self.prediction_views) < 2:
+            raise RecipeError(
+                "prediction_views must be at least two beside mirror_margin, which compares them, "
+                f"got {self.prediction_views}. Add 'flip:0', or set mirror_margin to None."
+            )
         scales = [v for v in self.prediction_views if isinstance(parse_view(v), Scale)]
         if scales:
             raise RecipeError(
@@ -178,7 +189,7 @@ class Recipe:
     @property
     def limits(self) -> Limits:
         """What the guard goes by."""
-        return Limits(self.source_below, self.red_below, self.amber_below)
+        return Limits(self.source_below, self.red_below, self.amber_below, self.mirror_margin)
 
     @property
     def is_source(self) -> bool:
@@ -191,8 +202,9 @@ class Recipe:
         """SHA-256 of the settings, as hexadecimal text."""
         settings = self.to_dict()
         del settings["time_limit_s"]  # changes nothing; if it is hit, the record's reason says so
-        if self.guard:  # digests from before there was such a field stay valid
-            del settings["guard"]
+        for name, default in (("guard", True), ("mirror_margin", None)):
+            if settings[name] is default:  # digests from before there was such a field stay valid
+                del settings[name]
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -13,7 +13,6 @@ __all__ = ["fundus"]
 _CENTRES = ("DrishtiGS_Madurai", "DRIONS_Zaragoza")
 _HEADS = ["rotation", "denoising"]
 _CALIBRATION_CASES, _HELD_BACK = 6, 10
-_VIEWS = ["scale:0.75", "identity", "scale:1.33"]
 _CALIBRATION_SHIFTS = ("none", "bias_field", "gamma_low", "low_field")
 
 _PAIR = ["image", "label"]
@@ -76,7 +75,6 @@ def fundus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> list[
                 },
                 source=training,
                 calibration=calibration,
-                candidates=_candidates(),
                 calibration_shifts=_CALIBRATION_SHIFTS,
             )
         )
@@ -130,20 +128,4 @@ def _settings() -> dict[str, Any]:
             "network": "@network_def",
             "tasks": _HEADS,
         },
-    }
-
-
-def _candidates() -> dict[str, dict[str, Any]]:
-    """Flip, views and steps; flip and steps with mixed and with the image's own statistics too."""
-    plain: dict[str, dict[str, Any]] = {
-        "flip": {"focus_views": [], "steps": 0},
-        "views": {"focus_views": _VIEWS, "steps": 0},
-        "steps": {"focus_views": []},
-        "views-and-steps": {"focus_views": _VIEWS},
-    }
-    shares = {"mixed": 0.3, "image": 1.0}
-    return plain | {
-        f"{name}, {suffix}": {**plain[name], "image_share": share}
-        for suffix, share in shares.items()
-        for name in ("flip", "steps")
     }

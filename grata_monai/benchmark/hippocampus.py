@@ -13,8 +13,6 @@ _SIZE = [64, 64, 48]
 _HEADS = ["rotation", "denoising"]
 _TRAINING_CASES, _CALIBRATION_CASES = 60, 6
 _NORMS: Mapping[str, Any] = {"batch": "batch", "instance": ["instance", {"affine": True}]}
-_VIEWS = ["scale:0.75:0,1", "identity", "scale:1.33:0,1"]
-_NARROW = ["scale:0.87:0,1", "identity", "scale:1.15:0,1"]
 
 _PAIR = ["image", "label"]
 _AUGMENT: list[dict[str, Any]] = [
@@ -72,7 +70,6 @@ def hippocampus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> 
             },
             source=training,
             calibration=calibration,
-            candidates=_candidates(has_statistics=name == "batch"),
             calibration_shifts=shifts,
             shifts=shifts,
         )
@@ -101,17 +98,3 @@ def _network(norm: Any) -> dict[str, Any]:
             "tasks": _HEADS,
         },
     }
-
-
-def _candidates(*, has_statistics: bool) -> dict[str, dict[str, Any]]:
-    """Flip, views and steps, alone and together; with mixed statistics where there are any."""
-    plain: dict[str, dict[str, Any]] = {
-        "flip": {"focus_views": [], "steps": 0},
-        "views": {"focus_views": _VIEWS, "steps": 0},
-        "steps": {"focus_views": []},
-        "views-and-steps": {"focus_views": _VIEWS},
-        "narrow-views": {"focus_views": _NARROW, "steps": 0},
-        "narrow-views-and-steps": {"focus_views": _NARROW},
-    }
-    mixed = {f"{name}, mixed": {**given, "image_share": 0.3} for name, given in plain.items()}
-    return plain | (mixed if has_statistics else {})

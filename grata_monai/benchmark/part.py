@@ -19,7 +19,7 @@ class Part:
         training_settings: Ids of the bundle's training configuration and their values.
         source: Labelled source cases whose shapes are known to methods that want a prior.
         calibration: Source cases that training did not see; none keeps the recipes as they are.
-        candidates: Settings to calibrate among, by name.
+        candidates: Settings to calibrate among, by name; the built-in ones if there are none.
         calibration_shifts: Shifts of the calibration; ``none`` among them.
         shifts: Shifts of those tests whose centre is ``source``; the others come as they are.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from grata_monai.adapt.recipe import resolve_recipe
 from grata_monai.benchmark.part import Part
 from grata_monai.benchmark.train import load_labels, train_network
-from grata_monai.calibrate.candidates import make_candidates
+from grata_monai.calibrate.candidates import default_candidates, make_candidates
 from grata_monai.calibrate.choose import choose
 from grata_monai.calibrate.report import write_choice
 from grata_monai.calibrate.search import run_candidates, shift_bench, to_scores
@@ -123,7 +123,8 @@ def _calibrate(part: Part, bench: Bench, folder: Path, options: Options) -> Meth
     """Choose a recipe on source cases, or take what an earlier run chose."""
     chosen = folder.with_suffix(".json")
     if not chosen.exists():
-        candidates = make_candidates(precision=options.precision, given=part.candidates)
+        given = part.candidates or default_candidates(bench.network)
+        candidates = make_candidates(given, precision=options.precision)
         found: list[tuple[str, Row]] = []
 
         def remember() -> Iterator[Row]:
@@ -141,7 +142,7 @@ def _calibrate(part: Part, bench: Bench, folder: Path, options: Options) -> Meth
         size = len(part.calibration) * len(part.calibration_shifts)
         show_progress(remember(), total=(len(candidates) + 1) * size)
         scores, refused = to_scores(found)
-        written = {name: {"base": "clinical", **v} for name, v in part.candidates.items()}
+        written = {name: {"base": "clinical", **v} for name, v in given.items()}
         write_choice(choose(scores), scores, written, chosen, facts=options.facts, refused=refused)
     recipe = resolve_recipe(json.loads(chosen.read_text(encoding="utf-8"))["recipe"])
     return GraTaMethod(replace(recipe, precision=options.precision))

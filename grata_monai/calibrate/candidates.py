@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from torch import nn
 
-__all__ = ["CANDIDATES", "make_candidates"]
+from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.methods.common import batch_norm_layers
+
+__all__ = ["CANDIDATES", "default_candidates", "make_candidates"]
 
 _FOUR = ["scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"]
 _NARROW = ["scale:0.87:0,1", "identity", "scale:1.15:0,1", "scale:1.33:0,1"]
 _FROZEN: Mapping[str, Any] = {"steps": 0}
+_SHARES = {"mixed": 0.3, "image": 1.0}
+_ON_STATISTICS = ("flip", "steps", "views")
 
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "flip": {"focus_views": [], **_FROZEN},
@@ -18,19 +23,38 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "narrow-views": {"focus_views": _NARROW, **_FROZEN},
     "steps": {"focus_views": []},
     "views-and-steps": {"focus_views": _FOUR},
+    "views-and-fixed-steps": {"focus_views": _FOUR, "is_dynamic": False, "min_cosine": None},
 }
 """Settings on top of the base. All average the base's prediction views."""
 
 
+def default_candidates(network: nn.Module) -> dict[str, dict[str, Any]]:
+    """List the candidates that suit a network.
+
+    Args:
+        network: Asked whether it normalises batches with statistics of its training.
+
+    Returns:
+        `CANDIDATES`; if there are such statistics, also some of them on statistics mixed with the
+        image's, and on the image's alone.
+    """
+    found = {name: dict(settings) for name, settings in CANDIDATES.items()}
+    if batch_norm_layers(network):
+        for suffix, share in _SHARES.items():
+            for name in _ON_STATISTICS:
+                found[f"{name}, {suffix}"] = {**CANDIDATES[name], "image_share": share}
+    return found
+
+
 def make_candidates(
-    base: str = "clinical", *, precision: str = "fp32", given: Mapping[str, Any] | None = None
+    given: Mapping[str, Any], base: str = "clinical", *, precision: str = "fp32"
 ) -> dict[str, Recipe]:
     """Build the candidates.
 
     Args:
+        given: Names to settings.
         base: Recipe whose other settings are kept.
         precision: Of adaptation.
-        given: Candidates in place of `CANDIDATES`: names to settings.
 
     Returns:
         Name to recipe.
@@ -40,5 +64,5 @@ def make_candidates(
     """
     return {
         name: resolve_recipe({"base": base, "precision": precision, **settings, "name": name})
-        for name, settings in (CANDIDATES if given is None else given).items()
+        for name, settings in given.items()
     }

@@ -1,7 +1,8 @@
 """Choose among candidates, and say honestly what the choice is worth: by leaving cases out.
 
 A candidate that looks at magnified views also gets its guard's limits here: below which agreement
-the source is kept, and below which the light is amber.
+the source is kept, by how much its mirrored predictions must agree better than those of the whole
+image, and below which agreement the light is amber.
 """
 
 import math
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from grata_monai.compare.statistics import HARM
 
 __all__ = ["Choice", "Scores", "Standing", "choose"]
 
 _TOLERANCE = 1e-9
+_MARGINS = (math.nan, -0.02, -0.01, 0.0, 0.01, 0.02)  # NaN does not compare
+_ALIKE = 0.001  # mean gain
 _LIMITS = tuple(float(limit) for limit in np.arange(0, 100) / 100)
 _USELESS = 0.7  # Dice
 _AMBER_SHARE = 0.1  # of the unshifted cases agree less than the amber limit
@@ -32,6 +36,8 @@ class Scores:
         candidates: Name to (cases, shifts); without the guard's limit.
         agreements: Name to (cases, shifts): what the guard read; NaN where it read nothing. A
             candidate that is missing here has no guard.
+        mirror_gains: Name to (cases, shifts): how much better mirrored predictions agree in the
+            magnified views than in the whole image; NaN where nobody looked.
     """
 
     cases: Sequence[str]
@@ -39,6 +45,7 @@ class Scores:
     source: NDArray[np.float64]
     candidates: Mapping[str, NDArray[np.float64]]
     agreements: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    mirror_gains: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Standing:
     Attributes:
         name: Of the candidate.
         source_below: Agreement below which the source is kept; NaN without a guard.
+        mirror_margin: How much better mirrored predictions must agree in the magnified views, or
+            the source is kept; NaN if they are not compared.
         gain: Mean over cases and shifts of its Dice minus the source's.
         gain_unshifted: The same without a shift.
         harm: Share of all cases and shifts that lose more than .02.
@@ -58,6 +67,7 @@ class Standing:
 
     name: str
     source_below: float
+    mirror_margin: float
     gain: float
     gain_unshifted: float
     harm: float
@@ -82,6 +92,7 @@ class Choice:
     Attributes:
         name: The candidate; ``source`` if none is allowed and better.
         source_below: Its guard's limit; NaN without a guard.
+        mirror_margin: Its guard's margin; NaN without one.
         red_below: Agreement that best tells masks below a Dice of .7 from better ones; NaN if there
             are none of either kind, or no guard.
         amber_below: Agreement that nine of ten unshifted cases reach; NaN without a guard.
@@ -89,16 +100,28 @@ class Choice:
         left_out: What was chosen without each case, by the case.
         left_out_gain: Mean gain on cases that had no part in the choice.
         left_out_harm: Their harm rate.
+        left_out_harmed: How many of these cases lose more than .02 under at least one shift.
     """
 
     name: str
     source_below: float
+    mirror_margin: float
     red_below: float
     amber_below: float
     standings: tuple[Standing, ...]
     left_out: Mapping[str, str]
     left_out_gain: float
     left_out_harm: float
+    left_out_harmed: int
+
+    @property
+    def harm_bound(self) -> float:
+        """Share of cases harmed under some shift: upper end of its 95 % interval, one-sided.
+
+        Exact for cases drawn at random (Clopper and Pearson, Biometrika 1934).
+        """
+        trials = stats.binomtest(self.left_out_harmed, len(self.left_out))
+        return float(trials.proportion_ci(0.9, method="exact").high)
 
 
 def choose(scores: Scores, *, most_harm: float = 0.02) -> Choice:
@@ -106,8 +129,9 @@ def choose(scores: Scores, *, most_harm: float = 0.02) -> Choice:
 
     Allowed is what harms no case without a shift, whose mean change there is at least -.002, and
     what harms at most `most_harm` of all cases and shifts. Limits that give the same gain lie in
-    a row; the middle one is taken, which leaves most room on both sides. Then the choice is
-    repeated without each case in turn and measured on it.
+    a row; the middle one is taken, which leaves most room on both sides. Of margins whose mean
+    gains differ by less than .001, the one whose worst case loses least is taken. Then the choice
+    is repeated without each case in turn and measured on it.
 
     Args:
         scores: At least two cases.
@@ -131,30 +155,38 @@ def choose(scores: Scores, *, most_harm: float = 0.02) -> Choice:
     for index, case in enumerate(scores.cases):
         others = _best(_stand_all(scores, np.delete(every, index), most_harm), most_harm)
         left_out[case] = "source" if others is None else others.name
-        gains.append(_gains(others.name, others.source_below, scores)[index] if others else 0.0)
-    found = np.broadcast_arrays(*gains, scores.source[0])[:-1]
+        unchanged = np.zeros_like(scores.source)
+        found = _gains(others, scores) if others else unchanged
+        gains.append(found[index])
+    is_harm = _is_harm(np.stack(gains))
     return Choice(
         name="source" if best is None else best.name,
         source_below=math.nan if best is None else best.source_below,
+        mirror_margin=math.nan if best is None else best.mirror_margin,
         red_below=math.nan if best is None else _red(best, scores),
         amber_below=math.nan if best is None else _amber(best, scores),
         standings=standings,
         left_out=left_out,
-        left_out_gain=float(np.mean(found)),
-        left_out_harm=float(_is_harm(np.stack(found)).mean()),
+        left_out_gain=float(np.mean(gains)),
+        left_out_harm=float(is_harm.mean()),
+        left_out_harmed=int(is_harm.any(1).sum()),
     )
 
 
-def _gains(name: str, limit: float, scores: Scores) -> NDArray[np.float64]:
+def _gains(standing: Standing, scores: Scores) -> NDArray[np.float64]:
     """Gains over the source; none where the guard keeps it."""
-    gains = scores.candidates[name] - scores.source
-    return np.where(_is_kept(name, limit, scores), 0.0, gains)
+    gains = scores.candidates[standing.name] - scores.source
+    is_kept = _is_kept(standing.name, standing.source_below, standing.mirror_margin, scores)
+    return np.where(is_kept, 0.0, gains)
 
 
-def _is_kept(name: str, limit: float, scores: Scores) -> NDArray[np.bool_]:
-    if name not in scores.agreements:
-        return np.zeros(scores.source.shape, dtype=bool)
-    return np.asarray(~(scores.agreements[name] >= limit))  # NaN: there was nothing to look at
+def _is_kept(name: str, limit: float, margin: float, scores: Scores) -> NDArray[np.bool_]:
+    is_kept = np.zeros(scores.source.shape, dtype=bool)
+    if name in scores.agreements:
+        is_kept |= ~(scores.agreements[name] >= limit)  # NaN: there was nothing to look at
+    if not math.isnan(margin):
+        is_kept |= scores.mirror_gains[name] < margin
+    return is_kept
 
 
 def _is_harm(gains: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -166,27 +198,43 @@ def _stand_all(scores: Scores, cases: NDArray[np.intp], most_harm: float) -> tup
 
 
 def _stand_best(name: str, scores: Scores, cases: NDArray[np.intp], most_harm: float) -> Standing:
+    """Try every limit beside every margin."""
+    is_mirrored = name in scores.mirror_gains and np.isfinite(scores.mirror_gains[name]).any()
+    margins = _MARGINS if is_mirrored else (math.nan,)
+    found = [_stand_limited(name, margin, scores, cases, most_harm) for margin in margins]
+    allowed = [s for s in found if s.is_allowed(most_harm)] or found
+    most = max(s.gain for s in allowed)
+    return max((s for s in allowed if s.gain > most - _ALIKE), key=lambda s: s.worst)
+
+
+def _stand_limited(
+    name: str, margin: float, scores: Scores, cases: NDArray[np.intp], most_harm: float
+) -> Standing:
     """Try every limit; take the middle of the best ones."""
     limits = _LIMITS if name in scores.agreements else (math.nan,)
-    tried = [_stand(name, limit, scores, cases) for limit in limits]
+    tried = [_stand(name, limit, margin, scores, cases) for limit in limits]
     allowed = [s for s in tried if s.is_allowed(most_harm)] or tried
     most = max(s.gain for s in allowed)
     alike = [s for s in allowed if s.gain >= most - _TOLERANCE]
     return alike[len(alike) // 2]
 
 
-def _stand(name: str, limit: float, scores: Scores, cases: NDArray[np.intp]) -> Standing:
-    gains = _gains(name, limit, scores)[cases]
+def _stand(
+    name: str, limit: float, margin: float, scores: Scores, cases: NDArray[np.intp]
+) -> Standing:
+    is_kept = _is_kept(name, limit, margin, scores)[cases]
+    gains = np.where(is_kept, 0.0, (scores.candidates[name] - scores.source)[cases])
     unshifted = gains[:, list(scores.shifts).index("none")]
     return Standing(
         name=name,
         source_below=limit,
+        mirror_margin=margin,
         gain=float(gains.mean()),
         gain_unshifted=float(unshifted.mean()),
         harm=float(_is_harm(gains).mean()),
         harm_unshifted=float(_is_harm(unshifted).mean()),
         worst=float(gains.min()),
-        kept=float(_is_kept(name, limit, scores)[cases].mean()),
+        kept=float(is_kept.mean()),
     )
 
 

@@ -61,7 +61,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     """
     import torch  # noqa: PLC0415
 
-    from grata_monai.calibrate.candidates import CANDIDATES, make_candidates  # noqa: PLC0415
+    from grata_monai.calibrate.candidates import default_candidates, make_candidates  # noqa: PLC0415
     from grata_monai.calibrate.choose import choose  # noqa: PLC0415
     from grata_monai.calibrate.report import write_choice  # noqa: PLC0415
     from grata_monai.calibrate.search import run_candidates, to_scores  # noqa: PLC0415
@@ -72,11 +72,12 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     if arguments.out.suffix != ".json":
         raise ValueError(f"out must be a .json file, got {arguments.out.name!r}. Add the ending.")
     shifts = check_shifts(arguments.shifts)
-    given = _read(arguments.candidates) if arguments.candidates else CANDIDATES
-    candidates = make_candidates(arguments.base, precision=arguments.precision, given=given)
+    given = _read(arguments.candidates) if arguments.candidates else {}
     cases = list_labelled_cases(arguments)
     settings = {"precision": arguments.precision, "device#name": arguments.device}
     bench = open_bench(arguments.network, settings=settings, unverified=arguments.unverified)
+    given = given or default_candidates(bench.network)
+    candidates = make_candidates(given, arguments.base, precision=arguments.precision)
     folder = arguments.out.with_suffix("")
     found: list[tuple[str, Row]] = []
 

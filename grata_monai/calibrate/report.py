@@ -48,7 +48,10 @@ def write_choice(
 def _to_recipe(choice: Choice, settings: Mapping[str, Mapping[str, Any]]) -> str | dict[str, Any]:
     if choice.name == "source":
         return "source"
-    limits = {key: getattr(choice, key) for key in ("source_below", "red_below", "amber_below")}
+    limits = {
+        key: getattr(choice, key)
+        for key in ("source_below", "mirror_margin", "red_below", "amber_below")
+    }
     found = {name: round(value, 2) for name, value in limits.items() if math.isfinite(value)}
     return {**settings[choice.name], **found}
 
@@ -67,22 +70,28 @@ def _describe(
         f"{choice.left_out_gain:+.4f}, harm {100 * choice.left_out_harm:.1f} %. Without a case was "
         f"chosen: {', '.join(f'{name} ({case})' for case, name in choice.left_out.items())}.",
         "",
+        f"Some shift harmed {choice.left_out_harmed} of these {len(choice.left_out)} cases. With "
+        f"95 % confidence, one harms fewer than {100 * choice.harm_bound:.0f} % of all cases; more "
+        "cases narrow this.",
+        "",
         "| candidate | gain | gain without shift | harm | harm without shift | worst | limit | "
-        "source kept |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "margin | source kept |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, s in stages.items():
         lines.append(
             f"| {name} | {s.gain:+.4f} | {s.gain_unshifted:+.4f} | {100 * s.harm:.1f} % | "
             f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} | {_limit(s.source_below)} | "
-            f"{100 * s.kept:.0f} % |"
+            f"{_limit(s.mirror_margin)} | {100 * s.kept:.0f} % |"
         )
     lines += [
         "",
         f"Gain: mean Dice minus the source network's. Harm: share that loses more than {HARM:g}. "
-        "Limit: agreement below which the guard keeps the source, the middle of the best ones.",
+        "Limit: agreement below which the guard keeps the source, the middle of the best ones. "
+        "Margin: it also keeps the source unless mirrored predictions agree so much better in the "
+        "magnified views than in the whole image.",
         "",
-        "## Mean Dice by shift, without the guard's limit",
+        "## Mean Dice by shift, without the guard's limits",
         "",
         f"| shift | source | {' | '.join(stages)} |",
         f"| --- | --- | {' | '.join(['---'] * len(stages))} |",
@@ -109,8 +118,15 @@ def _limits(choice: Choice) -> str:
         if math.isfinite(choice.red_below)
         else "No limit of the red light can be told: masks are all useful, or all useless"
     )
+    margin = (
+        f", and unless mirrored predictions agree better by {choice.mirror_margin:.2f} in the "
+        "magnified views than in the whole image"
+        if math.isfinite(choice.mirror_margin)
+        else ""
+    )
     return (
-        f" Its guard keeps the source below an agreement of {choice.source_below:.2f}. {red}; it "
+        f" Its guard keeps the source below an agreement of {choice.source_below:.2f}{margin}. "
+        f"{red}; it "
         f"is amber below {choice.amber_below:.2f}, which nine of ten cases without a shift reach."
     )
 

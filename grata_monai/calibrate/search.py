@@ -45,14 +45,18 @@ def run_candidates(
         OutputError: If the folder cannot be written.
     """
     methods: dict[str, Method] = {"source": Source()}
-    # the guard's limit is chosen afterwards, so no candidate may keep the source because of it
-    methods |= {
-        name: GraTaMethod(replace(recipe, source_below=0.0)) for name, recipe in candidates.items()
-    }
+    # the guard's limits are chosen afterwards, so no candidate may keep the source because of them
+    methods |= {name: GraTaMethod(_free(recipe)) for name, recipe in candidates.items()}
     for shift in shifts:
         shifted = shift_bench(bench, shift, seed=seed)
         for row in run_methods(methods, cases, shifted, out / shift, seed=seed):
             yield shift, row
+
+
+def _free(recipe: Recipe) -> Recipe:
+    """Let the guard read everything and refuse nothing."""
+    is_mirrored = bool(recipe.focus_views) and len(recipe.prediction_views) > 1
+    return replace(recipe, source_below=0.0, mirror_margin=-1.0 if is_mirrored else None)
 
 
 def shift_bench(bench: Bench, shift: str, *, seed: int = 0) -> Bench:
@@ -79,15 +83,19 @@ def to_scores(rows: Sequence[tuple[str, Row]]) -> tuple[Scores, dict[str, str]]:
     Returns:
         Scores, and the candidates left out because they refused a case, with the reason.
     """
-    dice = {(row.method, row.case, shift): row.dice for shift, row in rows}
+    row_of = {(row.method, row.case, shift): row for shift, row in rows}
     cases = list(dict.fromkeys(row.case for _, row in rows))
     shifts = list(dict.fromkeys(shift for shift, _ in rows))
     refused = {row.method: row.refusal for _, row in rows if row.refusal}
     names = [n for n in dict.fromkeys(row.method for _, row in rows) if n not in refused]
-    arrays = {n: np.array([[dice[n, c, s] for s in shifts] for c in cases]) for n in names}
-    read = {(row.method, row.case, shift): row.agreement for shift, row in rows}
+    arrays = {n: np.array([[row_of[n, c, s].dice for s in shifts] for c in cases]) for n in names}
     guarded = dict.fromkeys(row.method for _, row in rows if row.light)
-    agreements = {
-        n: np.array([[read[n, c, s] for s in shifts] for c in cases]) for n in guarded if n in names
-    }
-    return Scores(cases, shifts, arrays.pop("source"), arrays, agreements), refused
+    agreements, mirror_gains = (
+        {
+            n: np.array([[getattr(row_of[n, c, s], key) for s in shifts] for c in cases])
+            for n in guarded
+            if n in names
+        }
+        for key in ("agreement", "mirror_gain")
+    )
+    return Scores(cases, shifts, arrays.pop("source"), arrays, agreements, mirror_gains), refused

@@ -33,8 +33,9 @@ class Row:
         peak_bytes: Most memory of the GPU, or of the process (Linux), above that in use before
             either; NaN elsewhere.
         refusal: Why there is no mask; empty if there is one.
-        cosine: As in `Notes`, like the next three.
+        cosine: As in `Notes`, like the next four.
         agreement: As in `Notes`.
+        mirror_gain: As in `Notes`.
         kept: As in `Notes`.
         light: As in `Notes`.
         settings: The method's hyper-parameters.
@@ -51,6 +52,7 @@ class Row:
     refusal: str = ""
     cosine: float = float("nan")
     agreement: float = float("nan")
+    mirror_gain: float = float("nan")
     kept: str = ""
     light: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)

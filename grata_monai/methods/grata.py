@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from grata_monai.adapt.episode import Episode, OnlineMemory, Outcome, run_episode
+from grata_monai.adapt.case import Episode, OnlineMemory, Outcome
+from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
 from grata_monai.methods.common import refuse_without_normalisation
@@ -163,6 +164,7 @@ def _take_notes(outcome: Outcome) -> Notes:
     return Notes(
         cosine=fmean(step.cosine for step in outcome.steps) if outcome.steps else math.nan,
         agreement=math.nan if verdict.agreement is None else verdict.agreement,
+        mirror_gain=outcome.mirrored[1] - outcome.mirrored[0] if outcome.mirrored else math.nan,
         kept=verdict.kept,
         light=verdict.light if is_guarded else "",
     )

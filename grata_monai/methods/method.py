@@ -51,12 +51,15 @@ class Notes:
     Attributes:
         cosine: Mean over the steps, of the two gradients, in [-1, 1]; NaN without steps.
         agreement: What the guard read, in [0, 1]; NaN without a guard.
+        mirror_gain: How much better mirrored predictions agree in the magnified views than in the
+            whole image; NaN where the guard did not compare them.
         kept: What the guard handed on: ``source``, ``views`` or ``adapted``; empty without.
         light: The guard's; empty without.
     """
 
     cosine: float = float("nan")
     agreement: float = float("nan")
+    mirror_gain: float = float("nan")
     kept: str = ""
     light: str = ""
 

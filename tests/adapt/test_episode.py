@@ -10,7 +10,8 @@ from monai.networks.nets import DynUNet
 
 from grata_monai import OnlineMemory, resolve_recipe
 from grata_monai.adapt import episode as module
-from grata_monai.adapt.episode import Episode, run_episode
+from grata_monai.adapt.case import Episode
+from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.network import copy_network, hash_weights
 from grata_monai.adapt.views import parse_view
 from grata_monai.errors import AdaptationError, NetworkError, RecipeError
@@ -259,6 +260,38 @@ def test_nothing_found_is_red_and_costs_no_step(network, images):
     assert "found nothing" in outcome.reason
     assert outcome.steps == ()
     assert torch.equal(outcome.logits, outcome.source)
+
+
+@pytest.mark.parametrize("margin", [-1.0, 1.0])
+def test_before_any_step_mirrored_views_must_agree_better_than_the_mirrored_image(
+    network, images, margin
+):
+    outcome = run_episode(images, network, make_episode({**LOOKS, "mirror_margin": margin}))
+    with torch.no_grad():
+        mirrored = INFERER(images.flip(2), network).flip(2).argmax(1)
+    source = outcome.source.argmax(1)
+    whole = 2 * (source * mirrored).sum() / (source + mirrored).sum()
+    look = outcome.look[0]
+    views = sum(w * own for w, (own, _) in zip(look.weights, look.scores, strict=True))
+    assert outcome.mirrored == pytest.approx((whole.item(), views), abs=1e-6)
+    is_kept = margin == 1.0
+    assert (outcome.verdict.kept == "source") == is_kept
+    assert (outcome.steps == ()) == is_kept
+    assert torch.equal(outcome.logits, outcome.source) == is_kept
+    assert outcome.reason.startswith("mirrored predictions agree too little better") == is_kept
+
+
+def test_a_source_that_found_nothing_agrees_with_nothing(network, lost):
+    def predict(x, net):
+        logits = knows_small_organs_only(x, net)
+        width = int(bright(x, 0.75, 2).amax((1, 3, 4)).sum(1).max())
+        return torch.cat([logits[:, :1] + 100 * (width > 8), logits[:, 1:]], 1)
+
+    search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "source_below": 0.0}
+    recipe = {**search, "mirror_margin": 0.01}
+    outcome = run_episode(lost, network, make_episode(recipe, predict=predict))
+    assert outcome.mirrored[0] == 0.0
+    assert outcome.verdict.kept == "views"
 
 
 @pytest.mark.parametrize("is_better", [True, False])

@@ -79,3 +79,30 @@ def test_a_guard_that_is_off_still_finds_nothing():
 def test_without_the_guard_the_light_is_red_below_both_limits():
     limits = Limits(source_below=0.6, red_below=0.5, amber_below=0.75)
     assert judge(0.55, limits=limits, is_binding=False).light == "red"
+
+
+@pytest.mark.parametrize(
+    ("mirrored", "kept"),
+    [
+        ((0.9, 0.92), "views"),
+        ((0.9, 0.91), "source"),
+        ((0.9, 0.8), "source"),
+    ],
+)
+def test_views_that_make_nothing_surer_are_not_kept(mirrored, kept):
+    limits = Limits(0.4, 0.5, 0.75, mirror_margin=0.015)
+    verdict = judge(0.7, mirrored=mirrored, limits=limits)
+    assert (verdict.light, verdict.kept, verdict.agreement) == ("amber", kept, 0.7)
+    assert judge(0.7, mirrored=mirrored, limits=LIMITS).kept == "views"
+    assert judge(0.7, mirrored=mirrored, limits=limits, is_binding=False).kept == "views"
+    if kept == "source":
+        assert verdict.reason == (
+            "kept source: mirrored predictions agree too little better in magnified views, "
+            f"{mirrored[0]:.3f} → {mirrored[1]:.3f}; low agreement, 0.70 < 0.75"
+        )
+
+
+def test_a_source_that_is_kept_was_not_found_anew():
+    limits = Limits(0.4, 0.5, 0.75, mirror_margin=0.0)
+    verdict = judge(0.9, mirrored=(0.9, 0.8), found_by="scale:0.6:0,1", limits=limits)
+    assert "found anew" not in verdict.reason

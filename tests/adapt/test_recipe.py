@@ -61,6 +61,11 @@ def test_a_recipe_is_frozen():
         ({"optimizer_settings": {"betta": 1}}, "optimizer_settings must suit Adam"),
         ({"precision": "fp16"}, "precision must be among bf16, fp32, got 'fp16'"),
         ({"parameters": ["norms"]}, "parameters must be among .* Did you mean 'norm'"),
+        ({"mirror_margin": 1.5}, "mirror_margin must be None or lie in"),
+        (
+            {"base": "clinical", "mirror_margin": 0.01, "prediction_views": ["identity"]},
+            "prediction_views must be at least two beside mirror_margin",
+        ),
     ],
 )
 def test_a_wrong_setting_says_the_rule_and_the_value(settings, message):
@@ -73,13 +78,14 @@ def test_an_unknown_name_suggests_the_nearest():
         resolve_recipe("clincal")
 
 
-def test_digests_from_before_guard_and_time_limit_stay_valid():
+def test_digests_from_before_a_field_was_added_stay_valid():
     digest = (
         "2af0b5ccece0426318dd44c08c2562bf9f7ec8a143b5eba6b50832139595397e"  # of 0.1.0's commits
     )
     assert CLINICAL.digest == digest
     assert replace(CLINICAL, time_limit_s=60.0).digest == digest
     assert replace(CLINICAL, guard=False).digest != digest
+    assert replace(CLINICAL, mirror_margin=0.0).digest != digest
 
 
 @pytest.mark.parametrize("limit", [0, -1.5, float("inf"), float("nan")])

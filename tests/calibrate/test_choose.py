@@ -64,6 +64,17 @@ def test_the_gain_on_cases_left_out_is_that_of_what_the_others_chose():
     assert choice.left_out == {"case0": "other", "case1": "one", "case2": "one"}
     assert choice.left_out_gain == pytest.approx(0.0)
     assert choice.left_out_harm == 0
+    assert choice.left_out_harmed == 0
+    assert choice.harm_bound == pytest.approx(1 - 0.05 ** (1 / 3))  # (1 - p)^3 = 0.05
+
+
+def test_a_case_is_harmed_if_one_shift_harms_it():
+    source = [[0.5, 0.5]] * 3
+    scores = table(source, one=[[0.5, 0.9], [0.5, 0.9], [0.4, 0.4]])
+    choice = choose(scores, most_harm=1.0)
+    assert choice.left_out == {"case0": "source", "case1": "source", "case2": "one"}
+    assert choice.left_out_harm == pytest.approx(2 / 6)
+    assert choice.left_out_harmed == 1
 
 
 @pytest.mark.parametrize("scores", [table([[0.5, 0.5]], one=[[0.6, 0.6]])])
@@ -78,10 +89,11 @@ def test_the_unshifted_image_must_be_there():
         choose(scores)
 
 
-def guarded(source, dice, agreement) -> Scores:
+def guarded(source, dice, agreement, mirror_gain=None) -> Scores:
     names = [f"case{i}" for i in range(len(source))]
     arrays = [np.array(rows, float) for rows in (source, dice, agreement)]
-    return Scores(names, ["none", "blur"], arrays[0], {"g": arrays[1]}, {"g": arrays[2]})
+    gains = {} if mirror_gain is None else {"g": np.array(mirror_gain, float)}
+    return Scores(names, ["none", "blur"], arrays[0], {"g": arrays[1]}, {"g": arrays[2]}, gains)
 
 
 def test_the_limit_is_the_middle_of_those_that_keep_out_what_does_harm():
@@ -122,3 +134,34 @@ def test_where_all_gain_comes_from_one_case_the_others_choose_the_source():
     choice = choose(table([[0.5, 0.5]] * 2, one=[[0.5, 0.7], [0.5, 0.5]]))
     assert choice.left_out == {"case0": "source", "case1": "one"}
     assert choice.left_out_gain == 0
+
+
+def test_the_margin_keeps_out_what_agreement_cannot():
+    scores = guarded(
+        [[0.8, 0.6]] * 3,
+        [[0.8, 0.7], [0.7, 0.7], [0.8, 0.7]],
+        [[0.9, 0.9]] * 3,
+        [[0.00, 0.1], [-0.015, 0.1], [0.00, 0.1]],
+    )
+    choice = choose(scores)
+    # margins from -.01 to .02 gain the same; the first of them is taken
+    assert choice.mirror_margin == pytest.approx(-0.01)
+    (standing,) = choice.standings
+    assert standing.gain == pytest.approx(0.3 / 6)
+    assert (standing.harm, standing.worst) == (0, 0)
+    assert standing.kept == pytest.approx(1 / 6)
+    assert choice.left_out_harm == pytest.approx(1 / 6)  # without it, nothing asks for a margin
+
+
+def test_without_need_there_is_no_margin():
+    scores = guarded([[0.8, 0.6]] * 2, [[0.8, 0.7]] * 2, [[0.9, 0.9]] * 2, [[0.1, 0.1]] * 2)
+    assert np.isnan(choose(scores).mirror_margin)
+
+
+def test_of_margins_that_gain_alike_the_one_with_the_best_worst_case_is_taken():
+    source = [[0.8, 0.6]] * 2
+    dice = [[0.79, 0.6106], [0.8, 0.9]]  # .0006 more than it loses
+    scores = guarded(source, dice, [[0.9, 0.9]] * 2, [[-0.03, -0.03], [0.1, 0.1]])
+    (standing,) = choose(scores).standings
+    assert standing.mirror_margin == pytest.approx(-0.02)
+    assert standing.worst == 0

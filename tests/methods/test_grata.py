@@ -10,7 +10,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
 from grata_monai import GraTaInferer
-from grata_monai.adapt.episode import OnlineMemory
+from grata_monai.adapt.case import OnlineMemory
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
 from grata_monai.errors import AdaptationError
