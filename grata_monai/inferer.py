@@ -39,6 +39,8 @@ class GraTaInferer(Inferer):
         precision: Of the prediction: ``fp32``, ``bf16`` or ``fp16``. Adaptation has its own, in
             the recipe; an autocast around the call is switched off.
         activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid for one output channel.
+        single_piece: Whether the target is one connected piece, such as one organ. Then nothing is
+            marked where no magnified window looked; else the source's prediction stays there.
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
@@ -49,13 +51,14 @@ class GraTaInferer(Inferer):
         RecipeError: If a setting is wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a line of a configuration
         self,
         inferer: Inferer,
         recipe: str | Mapping[str, Any] | Recipe = "clinical",
         *,
         precision: str = "fp32",
         activation: str = "auto",
+        single_piece: bool = False,
         memory: OnlineMemory | None = None,
         keep_source: bool = False,
         bundle: Mapping[str, Any] | None = None,
@@ -64,6 +67,7 @@ class GraTaInferer(Inferer):
         self.recipe = resolve_recipe(recipe)
         self.precision = precision
         self.activation = activation
+        self.single_piece = single_piece
         self.memory = memory
         self.keep_source = keep_source
         self.bundle = bundle
@@ -129,6 +133,7 @@ class GraTaInferer(Inferer):
             inferer=self.inferer,
             activation=self.activation,
             spacing=spacing,
+            single_piece=self.single_piece,
             memory=self.memory,
         )
 

@@ -70,6 +70,8 @@ class Episode:
         inferer: The wrapped inferer itself, asked for its window size.
         activation: ``sigmoid``, ``softmax`` or ``auto``.
         spacing: Of the images in mm per axis, or None.
+        single_piece: Whether the target is one connected piece: then nothing is marked where no
+            magnified window sees the image.
         memory: Where ``online`` keeps what it learnt, else None.
         clock: What counts the seconds of the recipe's time limit.
     """
@@ -79,6 +81,7 @@ class Episode:
     inferer: Inferer
     activation: str = "auto"
     spacing: tuple[float, ...] | None = None
+    single_piece: bool = False
     memory: OnlineMemory | None = None
     clock: Clock = time.monotonic
 
@@ -115,8 +118,7 @@ class Outcome:
         verdict: What the guard decided.
         focus: The magnified windows about the organ, empty if the recipe asks for none.
         look: Predictions on these windows, before and after adaptation.
-        whole: Probabilities (1, k, *s) where no window saw the image: of the pass that found the
-            organ.
+        whole: Probabilities (1, k, *s) of the pass that found the organ.
         found_by: The view of the whole image in that pass.
         mirrored: How well mirrored predictions agree in the whole image and in the magnified views,
             before adaptation; None if the recipe does not ask.

@@ -245,7 +245,16 @@ def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outco
     if after is not None and outcome.verdict.kept == "adapted":
         best = after
     assert outcome.whole is not None, "set before the first look"
-    return _to_logits(torch.where(best.seen > 0, best.maps, outcome.whole), outcome.activation)
+    # whoever keeps the largest piece alone must not find it where nobody looked again
+    outside = _background(outcome) if episode.single_piece else outcome.whole
+    return _to_logits(torch.where(best.seen > 0, best.maps, outside), outcome.activation)
+
+
+def _background(outcome: Outcome) -> Tensor:
+    maps = torch.zeros_like(outcome.source)
+    if outcome.activation == "softmax":
+        maps[:, 0] = 1
+    return maps
 
 
 def _why_kept(verdict: Verdict) -> str:

@@ -11,7 +11,8 @@ __all__ = ["hippocampus"]
 
 _SIZE = [64, 64, 48]
 _HEADS = ["rotation", "denoising"]
-_TRAINING_CASES, _CALIBRATION_CASES = 60, 6
+_TRAINING_CASES, _CALIBRATION_CASES = 60, 10
+_FIRST_CASES = 6  # of the calibration, drawn before the training cases
 _NORMS: Mapping[str, Any] = {"batch": "batch", "instance": ["instance", {"affine": True}]}
 
 _PAIR = ["image", "label"]
@@ -51,8 +52,9 @@ def hippocampus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> 
     """
     found = list_cases(data, labels=True, only=["group_float32"])
     rest, tests = split_cases(found, held_back=cases, seed=seed)
-    rest, calibration = split_cases(rest, held_back=_CALIBRATION_CASES, seed=seed)
-    _, training = split_cases(rest, held_back=min(_TRAINING_CASES, len(rest) - 1), seed=seed)
+    rest, first = split_cases(rest, held_back=_FIRST_CASES, seed=seed)
+    spare, training = split_cases(rest, held_back=min(_TRAINING_CASES, len(rest) - 1), seed=seed)
+    calibration = [*first, *spare][:_CALIBRATION_CASES]
     foreign = list_cases(data, labels=True, only=["group_uint8"])
     _, others = split_cases(foreign, held_back=min(cases, len(foreign) - 1), seed=seed)
     return [

@@ -56,6 +56,7 @@ class Bench:
         preprocessing: File to image on the network's grid; reads the label too.
         postprocessing: Logits to a label map on the input's grid.
         activation: ``sigmoid``, ``softmax`` or ``auto``.
+        single_piece: Whether the target is one connected piece.
         precision: Of predictions.
         device: Where everything runs.
         windows: Most windows that a method gets.
@@ -68,6 +69,7 @@ class Bench:
     preprocessing: Compose
     postprocessing: Compose
     activation: str
+    single_piece: bool
     precision: str
     device: torch.device
     windows: int
@@ -116,6 +118,7 @@ class Bench:
             inferer=self.inferer,
             activation=activation,
             spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
+            single_piece=self.single_piece,
             seed=int.from_bytes(digest[:4], "big"),
         )
         return Prepared(case, data, cost.seconds, cost.peak_bytes)
@@ -168,6 +171,7 @@ def open_bench(
         preprocessing=_flatten(parser.get_parsed_content("preprocessing")),
         postprocessing=_flatten(parser.get_parsed_content("postprocessing")),
         activation=inferer.activation,
+        single_piece=inferer.single_piece,
         precision=inferer.precision,
         device=torch.device(parser.get_parsed_content("device")),
         windows=inferer.recipe.windows,

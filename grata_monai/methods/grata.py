@@ -90,6 +90,7 @@ class GraTaMethod(Method):
             inferer=case.inferer,
             activation=case.activation,
             spacing=_spacing(case),
+            single_piece=case.single_piece,
             memory=state.memory,
         )
         source = case.source.clone() if case.source.is_inference() else case.source

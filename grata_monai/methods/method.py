@@ -30,6 +30,7 @@ class Case:
         inferer: The wrapped inferer itself, for what asks it for its window.
         activation: ``sigmoid`` or ``softmax``.
         spacing: In mm per axis, or None.
+        single_piece: Whether the target is one connected piece.
         seed: Of whatever the method draws; equal for equal cases.
     """
 
@@ -41,6 +42,7 @@ class Case:
     activation: str
     inferer: Inferer = field(default_factory=SimpleInferer)
     spacing: tuple[float, ...] | None = None
+    single_piece: bool = False
     seed: int = 0
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -239,6 +240,27 @@ def test_magnified_views_change_the_prediction_about_the_organ_alone(network, im
     assert not torch.equal(outcome.logits[seen], outcome.source[seen])
     expected = outcome.look[0].maps
     torch.testing.assert_close(outcome.logits.softmax(1)[seen], expected[seen])
+
+
+def test_a_single_piece_leaves_nothing_where_no_window_looked(network):
+    images = torch.zeros(1, 1, 96, 64, 8)
+    images[..., 20:32, 20:32, 2:6] = 1.0
+    images[..., 84:88, 20:24, 2:6] = 1.0  # another piece, far away
+
+    def predict(x, _):
+        organ = bright(x, 0.5, 2)
+        return torch.cat([torch.zeros_like(organ), 20 * organ - 10], 1)
+
+    recipe = {**LOOKS, "focus_views": ["identity", "scale:0.9:0,1"], "steps": 0}
+    episode = make_episode(recipe, predict=predict)
+    usual = run_episode(images, network, episode)
+    single = run_episode(images, network, replace(episode, single_piece=True))
+    seen = usual.look[0].seen[0, 0] > 0
+    assert not bool(seen[80:].any())
+    assert bool((usual.logits.argmax(1)[0, 80:] > 0).any())
+    assert not bool((single.logits.argmax(1)[0] > 0)[~seen].any())
+    assert torch.equal(single.logits[..., seen], usual.logits[..., seen])
+    assert bool((single.logits.argmax(1)[0] > 0)[seen].any())
 
 
 def test_too_little_agreement_keeps_the_source_to_the_byte(network, images):

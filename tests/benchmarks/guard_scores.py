@@ -7,13 +7,18 @@ the case left out.
 
     python tests/benchmarks/guard_scores.py PROMISE12 --only Case13 Case19 --precision bf16
 
-`PROMISE12` is a folder of centres, each with ``images/`` and ``labels/``. Rows are kept in --out.
+    python tests/benchmarks/guard_scores.py MSD_HIPPOCAMPUS --weights OUT/instance/model.pt
+
+`PROMISE12` is a folder of centres, each with ``images/`` and ``labels/``. With ``--weights``, the
+network is one of those that ``benchmark hippocampus --cases 8 --out OUT`` trained, and the cases
+are those that it was calibrated on. Rows are kept in --out.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +32,7 @@ from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.recipe import CLINICAL
 from grata_monai.adapt.views import parse_view
 from grata_monai.adapt.windows import plan_windows
+from grata_monai.benchmark.hippocampus import hippocampus
 from grata_monai.calibrate.search import shift_bench
 from grata_monai.calibrate.shifts import check_shifts
 from grata_monai.compare.bench import Bench, Prepared, open_bench
@@ -47,15 +53,25 @@ def main() -> None:
     parser.add_argument("--shifts", nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("guard_scores"))
     parser.add_argument("--bundle", default="bundle")
+    parser.add_argument("--weights", type=Path, help="of a network trained on hippocampi")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    bench = open_bench(options.bundle, settings={"precision": options.precision})
+    settings: dict[str, Any] = {"precision": options.precision}
+    if options.weights:
+        named = options.weights.absolute().parent.name
+        parts = hippocampus(options.data, cases=8, shifts=["none"], seed=options.seed)
+        part = next(part for part in parts if part.name == named)
+        settings |= {**part.settings, "network#weights": str(options.weights.absolute())}
+        cases = [dict(case) for case in part.calibration]
+    else:
+        cases = list_cases(options.data, labels=True, only=options.only)
+    bench = open_bench(options.bundle, settings=settings)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for shift in check_shifts(options.shifts):
         shifted = shift_bench(bench, shift, seed=options.seed)
-        for case in list_cases(options.data, labels=True, only=options.only):
+        for case in cases:
             path = options.out / f"{shift}_{case['case']}.json"
             if not path.exists():
                 row = measure(shifted, shifted.prepare(case, seed=options.seed))
@@ -123,7 +139,7 @@ def agree(one: Tensor, two: Tensor) -> float:
 def confidence(maps: Tensor) -> float:
     """Dice of the foreground's probabilities with their own mask."""
     soft = maps[:, 1:]
-    mask = (soft > 0.5).to(soft)
+    mask = label_map(maps, ACTIVATION).to(soft)
     return float(2 * (soft * mask).sum() / (soft.sum() + mask.sum()).clamp_min(1))
 
 
@@ -133,14 +149,14 @@ def entropy(maps: Tensor) -> Tensor:
 
 def balanced(maps: Tensor) -> float:
     """Mean of the mean entropies inside and outside the mask."""
-    inside = maps[:, 1] > 0.5
+    inside = maps.argmax(1) > 0
     found = entropy(maps)
     parts = [found[where].mean() for where in (inside, ~inside) if bool(where.any())]
     return float(torch.stack(parts).mean())
 
 
 def volume(maps: Tensor) -> float:
-    return float((maps[:, 1] > 0.5).sum())
+    return float((maps.argmax(1) > 0).sum())
 
 
 def to_table(rows: Sequence[Row]) -> str:
