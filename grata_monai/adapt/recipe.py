@@ -300,14 +300,16 @@ CLINICAL = Recipe(
     pseudo_loss="consistency+soft_dice",
     weak_views=("identity", "flip:0"),
     strong_view="mild",
+    is_dynamic=False,
     base_rate=3e-3,
     steps=5,
-    min_cosine=-0.9,
     prediction_views=("identity", "flip:0"),
     focus_views=("scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"),
     search_views=("scale:0.6:0,1", "scale:1.6:0,1"),
+    source_below=0.73,
+    red_below=0.86,
 )
-"""Our default for a case: the organ at four magnifications, five scaled steps, and the guard."""
+"""Our default for a case: the organ at four magnifications, five aligned steps, and the guard."""
 
 SOURCE = Recipe(name="source", steps=0)
 """No adaptation at all: the source network's prediction, with its record."""

@@ -13,8 +13,8 @@ __all__ = ["ABLATIONS"]
 
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "no-alignment": {"perturbation": 0.0},
-    "fixed-step": {"is_dynamic": False, "min_cosine": None},
-    "no-alignment-fixed-step": {"perturbation": 0.0, "is_dynamic": False, "min_cosine": None},
+    "dynamic-step": {"is_dynamic": True, "min_cosine": -0.9},
+    "no-alignment-dynamic-step": {"perturbation": 0.0, "is_dynamic": True, "min_cosine": -0.9},
     "cross-entropy": {"pseudo_loss": "consistency"},
     "soft-dice": {"pseudo_loss": "soft_dice"},
     "balanced-entropy": {"auxiliary_loss": "balanced_entropy"},

@@ -174,13 +174,14 @@ def _tensor(about: Mapping[str, Any]) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
+    rate = f"rate {'up to ' if recipe.is_dynamic else ''}{recipe.base_rate:g}"
     focus = f", {len(recipe.focus_views)} magnifications" if recipe.focus_views else ""
     guard = (
         f"; guard keeps the source below {recipe.source_below:g}, red below {recipe.red_below:g}, "
         f"amber below {recipe.amber_below:g}"
     )
     return (
-        f"`{recipe.name}`: {recipe.memory}, {recipe.steps} steps, rate up to {recipe.base_rate:g}, "
+        f"`{recipe.name}`: {recipe.memory}, {recipe.steps} steps, {rate}, "
         f"seed {recipe.seed}{focus}{guard if recipe.focus_views else ''}"
     )
 

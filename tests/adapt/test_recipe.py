@@ -82,10 +82,11 @@ def test_digests_from_before_a_field_was_added_stay_valid():
     digest = (
         "2af0b5ccece0426318dd44c08c2562bf9f7ec8a143b5eba6b50832139595397e"  # of 0.1.0's commits
     )
-    assert CLINICAL.digest == digest
-    assert replace(CLINICAL, time_limit_s=60.0).digest == digest
-    assert replace(CLINICAL, guard=False).digest != digest
-    assert replace(CLINICAL, mirror_margin=0.0).digest != digest
+    former = replace(CLINICAL, is_dynamic=True, min_cosine=-0.9, source_below=0.72, red_below=0.84)
+    assert former.digest == digest
+    assert replace(former, time_limit_s=60.0).digest == digest
+    assert replace(former, guard=False).digest != digest
+    assert replace(former, mirror_margin=0.0).digest != digest
 
 
 @pytest.mark.parametrize("limit", [0, -1.5, float("inf"), float("nan")])
