@@ -81,8 +81,8 @@ def judge(
     if margin is not None and mirrored[1] - mirrored[0] < margin and is_binding:
         agreement, kept = before, "source"
         reason = (
-            "kept source: mirrored predictions agree too little better in magnified views, "
-            f"{mirrored[0]:.3f} → {mirrored[1]:.3f}"
+            "kept source: magnified views did not make the network surer, agreement with its "
+            f"mirror image {mirrored[0]:.3f} → {mirrored[1]:.3f}"
         )
     elif after is None:
         agreement, kept, reason = before, "views", "averaged magnified views"

@@ -300,7 +300,7 @@ def test_before_any_step_mirrored_views_must_agree_better_than_the_mirrored_imag
     assert (outcome.verdict.kept == "source") == is_kept
     assert (outcome.steps == ()) == is_kept
     assert torch.equal(outcome.logits, outcome.source) == is_kept
-    assert outcome.reason.startswith("mirrored predictions agree too little better") == is_kept
+    assert outcome.reason.startswith("magnified views did not make the network surer") == is_kept
 
 
 def test_a_source_that_found_nothing_agrees_with_nothing(network, lost):
