@@ -97,8 +97,8 @@ def test_views_that_make_nothing_surer_are_not_kept(mirrored, kept):
     assert judge(0.7, mirrored=mirrored, limits=limits, is_binding=False).kept == "views"
     if kept == "source":
         assert verdict.reason == (
-            "kept source: magnified views did not make the network surer, agreement with its mirror "
-            f"image {mirrored[0]:.3f} → {mirrored[1]:.3f}; low agreement, 0.70 < 0.75"
+            "kept source: magnified views did not make the network surer, agreement with its "
+            f"mirror image {mirrored[0]:.3f} → {mirrored[1]:.3f}; low agreement, 0.70 < 0.75"
         )
 
 
