@@ -8,10 +8,8 @@ from pathlib import Path
 from grata_monai.adapt.recipe import resolve_recipe
 from grata_monai.benchmark.part import Part
 from grata_monai.benchmark.train import load_labels, train_network
-from grata_monai.calibrate.candidates import default_candidates, make_candidates
-from grata_monai.calibrate.choose import choose
-from grata_monai.calibrate.report import write_choice
-from grata_monai.calibrate.search import run_candidates, shift_bench, to_scores
+from grata_monai.calibrate.run import Settings, calibrate
+from grata_monai.calibrate.search import shift_bench
 from grata_monai.compare.bench import Bench, open_bench
 from grata_monai.compare.progress import show_progress
 from grata_monai.compare.run import Row, run_methods
@@ -115,34 +113,18 @@ def _make_methods(part: Part, bench: Bench, out: Path, options: Options) -> dict
         prior = shape_prior(labels, classes=max(int(label.max()) for label in labels))
         methods["shape_moments"] = ShapeMoments(prior=prior)
     if part.calibration and (not options.methods or CALIBRATED in options.methods):
-        methods[CALIBRATED] = _calibrate(part, bench, out / "calibration", options)
+        methods[CALIBRATED] = _calibrate(part, bench, out / "calibration.json", options)
     return methods
 
 
-def _calibrate(part: Part, bench: Bench, folder: Path, options: Options) -> Method:
+def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Method:
     """Choose a recipe on source cases, or take what an earlier run chose."""
-    chosen = folder.with_suffix(".json")
     if not chosen.exists():
-        given = part.candidates or default_candidates(bench.network)
-        candidates = make_candidates(given, precision=options.precision)
-        found: list[tuple[str, Row]] = []
-
-        def remember() -> Iterator[Row]:
-            for pair in run_candidates(
-                candidates,
-                [dict(case) for case in part.calibration],
-                bench,
-                folder,
-                shifts=part.calibration_shifts,
-                seed=options.seed,
-            ):
-                found.append(pair)
-                yield pair[1]
-
-        size = len(part.calibration) * len(part.calibration_shifts)
-        show_progress(remember(), total=(len(candidates) + 1) * size)
-        scores, refused = to_scores(found)
-        written = {name: {"base": "clinical", **v} for name, v in given.items()}
-        write_choice(choose(scores), scores, written, chosen, facts=options.facts, refused=refused)
+        settings = Settings(
+            shifts=part.calibration_shifts, candidates=part.candidates, seed=options.seed
+        )
+        calibrate(
+            [dict(case) for case in part.calibration], bench, chosen, settings, facts=options.facts
+        )
     recipe = resolve_recipe(json.loads(chosen.read_text(encoding="utf-8"))["recipe"])
     return GraTaMethod(replace(recipe, precision=options.precision))

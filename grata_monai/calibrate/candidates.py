@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.methods.ablations import DYNAMIC_STEP
 from grata_monai.methods.common import batch_norm_layers
 
 __all__ = ["CANDIDATES", "default_candidates", "make_candidates"]
@@ -13,7 +14,6 @@ __all__ = ["CANDIDATES", "default_candidates", "make_candidates"]
 _FOUR = ["scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"]
 _NARROW = ["scale:0.87:0,1", "identity", "scale:1.15:0,1", "scale:1.33:0,1"]
 _FROZEN: Mapping[str, Any] = {"steps": 0}
-_DYNAMIC: Mapping[str, Any] = {"is_dynamic": True, "min_cosine": -0.9}
 _FIXED: Mapping[str, Any] = {"is_dynamic": False, "min_cosine": None}
 _SHARES = {"mixed": 0.3, "image": 1.0}
 _ON_STATISTICS = ("flip", "steps", "views")
@@ -23,8 +23,8 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "views": {"focus_views": _FOUR, **_FROZEN},
     "views-equal": {"focus_views": _FOUR, "focus_sharpness": 0.0, **_FROZEN},
     "narrow-views": {"focus_views": _NARROW, **_FROZEN},
-    "steps": {"focus_views": [], **_DYNAMIC},
-    "views-and-steps": {"focus_views": _FOUR, **_DYNAMIC},
+    "steps": {"focus_views": [], **DYNAMIC_STEP},
+    "views-and-steps": {"focus_views": _FOUR, **DYNAMIC_STEP},
     "views-and-fixed-steps": {"focus_views": _FOUR, **_FIXED},
 }
 """Settings on top of the base. All average the base's prediction views."""

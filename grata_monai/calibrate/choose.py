@@ -156,8 +156,7 @@ def choose(scores: Scores, *, most_harm: float = 0.02) -> Choice:
         others = _best(_stand_all(scores, np.delete(every, index), most_harm), most_harm)
         left_out[case] = "source" if others is None else others.name
         unchanged = np.zeros_like(scores.source)
-        found = _gains(others, scores) if others else unchanged
-        gains.append(found[index])
+        gains.append((_gains(others, scores) if others else unchanged)[index])
     is_harm = _is_harm(np.stack(gains))
     return Choice(
         name="source" if best is None else best.name,
@@ -175,9 +174,12 @@ def choose(scores: Scores, *, most_harm: float = 0.02) -> Choice:
 
 def _gains(standing: Standing, scores: Scores) -> NDArray[np.float64]:
     """Gains over the source; none where the guard keeps it."""
-    gains = scores.candidates[standing.name] - scores.source
     is_kept = _is_kept(standing.name, standing.source_below, standing.mirror_margin, scores)
-    return np.where(is_kept, 0.0, gains)
+    return _guard(standing.name, is_kept, scores)
+
+
+def _guard(name: str, is_kept: NDArray[np.bool_], scores: Scores) -> NDArray[np.float64]:
+    return np.where(is_kept, 0.0, scores.candidates[name] - scores.source)
 
 
 def _is_kept(name: str, limit: float, margin: float, scores: Scores) -> NDArray[np.bool_]:
@@ -222,8 +224,8 @@ def _stand_limited(
 def _stand(
     name: str, limit: float, margin: float, scores: Scores, cases: NDArray[np.intp]
 ) -> Standing:
-    is_kept = _is_kept(name, limit, margin, scores)[cases]
-    gains = np.where(is_kept, 0.0, (scores.candidates[name] - scores.source)[cases])
+    is_kept = _is_kept(name, limit, margin, scores)
+    gains = _guard(name, is_kept, scores)[cases]
     unshifted = gains[:, list(scores.shifts).index("none")]
     return Standing(
         name=name,
@@ -234,7 +236,7 @@ def _stand(
         harm=float(_is_harm(gains).mean()),
         harm_unshifted=float(_is_harm(unshifted).mean()),
         worst=float(gains.min()),
-        kept=float(is_kept.mean()),
+        kept=float(is_kept[cases].mean()),
     )
 
 

@@ -8,15 +8,12 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grata_monai.compare.command import add_case_options, list_labelled_cases
 from grata_monai.errors import RecipeError
-
-if TYPE_CHECKING:
-    from grata_monai.compare.run import Row
 
 __all__ = ["add_calibrate_options", "run_calibrate"]
 
@@ -61,36 +58,25 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     """
     import torch  # noqa: PLC0415
 
-    from grata_monai.calibrate.candidates import default_candidates, make_candidates  # noqa: PLC0415
-    from grata_monai.calibrate.choose import choose  # noqa: PLC0415
-    from grata_monai.calibrate.report import write_choice  # noqa: PLC0415
-    from grata_monai.calibrate.search import run_candidates, to_scores  # noqa: PLC0415
+    from grata_monai.calibrate.run import Settings, calibrate  # noqa: PLC0415
     from grata_monai.calibrate.shifts import check_shifts  # noqa: PLC0415
     from grata_monai.compare.bench import open_bench  # noqa: PLC0415
-    from grata_monai.compare.progress import show_progress  # noqa: PLC0415
 
     if arguments.out.suffix != ".json":
         raise ValueError(f"out must be a .json file, got {arguments.out.name!r}. Add the ending.")
-    shifts = check_shifts(arguments.shifts)
-    given = _read(arguments.candidates) if arguments.candidates else {}
+    settings = Settings(
+        shifts=check_shifts(arguments.shifts),
+        candidates=_read(arguments.candidates) if arguments.candidates else {},
+        base=arguments.base,
+        most_harm=arguments.most_harm,
+        seed=arguments.seed,
+    )
     cases = list_labelled_cases(arguments)
-    settings = {"precision": arguments.precision, "device#name": arguments.device}
-    bench = open_bench(arguments.network, settings=settings, unverified=arguments.unverified)
-    given = given or default_candidates(bench.network)
-    candidates = make_candidates(given, arguments.base, precision=arguments.precision)
-    folder = arguments.out.with_suffix("")
-    found: list[tuple[str, Row]] = []
-
-    def remember() -> Iterator["Row"]:
-        for pair in run_candidates(
-            candidates, cases, bench, folder, shifts=shifts, seed=arguments.seed
-        ):
-            found.append(pair)
-            yield pair[1]
-
-    show_progress(remember(), total=(len(candidates) + 1) * len(cases) * len(shifts))
-    scores, refused = to_scores(found)
-    choice = choose(scores, most_harm=arguments.most_harm)
+    bench = open_bench(
+        arguments.network,
+        settings={"precision": arguments.precision, "device#name": arguments.device},
+        unverified=arguments.unverified,
+    )
     facts = {
         "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
         "device": f"{bench.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
@@ -99,10 +85,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         "torch": torch.__version__,
         "seed": str(arguments.seed),
     }
-    written = {name: {"base": arguments.base, **values} for name, values in given.items()}
-    page, report = write_choice(
-        choice, scores, written, arguments.out, facts=facts, refused=refused
-    )
+    page, report = calibrate(cases, bench, arguments.out, settings, facts=facts)
     return f"{report}\nwrote {arguments.out} and {page}"
 
 

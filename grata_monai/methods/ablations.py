@@ -9,12 +9,15 @@ from grata_monai.adapt.recipe import CLINICAL
 from grata_monai.methods.grata import GraTaMethod
 from grata_monai.methods.method import Method
 
-__all__ = ["ABLATIONS"]
+__all__ = ["ABLATIONS", "DYNAMIC_STEP"]
+
+DYNAMIC_STEP: Mapping[str, Any] = {"is_dynamic": True, "min_cosine": -0.9}
+"""Steps scaled by the cosine, as GraTa has them, that end where its objectives contradict."""
 
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "no-alignment": {"perturbation": 0.0},
-    "dynamic-step": {"is_dynamic": True, "min_cosine": -0.9},
-    "no-alignment-dynamic-step": {"perturbation": 0.0, "is_dynamic": True, "min_cosine": -0.9},
+    "dynamic-step": DYNAMIC_STEP,
+    "no-alignment-dynamic-step": {"perturbation": 0.0, **DYNAMIC_STEP},
     "cross-entropy": {"pseudo_loss": "consistency"},
     "soft-dice": {"pseudo_loss": "soft_dice"},
     "balanced-entropy": {"auxiliary_loss": "balanced_entropy"},

@@ -304,14 +304,10 @@ def test_before_any_step_mirrored_views_must_agree_better_than_the_mirrored_imag
 
 
 def test_a_source_that_found_nothing_agrees_with_nothing(network, lost):
-    def predict(x, net):
-        logits = knows_small_organs_only(x, net)
-        width = int(bright(x, 0.75, 2).amax((1, 3, 4)).sum(1).max())
-        return torch.cat([logits[:, :1] + 100 * (width > 8), logits[:, 1:]], 1)
-
     search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "source_below": 0.0}
     recipe = {**search, "mirror_margin": 0.01}
-    outcome = run_episode(lost, network, make_episode(recipe, predict=predict))
+    episode = make_episode(recipe, predict=finds_small_organs_or_nothing)
+    outcome = run_episode(lost, network, episode)
     assert outcome.mirrored[0] == 0.0
     assert outcome.verdict.kept == "views"
 
@@ -372,6 +368,13 @@ def knows_small_organs_only(images: torch.Tensor, _: torch.nn.Module) -> torch.T
     return torch.cat([torch.zeros_like(organ), 20 * organ - 10], 1)
 
 
+def finds_small_organs_or_nothing(images: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+    """The same, but it marks nothing where the organ is larger."""
+    logits = knows_small_organs_only(images, network)
+    width = int(bright(images, 0.75, 2).amax((1, 3, 4)).sum(1).max())
+    return torch.cat([logits[:, :1] + 100 * (width > 8), logits[:, 1:]], 1)
+
+
 @pytest.fixture
 def lost() -> torch.Tensor:
     """An organ 12 voxels wide, and something darker far from it."""
@@ -425,13 +428,9 @@ def test_where_views_agree_nothing_is_searched(network, images):
 
 
 def test_a_pass_that_found_nothing_is_searched_too(network, lost):
-    def predict(x, net):
-        logits = knows_small_organs_only(x, net)
-        width = int(bright(x, 0.75, 2).amax((1, 3, 4)).sum(1).max())
-        return torch.cat([logits[:, :1] + 100 * (width > 8), logits[:, 1:]], 1)
-
     search = {**SEARCH, "search_views": ["scale:0.5:0,1"], "source_below": 0.0}
-    outcome = run_episode(lost, network, make_episode(search, predict=predict))
+    episode = make_episode(search, predict=finds_small_organs_or_nothing)
+    outcome = run_episode(lost, network, episode)
     assert not bool((outcome.source.argmax(1) > 0).any())
     assert outcome.found_by == "scale:0.5:0,1"
     assert bool((outcome.logits.argmax(1) > 0).any())

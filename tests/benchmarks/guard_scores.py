@@ -94,7 +94,7 @@ def measure(bench: Bench, prepared: Prepared) -> Row:
     maps = torch.where(seen.seen > 0, seen.maps, source)
     row["views"] = bench.score(maps.clamp_min(1e-7).log(), prepared).dice
     bent = [(images.clamp(0, 1) ** gamma) for gamma in GAMMAS]
-    own = sum(w * a for w, (a, _) in zip(seen.weights, seen.scores, strict=True))
+    own = seen.mirrored
     row["agreement of magnifications"] = seen.agreement
     row["flip agreement, views"] = own
     row["flip agreement, views - source"] = own - agree(
