@@ -32,6 +32,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_NOT_CALIBRATED = (
+    "The guard's limits were chosen for another network, so it keeps the source wherever magnified "
+    "views do not make this one surer. Calibrate the recipe to use it fully."
+)
+
 
 def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> Any:
     """Run one iteration of an evaluator; a case that fails is noted and the others go on.
@@ -164,10 +169,13 @@ class GraTaHandler:
         """Take the bar away and print one row per case."""
         self.progress.stop()
         if not self.is_quiet:
-            table = _table(_state(engine).grata, list_failures(engine))
+            rows = _state(engine).grata
+            table = _table(rows, list_failures(engine))
             for refusal in self.refusals:
                 table.add_row(refusal.name, f"refused: {refusal.reason.value}", *["-"] * 6)
             self.console.print(table)
+            if any(record.verdict.get("is_calibrated") is False for _, record in rows):
+                self.console.print(_NOT_CALIBRATED)
 
     def abort(self, engine: Engine, error: BaseException) -> None:
         """Take the bar away and let the error go on."""

@@ -19,7 +19,7 @@ from grata_monai.adapt.recipe import Recipe
 
 __all__ = ["SCHEMA_VERSION", "Record", "make_record"]
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Record:
         change: Dice between source and adapted prediction, foreground voxels of both, their ratio.
         environment: Device, precision, versions, seed; whether the bundle was verified.
         seconds: Wall time of the source pass, adaptation, and prediction.
-        verdict: The guard's ``light``, what it ``kept``, its ``reason`` and ``agreement``.
+        verdict: The guard's ``light``, what it ``kept``, its ``reason`` and ``agreement``, and
+            whether its limits were chosen for these weights.
         focus: On which view the organ was found, its centre in voxels, and per magnified window
             its view, the agreement of its mirrored predictions, that with its neighbours, and its
             weight; before adaptation.
@@ -136,7 +137,7 @@ def make_record(
             "starts": [list(start) for start in outcome.windows],
         },
         steps=tuple(asdict(step) for step in outcome.steps),
-        verdict=asdict(outcome.verdict),
+        verdict={**asdict(outcome.verdict), "is_calibrated": outcome.is_calibrated},
         focus=_describe_focus(outcome),
         change=_describe_change(outcome),
         environment={

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -113,6 +114,19 @@ def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen,
     assert "a: 2 step(s), cosine" in caplog.text
     assert "2/2" in text_of(screen)
     assert len(re.findall(r"│ a\s+│ adapted │ none\s+│\s+2 │", text_of(screen))) == 2
+
+
+@pytest.mark.parametrize("is_calibrated", [None, True, False])
+def test_a_guard_that_nobody_calibrated_for_this_network_is_told(is_calibrated, network, screen):
+    pred = predict(network, "a.nii.gz")
+    record = Record.from_json(pred.meta["grata"])
+    verdict = {**record.verdict, "is_calibrated": is_calibrated}
+    pred.meta["grata"] = replace(record, verdict=verdict).to_json()
+    engine = Engine(lambda _engine, _batch: pred)
+    GraTaHandler(console=screen).attach(engine)
+    engine.run([0])
+    words = " ".join(text_of(screen).split())
+    assert ("limits were chosen for another network" in words) == (is_calibrated is False)
 
 
 def test_a_batch_of_two_gives_two_rows(network, screen):

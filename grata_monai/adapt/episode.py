@@ -62,6 +62,9 @@ def run_episode(
         outcome.activation = choose_activation(episode.activation, source.shape[1])
         outcome.seconds["source"] = time.perf_counter() - clock
         outcome.weights["before"] = hash_weights(network)
+        if episode.recipe.focus_views and episode.recipe.calibrated_for is not None:
+            outcome.is_calibrated = episode.recipe.calibrated_for == outcome.weights["before"]
+        episode = replace(episode, recipe=episode.recipe.suit(outcome.weights["before"]))
         if episode.recipe.is_source:
             outcome.reason = "the recipe takes no step"
             outcome.weights["after"] = outcome.weights["restored"] = outcome.weights["before"]

@@ -27,8 +27,7 @@ def copy_network(network: nn.Module) -> nn.Module:
     Raises:
         NetworkError: If the network is a TorchScript module or cannot be copied.
     """
-    while isinstance(network, _WRAPPERS) or hasattr(network, "_orig_mod"):
-        network = network.module if isinstance(network, _WRAPPERS) else network._orig_mod  # type: ignore[assignment]
+    network = _unwrap(network)
     if isinstance(network, torch.jit.ScriptModule):
         raise NetworkError(
             "network must be an eager torch module, got a TorchScript module, whose weights "
@@ -44,17 +43,23 @@ def copy_network(network: nn.Module) -> nn.Module:
             ) from error
 
 
+def _unwrap(network: nn.Module) -> nn.Module:
+    while isinstance(network, _WRAPPERS) or hasattr(network, "_orig_mod"):
+        network = network.module if isinstance(network, _WRAPPERS) else network._orig_mod  # type: ignore[assignment]
+    return network
+
+
 def hash_weights(network: nn.Module, adapters: Mapping[str, Tensor] | None = None) -> str:
     """Fingerprint every parameter and buffer of a network.
 
     Args:
-        network: Any module.
+        network: Any module; wrappers for parallel or compiled execution do not count.
         adapters: Parameters that act on the network but are not in its state dict.
 
     Returns:
         SHA-256 over names, dtypes, shapes and bytes of all of them, as hexadecimal text.
     """
-    return hash_state({**network.state_dict(), **(adapters or {})})
+    return hash_state({**_unwrap(network).state_dict(), **(adapters or {})})
 
 
 def hash_state(state: Mapping[str, Any]) -> str:

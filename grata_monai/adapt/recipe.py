@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -54,6 +55,8 @@ class Recipe:
         source_below: Agreement of the magnified views below which the source prediction is kept.
         mirror_margin: How much better mirrored predictions must agree in the magnified views than
             in the whole image, or the source prediction is kept; None does not compare them.
+        calibrated_for: Weights for which the guard's limits were chosen, as `hash_weights` names
+            them. On others the guard is careful, see `Recipe.suit`. None: they suit any network.
         red_below: Agreement below which the light is red, whatever is kept.
         amber_below: Agreement below which the light is amber.
         guard: Whether the guard chooses between the source, the views and the adapted prediction;
@@ -90,6 +93,7 @@ class Recipe:
     search_below: float = 0.9
     source_below: float = 0.72
     mirror_margin: float | None = None
+    calibrated_for: str | None = None
     red_below: float = 0.84
     amber_below: float = 0.93
     guard: bool = True
@@ -140,6 +144,10 @@ class Recipe:
                 name, getattr(self, name), len(getattr(self, name)) > 0, "hold at least one name"
             )
 
+        known = self.calibrated_for
+        is_hash = known is None or bool(re.fullmatch("[0-9a-f]{64}", known))
+        _check("calibrated_for", known, is_hash, "be None or a SHA-256 in hexadecimal digits")
+
     def _check_focus(self) -> None:
         for view in self.focus_views:
             read_factors(view, 3)
@@ -150,7 +158,7 @@ class Recipe:
                 )
         if not self.focus_views:
             return
-        if self.mirror_margin is not None and len(self.prediction_views) < 2:
+        if self.mirror_margin is not None and not self.is_mirrored:
             raise RecipeError(
                 "prediction_views must be at least two beside mirror_margin, which compares them, "
                 f"got {self.prediction_views}. Add 'flip:0', or set mirror_margin to None."
@@ -202,11 +210,34 @@ class Recipe:
         """SHA-256 of the settings, as hexadecimal text."""
         settings = self.to_dict()
         del settings["time_limit_s"]  # changes nothing; if it is hit, the record's reason says so
-        for name, default in (("guard", True), ("mirror_margin", None)):
+        for name, default in (("guard", True), ("mirror_margin", None), ("calibrated_for", None)):
             if settings[name] is default:  # digests from before there was such a field stay valid
                 del settings[name]
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def suit(self, weights: str) -> "Recipe":
+        """Make the guard careful on weights for which its limits were not chosen.
+
+        Magnified views that help one network may harm another, however well they agree. Until
+        somebody has calibrated, the source is kept unless they make the network surer: the margin
+        between mirrored predictions is at least 0.
+
+        Args:
+            weights: As `hash_weights` names them.
+
+        Returns:
+            This recipe, or one with a margin.
+        """
+        if self.calibrated_for in (None, weights) or not self.is_mirrored:
+            return self
+        margin = 0.0 if self.mirror_margin is None else max(self.mirror_margin, 0.0)
+        return replace(self, mirror_margin=margin)
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether there are magnified views, and mirrored predictions to compare in them."""
+        return bool(self.focus_views) and len(self.prediction_views) > 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -217,7 +248,8 @@ class Recipe:
         """Build a recipe from plain values.
 
         Args:
-            settings: Fields by name. ``base`` names a recipe whose other fields are taken over.
+            settings: Fields by name. ``base`` names a recipe whose other fields are taken over. A
+                `mirror_margin` holds on any network, unless `calibrated_for` stands beside it.
 
         Returns:
             The recipe.
@@ -235,6 +267,8 @@ class Recipe:
         if base is None:
             return cls(**({"name": "custom"} | values))
         _check_names("base", [base], RECIPES)
+        if "mirror_margin" in values:
+            values.setdefault("calibrated_for", None)
         return replace(RECIPES[base], **({"name": f"{base}, changed"} | values))
 
 
@@ -307,6 +341,7 @@ CLINICAL = Recipe(
     focus_views=("scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"),
     search_views=("scale:0.6:0,1", "scale:1.6:0,1"),
     source_below=0.73,
+    calibrated_for="3fa83a2764a18eeecc3cd7023e29463ba5879b7e93fbcc385e276768f0bc92ec",
     red_below=0.86,
 )
 """Our default for a case: the organ at four magnifications, five aligned steps, and the guard."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grata_monai.adapt.network import hash_weights
 from grata_monai.calibrate.candidates import default_candidates, make_candidates
 from grata_monai.calibrate.choose import choose
 from grata_monai.calibrate.report import write_choice
@@ -75,5 +76,6 @@ def calibrate(
     show_progress(remember(), total=(len(candidates) + 1) * len(cases) * len(settings.shifts))
     scores, refused = to_scores(found)
     choice = choose(scores, most_harm=settings.most_harm)
-    written = {name: {"base": settings.base, **values} for name, values in given.items()}
+    fixed = {"base": settings.base, "calibrated_for": hash_weights(bench.network)}
+    written = {name: {**fixed, **values} for name, values in given.items()}
     return write_choice(choice, scores, written, out, facts=facts, refused=refused)

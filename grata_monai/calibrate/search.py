@@ -55,8 +55,8 @@ def run_candidates(
 
 def _free(recipe: Recipe) -> Recipe:
     """Let the guard read everything and refuse nothing."""
-    is_mirrored = bool(recipe.focus_views) and len(recipe.prediction_views) > 1
-    return replace(recipe, source_below=0.0, mirror_margin=-1.0 if is_mirrored else None)
+    margin = -1.0 if recipe.is_mirrored else None
+    return replace(recipe, source_below=0.0, mirror_margin=margin, calibrated_for=None)
 
 
 def shift_bench(bench: Bench, shift: str, *, seed: int = 0) -> Bench:

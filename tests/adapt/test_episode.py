@@ -228,7 +228,12 @@ def test_torchscript_is_refused_with_a_remedy(network):
 
 # ------------------------------------------------------------------------------- magnified views
 
-LOOKS = {"base": "clinical", "focus_views": ["identity", "scale:1.3:0,1"], "source_below": 0.0}
+LOOKS = {
+    "base": "clinical",
+    "focus_views": ["identity", "scale:1.3:0,1"],
+    "source_below": 0.0,
+    "calibrated_for": None,
+}
 
 
 def test_magnified_views_change_the_prediction_about_the_organ_alone(network, images):
@@ -301,6 +306,21 @@ def test_before_any_step_mirrored_views_must_agree_better_than_the_mirrored_imag
     assert (outcome.steps == ()) == is_kept
     assert torch.equal(outcome.logits, outcome.source) == is_kept
     assert outcome.reason.startswith("magnified views did not make the network surer") == is_kept
+
+
+def test_on_other_weights_than_the_calibrated_ones_views_must_make_the_network_surer(
+    network, images
+):
+    own = hash_weights(network)
+    free = run_episode(images, network, make_episode(LOOKS))
+    asked = run_episode(images, network, make_episode({**LOOKS, "mirror_margin": 0.0}))
+    same = run_episode(images, network, make_episode({**LOOKS, "calibrated_for": own}))
+    other = run_episode(images, network, make_episode({**LOOKS, "calibrated_for": "0" * 64}))
+    assert (free.is_calibrated, same.is_calibrated, other.is_calibrated) == (None, True, False)
+    assert (free.mirrored, same.mirrored) == (None, None)
+    assert other.mirrored == asked.mirrored is not None
+    assert torch.equal(same.logits, free.logits)
+    assert torch.equal(other.logits, asked.logits)
 
 
 def test_a_source_that_found_nothing_agrees_with_nothing(network, lost):
@@ -500,3 +520,7 @@ def test_without_the_guard_the_adapted_prediction_is_kept(network, images):
     assert not without.reason
     assert without.is_adapted
     assert not torch.equal(without.logits, without.source)
+
+
+def test_wrapped_weights_are_the_same_weights(network):
+    assert hash_weights(torch.nn.DataParallel(network)) == hash_weights(network)

@@ -62,6 +62,7 @@ def test_a_recipe_is_frozen():
         ({"precision": "fp16"}, "precision must be among bf16, fp32, got 'fp16'"),
         ({"parameters": ["norms"]}, "parameters must be among .* Did you mean 'norm'"),
         ({"mirror_margin": 1.5}, "mirror_margin must be None or lie in"),
+        ({"calibrated_for": "bundle"}, "calibrated_for must be None or a SHA-256"),
         (
             {"base": "clinical", "mirror_margin": 0.01, "prediction_views": ["identity"]},
             "prediction_views must be at least two beside mirror_margin",
@@ -82,11 +83,40 @@ def test_digests_from_before_a_field_was_added_stay_valid():
     digest = (
         "2af0b5ccece0426318dd44c08c2562bf9f7ec8a143b5eba6b50832139595397e"  # of 0.1.0's commits
     )
-    former = replace(CLINICAL, is_dynamic=True, min_cosine=-0.9, source_below=0.72, red_below=0.84)
+    added = replace(CLINICAL, calibrated_for=None)
+    former = replace(added, is_dynamic=True, min_cosine=-0.9, source_below=0.72, red_below=0.84)
     assert former.digest == digest
     assert replace(former, time_limit_s=60.0).digest == digest
     assert replace(former, guard=False).digest != digest
     assert replace(former, mirror_margin=0.0).digest != digest
+    assert replace(former, calibrated_for="0" * 64).digest != digest
+
+
+OWN, OTHER = "0" * 64, "1" * 64
+
+
+@pytest.mark.parametrize(("margin", "careful"), [(None, 0.0), (-0.02, 0.0), (0.01, 0.01)])
+def test_the_guard_is_careful_on_weights_that_nobody_calibrated(margin, careful):
+    recipe = replace(CLINICAL, mirror_margin=margin, calibrated_for=OWN)
+    assert recipe.suit(OWN) is recipe
+    assert recipe.suit(OTHER) == replace(recipe, mirror_margin=careful)
+    anywhere = replace(recipe, calibrated_for=None)
+    assert anywhere.suit(OTHER) is anywhere
+
+
+@pytest.mark.parametrize("views", [{"focus_views": ()}, {"prediction_views": ("identity",)}])
+def test_without_mirrored_magnified_views_there_is_nothing_to_be_careful_with(views):
+    recipe = replace(CLINICAL, calibrated_for=OWN, **views)
+    assert recipe.suit(OTHER) is recipe
+
+
+def test_whoever_gives_a_margin_answers_for_it():
+    assert resolve_recipe({"base": "clinical", "steps": 3}).calibrated_for is not None
+    for margin in (None, -0.01):
+        changed = resolve_recipe({"base": "clinical", "mirror_margin": margin})
+        assert changed.suit(OTHER).mirror_margin == margin
+    named = {"base": "clinical", "mirror_margin": -0.01, "calibrated_for": OWN}
+    assert resolve_recipe(named).suit(OTHER).mirror_margin == 0.0
 
 
 @pytest.mark.parametrize("limit", [0, -1.5, float("inf"), float("nan")])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 
-from grata_monai import resolve_recipe
+from grata_monai import CLINICAL, resolve_recipe
 from grata_monai.cli import main
 from grata_monai.phantom import make_case
 
@@ -60,7 +60,8 @@ def test_it_writes_a_recipe_that_the_bundle_takes_and_a_report(
         assert text in report
     parser = ConfigParser()
     parser.read_config([str(repository / "bundle/configs/inference.json"), str(out)])
-    resolve_recipe(parser.get_parsed_content("recipe"))
+    recipe = resolve_recipe(parser.get_parsed_content("recipe"))
+    assert recipe.calibrated_for == CLINICAL.calibrated_for  # this bundle's
     rows = sorted((tmp_path / "recipe").rglob("*.json"))
     assert len(rows) == 2 * 3 * 2  # shifts, methods, cases
 

@@ -109,7 +109,8 @@ def test_names_protocols_and_refusals():
 def test_notes_say_what_guard_and_cosines_said_of_the_case():
     network = make_network(3, 2)
     case = make_case(torch.rand(1, 1, 8, 8, 8), network, "softmax")
-    clinical = GraTaMethod(replace(CLINICAL, source_below=0.0, on_failure="raise", min_cosine=None))
+    free = replace(CLINICAL, source_below=0.0, on_failure="raise", calibrated_for=None)
+    clinical = GraTaMethod(free)
     state = clinical.start(network, "softmax")
     assert math.isnan(clinical.notes(state).cosine)
     clinical.segment(case, state)
