@@ -4,9 +4,6 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 """
 
 import argparse
-import platform
-import shlex
-import sys
 from pathlib import Path
 
 __all__ = ["NAMES", "add_benchmark_options", "run_benchmark"]
@@ -60,13 +57,12 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
         DatasetError: If the data are not there.
         ValueError: If another option is wrong.
     """
-    import torch  # noqa: PLC0415
-
     from grata_monai.benchmark.fundus import fundus  # noqa: PLC0415
     from grata_monai.benchmark.hippocampus import hippocampus  # noqa: PLC0415
     from grata_monai.benchmark.promise12 import promise12  # noqa: PLC0415
     from grata_monai.benchmark.run import Options, run_part  # noqa: PLC0415
     from grata_monai.calibrate.shifts import check_shifts  # noqa: PLC0415
+    from grata_monai.compare.facts import describe_run  # noqa: PLC0415
     from grata_monai.compare.report import write_report  # noqa: PLC0415
     from grata_monai.gate.manifest import describe_verified, verify_bundle  # noqa: PLC0415
 
@@ -80,14 +76,12 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
     )
     verified = verify_bundle(arguments.network, unverified=arguments.unverified)
-    facts = {
-        "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
-        "device": f"{arguments.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
-        "bundle": describe_verified(verified),
-        "precision": arguments.precision,
-        "torch": torch.__version__,
-        "seed": str(arguments.seed),
-    }
+    facts = describe_run(
+        device=arguments.device,
+        bundle=describe_verified(verified),
+        precision=arguments.precision,
+        seed=arguments.seed,
+    )
     options = Options(
         bundle_dir=arguments.network,
         methods=arguments.methods,

@@ -5,9 +5,6 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 
 import argparse
 import json
-import platform
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +53,10 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         RecipeError: If a candidate is wrong.
         ValueError: If another option is.
     """
-    import torch  # noqa: PLC0415
-
     from grata_monai.calibrate.run import Settings, calibrate  # noqa: PLC0415
     from grata_monai.calibrate.shifts import check_shifts  # noqa: PLC0415
     from grata_monai.compare.bench import open_bench  # noqa: PLC0415
+    from grata_monai.compare.facts import describe_run  # noqa: PLC0415
 
     if arguments.out.suffix != ".json":
         raise ValueError(f"out must be a .json file, got {arguments.out.name!r}. Add the ending.")
@@ -77,14 +73,12 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         settings={"precision": arguments.precision, "device#name": arguments.device},
         unverified=arguments.unverified,
     )
-    facts = {
-        "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
-        "device": f"{bench.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
-        "bundle": bench.bundle,
-        "precision": arguments.precision,
-        "torch": torch.__version__,
-        "seed": str(arguments.seed),
-    }
+    facts = describe_run(
+        device=str(bench.device),
+        bundle=bench.bundle,
+        precision=arguments.precision,
+        seed=arguments.seed,
+    )
     page, report = calibrate(cases, bench, arguments.out, settings, facts=facts)
     return f"{report}\nwrote {arguments.out} and {page}"
 

@@ -4,9 +4,6 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 """
 
 import argparse
-import platform
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,10 +74,9 @@ def run_compare(arguments: argparse.Namespace) -> str:
         DatasetError: If there are no cases, or a label is missing.
         ValueError: If a method or another option is unknown.
     """
-    import torch  # noqa: PLC0415
-
     from grata_monai.bundle import choose_device  # noqa: PLC0415
     from grata_monai.compare.devices import run_on_devices  # noqa: PLC0415
+    from grata_monai.compare.facts import describe_run  # noqa: PLC0415
     from grata_monai.compare.progress import show_progress  # noqa: PLC0415
     from grata_monai.compare.report import write_report  # noqa: PLC0415
     from grata_monai.compare.run import run_methods  # noqa: PLC0415
@@ -97,15 +93,12 @@ def run_compare(arguments: argparse.Namespace) -> str:
     else:
         rows = run_on_devices(methods, cases, open_on, devices, arguments.out, seed=arguments.seed)
     done = show_progress(rows, total=len(methods) * len(cases))
-    places = ", ".join(devices)
-    facts = {
-        "command": shlex.join(["python", "-m", "grata_monai", *sys.argv[1:]]),
-        "device": f"{places}, {torch.get_num_threads()} thread(s), {platform.machine()}",
-        "bundle": describe_verified(verified),
-        "precision of predictions": arguments.precision,
-        "torch": torch.__version__,
-        "seed": str(arguments.seed),
-    }
+    facts = describe_run(
+        device=", ".join(devices),
+        bundle=describe_verified(verified),
+        precision=arguments.precision,
+        seed=arguments.seed,
+    )
     names = [case["case"] for case in cases]
     report = write_report(
         sorted(done, key=lambda row: (list(methods).index(row.method), names.index(row.case))),
