@@ -16,7 +16,7 @@ _NARROW = ["scale:0.87:0,1", "identity", "scale:1.15:0,1", "scale:1.33:0,1"]
 _FROZEN: Mapping[str, Any] = {"steps": 0}
 _FIXED: Mapping[str, Any] = {"is_dynamic": False, "min_cosine": None}
 _SHARES = {"mixed": 0.3, "image": 1.0}
-_ON_STATISTICS = ("flip", "steps", "views")
+_ON_STATISTICS = ("flip", "steps", "views", "views-and-fixed-steps")
 
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "flip": {"focus_views": [], **_FROZEN},
