@@ -21,6 +21,8 @@ from grata_monai.precision import PRECISIONS
 
 __all__ = ["CLINICAL", "PAPER", "RECIPES", "SOURCE", "Recipe", "resolve_recipe"]
 
+_CAREFUL = 0.01  # a margin that kept most harm out on source cases of other networks, decision 16
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -221,7 +223,7 @@ class Recipe:
 
         Magnified views that help one network may harm another, however well they agree. Until
         somebody has calibrated, the source is kept unless they make the network surer: the margin
-        between mirrored predictions is at least 0.
+        between mirrored predictions is at least .01.
 
         Args:
             weights: As `hash_weights` names them.
@@ -231,7 +233,7 @@ class Recipe:
         """
         if self.calibrated_for in (None, weights) or not self.is_mirrored:
             return self
-        margin = 0.0 if self.mirror_margin is None else max(self.mirror_margin, 0.0)
+        margin = _CAREFUL if self.mirror_margin is None else max(self.mirror_margin, _CAREFUL)
         return replace(self, mirror_margin=margin)
 
     @property

@@ -95,7 +95,7 @@ def test_digests_from_before_a_field_was_added_stay_valid():
 OWN, OTHER = "0" * 64, "1" * 64
 
 
-@pytest.mark.parametrize(("margin", "careful"), [(None, 0.0), (-0.02, 0.0), (0.01, 0.01)])
+@pytest.mark.parametrize(("margin", "careful"), [(None, 0.01), (-0.02, 0.01), (0.02, 0.02)])
 def test_the_guard_is_careful_on_weights_that_nobody_calibrated(margin, careful):
     recipe = replace(CLINICAL, mirror_margin=margin, calibrated_for=OWN)
     assert recipe.suit(OWN) is recipe
@@ -116,7 +116,7 @@ def test_whoever_gives_a_margin_answers_for_it():
         changed = resolve_recipe({"base": "clinical", "mirror_margin": margin})
         assert changed.suit(OTHER).mirror_margin == margin
     named = {"base": "clinical", "mirror_margin": -0.01, "calibrated_for": OWN}
-    assert resolve_recipe(named).suit(OTHER).mirror_margin == 0.0
+    assert resolve_recipe(named).suit(OTHER).mirror_margin == 0.01
 
 
 @pytest.mark.parametrize("limit", [0, -1.5, float("inf"), float("nan")])
