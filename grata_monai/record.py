@@ -137,7 +137,10 @@ def make_record(
             "starts": [list(start) for start in outcome.windows],
         },
         steps=tuple(asdict(step) for step in outcome.steps),
-        verdict={**asdict(outcome.verdict), "is_calibrated": outcome.is_calibrated},
+        verdict={
+            **asdict(outcome.verdict),
+            "is_calibrated": recipe.is_calibrated(outcome.weights["before"]),
+        },
         focus=_describe_focus(outcome),
         change=_describe_change(outcome),
         environment={

@@ -116,8 +116,6 @@ class Outcome:
         activation: ``sigmoid`` or ``softmax``.
         is_adapted: Whether the prediction comes from weights or statistics other than the source's.
         verdict: What the guard decided.
-        is_calibrated: Whether its limits were chosen for these weights; None if there is no guard,
-            or the recipe does not say for which they were.
         focus: The magnified windows about the organ, empty if the recipe asks for none.
         look: Predictions on these windows, before and after adaptation.
         whole: Probabilities (1, k, *s) of the pass that found the organ.
@@ -142,7 +140,6 @@ class Outcome:
     activation: str = "softmax"
     is_adapted: bool = False
     verdict: Verdict = field(default_factory=Verdict)
-    is_calibrated: bool | None = None
     focus: tuple[Focus, ...] = ()
     look: tuple[Look, ...] = ()
     whole: Tensor | None = None

@@ -62,9 +62,6 @@ def run_episode(
         outcome.activation = choose_activation(episode.activation, source.shape[1])
         outcome.seconds["source"] = time.perf_counter() - clock
         outcome.weights["before"] = hash_weights(network)
-        is_guarded = bool(episode.recipe.focus_views) and episode.recipe.guard
-        if is_guarded and episode.recipe.calibrated_for is not None:
-            outcome.is_calibrated = episode.recipe.calibrated_for == outcome.weights["before"]
         episode = replace(episode, recipe=episode.recipe.suit(outcome.weights["before"]))
         if episode.recipe.is_source:
             outcome.reason = "the recipe takes no step"

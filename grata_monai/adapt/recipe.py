@@ -116,6 +116,9 @@ class Recipe:
         _check_names("memory", [self.memory], ("episodic", "online"))
         _check_names("on_failure", [self.on_failure], ("source", "raise"))
         _check("guard", self.guard, isinstance(self.guard, bool), "be true or false")
+        known = self.calibrated_for
+        is_hash = known is None or bool(re.fullmatch("[0-9a-f]{64}", str(known)))
+        _check("calibrated_for", known, is_hash, "be None or a SHA-256 in hexadecimal digits")
         for view in (*self.weak_views, *self.prediction_views):
             parse_view(view)
         self._check_focus()
@@ -145,10 +148,6 @@ class Recipe:
             _check(
                 name, getattr(self, name), len(getattr(self, name)) > 0, "hold at least one name"
             )
-
-        known = self.calibrated_for
-        is_hash = known is None or bool(re.fullmatch("[0-9a-f]{64}", known))
-        _check("calibrated_for", known, is_hash, "be None or a SHA-256 in hexadecimal digits")
 
     def _check_focus(self) -> None:
         for view in self.focus_views:
@@ -218,6 +217,19 @@ class Recipe:
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def is_calibrated(self, weights: str) -> bool | None:
+        """Say whether the guard's limits were chosen for these weights.
+
+        Args:
+            weights: As `hash_weights` names them.
+
+        Returns:
+            None if there is no guard, or the recipe does not say for which weights they were.
+        """
+        if not (self.focus_views and self.guard) or self.calibrated_for is None:
+            return None
+        return self.calibrated_for == weights
+
     def suit(self, weights: str) -> "Recipe":
         """Make the guard careful on weights for which its limits were not chosen.
 
@@ -231,7 +243,7 @@ class Recipe:
         Returns:
             This recipe, or one with a margin.
         """
-        if self.calibrated_for in (None, weights) or not self.is_mirrored:
+        if self.is_calibrated(weights) is not False or not self.is_mirrored:
             return self
         margin = _CAREFUL if self.mirror_margin is None else max(self.mirror_margin, _CAREFUL)
         return replace(self, mirror_margin=margin)

@@ -110,6 +110,13 @@ def test_without_mirrored_magnified_views_there_is_nothing_to_be_careful_with(vi
     assert recipe.suit(OTHER) is recipe
 
 
+def test_only_a_guard_with_limits_for_some_weights_is_calibrated_or_not():
+    recipe = replace(CLINICAL, calibrated_for=OWN)
+    assert (recipe.is_calibrated(OWN), recipe.is_calibrated(OTHER)) == (True, False)
+    for changes in ({"calibrated_for": None}, {"guard": False}, {"focus_views": ()}):
+        assert replace(recipe, **changes).is_calibrated(OTHER) is None
+
+
 def test_whoever_gives_a_margin_answers_for_it():
     assert resolve_recipe({"base": "clinical", "steps": 3}).calibrated_for is not None
     for margin in (None, -0.01):
