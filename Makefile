@@ -13,7 +13,7 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test lint coverage sbom paperwork label-env label deploy-env map clean
+.PHONY: help demo test lint coverage sbom compliance label-env label deploy-env map clean
 
 help:
 	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
@@ -21,7 +21,7 @@ help:
 	@echo 'make lint      ruff and mypy'
 	@echo 'make coverage  tests with branch coverage'
 	@echo 'make sbom      CycloneDX bill of materials of .venv and the bundle: dist/sbom.cdx.json'
-	@echo 'make paperwork write the generated parts of the documentation anew'
+	@echo 'make compliance  write the generated parts of the documentation anew'
 	@echo 'make label     MONAI Label with the bundle on 127.0.0.1:$(PORT); PORT=... STUDIES=... change it'
 	@echo 'make label-env its environment, $(LABEL_VENV)'
 	@echo 'make deploy-env  the environment of the MONAI Deploy App SDK, $(DEPLOY_VENV)'
@@ -48,10 +48,10 @@ coverage: $(STAMP)
 # Outside of git there is none; an empty variable would be worse than none, numpy reads it too.
 sbom: $(STAMP)
 	@time="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)}"; \
-		$${time:+env SOURCE_DATE_EPOCH=$$time} $(BIN)/python -m grata_monai paperwork --sbom dist/sbom.cdx.json
+		$${time:+env SOURCE_DATE_EPOCH=$$time} $(BIN)/python -m tools.compliance --sbom dist/sbom.cdx.json
 
-paperwork: $(STAMP)
-	@$(BIN)/python -m grata_monai paperwork --write
+compliance: $(STAMP)
+	@$(BIN)/python -m tools.compliance --write
 
 # The stamp is written last: an interrupted installation starts again. The version is checked first
 # because pip's own message about a lock that no Python fits does not name the remedy.
@@ -82,7 +82,7 @@ label: $(LABEL_STAMP)
 	@$(LABEL_BIN)/python -W ignore -m grata_monai label install $(LABEL_DIR)/app
 	@MONAI_LABEL_SESSION_PATH=$(abspath $(LABEL_DIR))/sessions \
 		$(LABEL_BIN)/python -W 'ignore:Failed to load image:UserWarning' -m monailabel.main start_server --app $(LABEL_DIR)/app --studies $(STUDIES) \
-		--uvicorn_app grata_monai.label.server:app \
+		--uvicorn_app grata_monai.hosts.label.server:app \
 		--conf models prostate_mri_segmentation --conf zoo_source local --conf sam2 false --conf skip_trainers true \
 		--host 127.0.0.1 --port $(PORT)
 

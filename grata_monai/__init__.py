@@ -10,8 +10,8 @@ from grata_monai.inferer import GraTaInferer
 from grata_monai.record import Record
 
 if TYPE_CHECKING:
-    from grata_monai.pipeline import segment_dicom
-    from grata_monai.plain import segment
+    from grata_monai.hosts.python import segment
+    from grata_monai.hosts.python_dicom import segment_dicom
 
 __all__ = [
     "CLINICAL",
@@ -32,11 +32,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what is heavy, or needs the ``dicom`` extra, only when it is asked for."""
     if name == "segment":
-        from grata_monai.plain import segment  # noqa: PLC0415
+        from grata_monai.hosts.python import segment  # noqa: PLC0415
 
         return segment
     if name == "segment_dicom":
-        from grata_monai.pipeline import segment_dicom  # noqa: PLC0415
+        from grata_monai.hosts.python_dicom import segment_dicom  # noqa: PLC0415
 
         return segment_dicom
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

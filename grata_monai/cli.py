@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from grata_monai.errors import GrataError
+from grata_monai.core.errors import GrataError
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser", "main", "run"]
 
 _EXIT_OK = 0
 _EXIT_REFUSED = 2
@@ -32,13 +32,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 after success, 2 if the arguments or the case were refused; `lint` has 1 for
-        a bundle that does not pass, `deploy` for a series that was refused or a case that failed,
-        `paperwork` for a page that is out of date.
+        a bundle that does not pass, `deploy` for a series that was refused or a case that failed.
 
     Raises:
         SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
     """
-    arguments = build_parser().parse_args(argv)
+    return run(build_parser(), argv)
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parse arguments, call what the parser names, and print its report or its refusal.
+
+    Args:
+        parser: Whose namespace has ``run``, as `build_parser` makes it.
+        argv: Arguments after the program's name; those of the process if None.
+
+    Returns:
+        Exit status, as of `main`.
+    """
+    arguments = parser.parse_args(argv)
     try:
         report = arguments.run(arguments)
     except (GrataError, ValueError) as error:
@@ -80,7 +92,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_calibrate(commands)
     _add_benchmark(commands)
     _add_lint(commands)
-    _add_paperwork(commands)
     _add_label(commands)
     _add_deploy(commands)
     return parser
@@ -145,9 +156,9 @@ def _run_triage(arguments: argparse.Namespace) -> str:
     from rich.console import Console
     from rich.progress import Progress
 
+    from grata_monai.core.files import atomic_path
     from grata_monai.read.dicom.selection import Selection
     from grata_monai.read.dicom.triage import render_table, triage
-    from grata_monai.write.atomic import atomic_path
 
     rules = Selection.from_json(arguments.selection) if arguments.selection else Selection()
     if arguments.allow_no_frame_of_reference:
@@ -195,7 +206,7 @@ def _add_wrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _run_wrap(arguments: argparse.Namespace) -> str:
-    from grata_monai.wrap import wrap_bundle
+    from grata_monai.bundle.wrap import wrap_bundle
 
     report = wrap_bundle(
         arguments.bundle_dir,
@@ -217,7 +228,7 @@ def _run_wrap(arguments: argparse.Namespace) -> str:
 
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.compare import command
+    from grata_monai.experiments.compare import command
 
     parser = commands.add_parser(
         "compare",
@@ -230,7 +241,7 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.calibrate import command
+    from grata_monai.experiments.calibrate import command
 
     parser = commands.add_parser(
         "calibrate",
@@ -243,7 +254,7 @@ def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.benchmark import command
+    from grata_monai.experiments.reproduce import command
 
     parser = commands.add_parser(
         "benchmark",
@@ -256,7 +267,7 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.gate import command
+    from grata_monai.bundle.lint import command
 
     parser = commands.add_parser(
         "lint",
@@ -268,28 +279,15 @@ def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=command.run_lint)
 
 
-def _add_paperwork(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.paperwork import command
-
-    parser = commands.add_parser(
-        "paperwork",
-        help="generate what a hospital asks for: bill of materials, model card, DICOM tables",
-        description="Say whether the generated parts of the documentation are up to date, or "
-        "write them; or write a bill of materials. Run it in the repository.",
-    )
-    command.add_paperwork_options(parser)
-    parser.set_defaults(run=command.run_paperwork)
-
-
 def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.label import command
+    from grata_monai.hosts.label import command
 
     parser = commands.add_parser("label", help="put the bundle into MONAI Label")
     command.add_label_options(parser)
 
 
 def _add_deploy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.deploy import command
+    from grata_monai.hosts.deploy import command
 
     parser = commands.add_parser(
         "deploy",

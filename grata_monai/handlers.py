@@ -15,12 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from grata_monai.errors import CaseError
+from grata_monai.core.failures import (
+    CaseFailure,
+    list_failures,
+    raise_if_any_failed,
+    report_failure,
+)
+from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
-from grata_monai.read.dataset import CaseFailure
-from grata_monai.read.dicom.refusal import Refusal
+from grata_monai.read.dicom.rejection import Refusal
 from grata_monai.record import Record
-from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = [
     "GraTaHandler",
@@ -62,36 +66,6 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
     report_failure(engine, failure)
     engine.state.batch, engine.state.output = [], []
     return engine.state.output
-
-
-def report_failure(engine: Engine, failure: CaseFailure) -> None:
-    """Log why a case failed, and add it to ``engine.state.failures``."""
-    list_failures(engine).append(failure)
-    logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
-
-
-def list_failures(engine: Engine) -> list[CaseFailure]:
-    """List the cases of a run that failed; the list itself, so that it can grow."""
-    state = _state(engine)
-    if not hasattr(state, "failures"):
-        state.failures = []
-    failures: list[CaseFailure] = state.failures
-    return failures
-
-
-def raise_if_any_failed(engine: Engine) -> None:
-    """End a run with an error if a case failed, after all others are done.
-
-    Raises:
-        CaseError: Naming how many failed, and each with its reason.
-    """
-    failures = list_failures(engine)
-    if failures:
-        names = "; ".join(f"{failure.case}: {failure.reason}" for failure in failures)
-        raise CaseError(
-            f"every case must be segmented, {len(failures)} failed ({names}). "
-            "The other cases are done; see the messages above for what to do."
-        )
 
 
 class GraTaHandler:

@@ -17,9 +17,9 @@ from grata_monai.adapt.case import Episode, OnlineMemory, Outcome
 from grata_monai.adapt.episode import is_out_of_memory, run_episode
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
-from grata_monai.errors import CaseError, RecipeError
+from grata_monai.core.errors import CaseError, RecipeError
+from grata_monai.core.precision import autocast
 from grata_monai.options import CaseOptions, read_options
-from grata_monai.precision import autocast
 from grata_monai.record import make_record
 
 __all__ = ["GraTaInferer"]

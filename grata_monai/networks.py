@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grata_monai.adapt.heads import HEAD_LOSSES
-from grata_monai.errors import NetworkError
-from grata_monai.types import Images, Logits
+from grata_monai.core.errors import NetworkError
+from grata_monai.core.types import Images, Logits
 
 __all__ = ["DynUNetWithHeads", "MultiTaskUNet", "add_heads"]
 

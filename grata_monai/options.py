@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.network import copy_network, hash_state
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
-from grata_monai.errors import WeightsError
-from grata_monai.precision import lay_out
+from grata_monai.core.errors import WeightsError
+from grata_monai.core.precision import lay_out
 
 __all__ = ["OPTIONS_KEY", "CaseOptions", "read_options"]
 

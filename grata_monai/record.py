@@ -105,7 +105,7 @@ def make_record(
         recipe: What it was told to do.
         device: Where it ran.
         precision: Of the prediction.
-        bundle: What `grata_monai.gate.verify_bundle` said; None without a bundle.
+        bundle: What `grata_monai.bundle.lint.verify_bundle` said; None without a bundle.
 
     Returns:
         The record, made of plain JSON values.

@@ -10,8 +10,8 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn
 
 from grata_monai.adapt.heads import HEAD_LOSSES, SupportsAuxiliaryTasks
-from grata_monai.errors import NetworkError
-from grata_monai.precision import autocast
+from grata_monai.core.errors import NetworkError
+from grata_monai.core.precision import autocast
 
 __all__ = ["HeadTraining", "attach_handlers"]
 

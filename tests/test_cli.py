@@ -8,7 +8,7 @@ import pydicom
 import pytest
 
 from grata_monai.cli import main
-from grata_monai.errors import DatasetError
+from grata_monai.core.errors import DatasetError
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import SeriesOptions, write_series
 from grata_monai.read.dicom.load import read_volume

@@ -14,7 +14,7 @@ MODULES = sorted(
 )
 
 
-NEED_SDK = {"grata_monai.deploy.application", "grata_monai.deploy.operators"}
+NEED_SDK = {"grata_monai.hosts.deploy.application", "grata_monai.hosts.deploy.operators"}
 
 
 def load(module_name: str) -> ModuleType:

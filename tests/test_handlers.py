@@ -16,14 +16,15 @@ from monai.networks.nets import UNet
 from rich.console import Console
 
 from grata_monai import GraTaHandler, GraTaInferer, Record
-from grata_monai.errors import CaseError, IntensityError, OutputError
+from grata_monai.core.errors import CaseError, IntensityError, OutputError
+from grata_monai.core.failures import CaseFailure
 from grata_monai.handlers import (
     raise_if_any_failed,
     report_failure,
     segment_or_report,
     summarise,
 )
-from grata_monai.read.dataset import CaseDataset, CaseFailure, collate_cases
+from grata_monai.read.dataset import CaseDataset, collate_cases
 
 RECIPE = {
     "base": "clinical",

@@ -11,7 +11,7 @@ from monai.utils import set_determinism
 
 from grata_monai import GraTaInferer, Record
 from grata_monai.adapt.network import hash_weights
-from grata_monai.errors import NothingToAdaptError, RecipeError
+from grata_monai.core.errors import NothingToAdaptError, RecipeError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from monai.networks.nets import DynUNet, UNet
 from torch import nn
 
 from grata_monai.adapt.heads import HEAD_LOSSES, SupportsAuxiliaryTasks
-from grata_monai.errors import NetworkError
+from grata_monai.core.errors import NetworkError
 from grata_monai.networks import add_heads
 
 

@@ -11,7 +11,7 @@ from monai.networks.nets import UNet
 
 from grata_monai import CLINICAL, PAPER, GraTaInferer, Record, resolve_recipe
 from grata_monai.adapt.network import hash_state
-from grata_monai.errors import RecipeError, WeightsError
+from grata_monai.core.errors import RecipeError, WeightsError
 from grata_monai.options import OPTIONS_KEY, CaseOptions, read_options
 
 DEFAULT = CaseOptions(CLINICAL)

@@ -5,7 +5,7 @@ import torch
 from ignite.engine import Engine
 from torch import Tensor, nn
 
-from grata_monai.errors import NetworkError
+from grata_monai.core.errors import NetworkError
 from grata_monai.training import HeadTraining, attach_handlers
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from grata_monai.types import Scalar
+from grata_monai.core.types import Scalar
 
 __all__ = ["cosine", "gradients", "is_finite", "perturbed", "step_size"]
 

@@ -13,7 +13,7 @@ from grata_monai.adapt.focus import Focus, Look
 from grata_monai.adapt.grata import GraTa, Step
 from grata_monai.adapt.guard import Verdict
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.errors import NetworkError, RecipeError
+from grata_monai.core.errors import NetworkError, RecipeError
 
 __all__ = ["Episode", "OnlineMemory", "Outcome", "Predict"]
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
 
 __all__ = ["Clock", "Deadline"]
 

@@ -24,9 +24,9 @@ from grata_monai.adapt.network import choose_activation, copy_network, hash_weig
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
 from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
-from grata_monai.errors import AdaptationError
-from grata_monai.precision import autocast
-from grata_monai.types import Images, Logits
+from grata_monai.core.errors import AdaptationError
+from grata_monai.core.precision import autocast
+from grata_monai.core.types import Images, Logits
 
 __all__ = ["foreground_size", "is_out_of_memory", "run_episode"]
 

@@ -20,8 +20,8 @@ from torch.nn import functional
 from grata_monai.adapt.equivariance import label_map, overlap
 from grata_monai.adapt.views import Identity, Scale, WeakView, parse_view
 from grata_monai.adapt.windows import WindowPlan
-from grata_monai.errors import RecipeError
-from grata_monai.types import Images, Probabilities
+from grata_monai.core.errors import RecipeError
+from grata_monai.core.types import Images, Probabilities
 
 __all__ = [
     "Focus",

@@ -28,9 +28,9 @@ from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.adapt.statistics import mix_statistics
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
-from grata_monai.errors import AdaptationError
-from grata_monai.precision import autocast
-from grata_monai.types import Images, Logits, Scalar
+from grata_monai.core.errors import AdaptationError
+from grata_monai.core.precision import autocast
+from grata_monai.core.types import Images, Logits, Scalar
 
 __all__ = ["GraTa", "Step"]
 

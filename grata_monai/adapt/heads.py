@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grata_monai.errors import NetworkError
-from grata_monai.types import Images, Scalar
+from grata_monai.core.errors import NetworkError
+from grata_monai.core.types import Images, Scalar
 
 __all__ = [
     "HEAD_LOSSES",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from grata_monai.adapt.heads import HEAD_LOSSES
-from grata_monai.types import Logits, Probabilities, Scalar
+from grata_monai.core.types import Logits, Probabilities, Scalar
 
 __all__ = [
     "CONSISTENCIES",

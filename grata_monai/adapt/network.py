@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grata_monai.errors import NetworkError
+from grata_monai.core.errors import NetworkError
 
 __all__ = ["choose_activation", "copy_network", "first_tensor", "hash_state", "hash_weights"]
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from grata_monai.adapt.intensity import InputAdapter
-from grata_monai.errors import NothingToAdaptError
+from grata_monai.core.errors import NothingToAdaptError
 
 __all__ = ["PARAMETER_GROUPS", "MovingParameters", "normalisation_layers", "resolve_parameters"]
 

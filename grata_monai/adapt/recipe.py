@@ -16,8 +16,8 @@ from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES
 from grata_monai.adapt.parameters import PARAMETER_GROUPS
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import Scale, parse_view
-from grata_monai.errors import RecipeError
-from grata_monai.precision import PRECISIONS
+from grata_monai.core.errors import RecipeError
+from grata_monai.core.precision import PRECISIONS
 
 __all__ = ["CLINICAL", "PAPER", "RECIPES", "SOURCE", "Recipe", "resolve_recipe"]
 

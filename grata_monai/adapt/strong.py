@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grata_monai.errors import RecipeError
-from grata_monai.types import Images
+from grata_monai.core.errors import RecipeError
+from grata_monai.core.types import Images
 
 __all__ = ["STRONG_VIEWS", "Draw", "StrongView"]
 

@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from grata_monai.errors import RecipeError
-from grata_monai.types import Images, Probabilities
+from grata_monai.core.errors import RecipeError
+from grata_monai.core.types import Images, Probabilities
 
 __all__ = [
     "Flip",

@@ -1,7 +1,3 @@
-"""MONAI Deploy: the bundle's DICOM path as an application of the App SDK, for a MAP.
-
-``job`` is what happens to a case and needs no SDK. ``operators`` and ``application`` put it into
-the SDK's graph; no other module imports the SDK.
-"""
+"""Moved to `grata_monai.hosts.deploy`; images made before start it here until version 0.2."""
 
 __all__: list[str] = []

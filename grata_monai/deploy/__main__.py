@@ -1,4 +1,4 @@
-"""``python -m grata_monai.deploy``: the entry point of a MAP, the same as the command `deploy`."""
+"""``python -m grata_monai.deploy``: see `grata_monai.hosts.deploy`."""
 
 import sys
 

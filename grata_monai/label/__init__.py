@@ -1,3 +1,3 @@
-"""MONAI Label as a host: what its client shows and asks, what it answers, and the way in."""
+"""Moved to `grata_monai.hosts.label`; published bundles name what is in here until version 0.2."""
 
 __all__: list[str] = []

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from grata_monai.adapt.losses import foreground, probabilities
 from grata_monai.adapt.network import first_tensor
+from grata_monai.core.types import Images, Logits, Scalar
 from grata_monai.methods.common import gradient_mode, own, predict, refuse_without_normalisation
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Images, Logits, Scalar
 
 __all__ = ["AffineConsistency", "overlap", "predict_warped"]
 

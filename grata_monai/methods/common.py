@@ -9,9 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from grata_monai.adapt.alignment import gradients, is_finite
 from grata_monai.adapt.parameters import normalisation_layers
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
+from grata_monai.core.types import Logits, Probabilities, Scalar
 from grata_monai.methods.method import Case
-from grata_monai.types import Logits, Probabilities, Scalar
 
 __all__ = [
     "batch_norm_layers",

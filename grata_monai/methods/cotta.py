@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from grata_monai.adapt.losses import consistency, probabilities
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
+from grata_monai.core.types import Images, Logits, Probabilities
 from grata_monai.methods.common import gradient_mode, own, predict
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Images, Logits, Probabilities
 
 __all__ = ["CoTTA", "CoTTAState"]
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from grata_monai.adapt.heads import denoising
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import (
     gradient_mode,
     own,
@@ -17,7 +18,6 @@ from grata_monai.methods.common import (
 from grata_monai.methods.head import refuse_without_head
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Logits
 
 __all__ = ["DeTTA"]
 

@@ -11,10 +11,10 @@ from torch.nn.modules.conv import _ConvNd
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.statistics import mix_statistics
-from grata_monai.errors import NetworkError
+from grata_monai.core.errors import NetworkError
+from grata_monai.core.types import Images, Logits
 from grata_monai.methods.common import gradient_mode, own, predict, to_logits
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Images, Logits
 
 __all__ = ["DIGA", "DIGAState", "Prototypes"]
 

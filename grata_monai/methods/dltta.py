@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from grata_monai.adapt.losses import entropy, probabilities
 from grata_monai.adapt.network import first_tensor
 from grata_monai.adapt.parameters import normalisation_layers
+from grata_monai.core.types import Images, Logits
 from grata_monai.methods.common import (
     gradient_mode,
     own,
@@ -20,7 +21,6 @@ from grata_monai.methods.common import (
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
 from grata_monai.methods.tipi import divergence
-from grata_monai.types import Images, Logits
 
 __all__ = ["DLTTA", "DLTTAState"]
 

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.parameters import MovingParameters, resolve_parameters
+from grata_monai.core.types import Logits, Scalar
 from grata_monai.methods.common import (
     batch_norm_layers,
     descend,
@@ -18,7 +19,6 @@ from grata_monai.methods.common import (
     refuse_without_normalisation,
 )
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Logits, Scalar
 
 __all__ = ["DomainAdaptor", "DomainAdaptorState", "tempered_entropy"]
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.views import Flip, Identity, WeakView, admissible_views
+from grata_monai.core.types import Images, Logits
 from grata_monai.methods.common import (
     batch_norm_layers,
     gradient_mode,
@@ -17,7 +18,6 @@ from grata_monai.methods.common import (
     refuse_without_batch_norm,
 )
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Images, Logits
 
 __all__ = ["DUA", "DUAState"]
 

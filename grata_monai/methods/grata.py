@@ -11,9 +11,9 @@ from grata_monai.adapt.case import Episode, OnlineMemory, Outcome
 from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.method import Case, Method, Notes
-from grata_monai.types import Logits
 
 __all__ = [
     "GraTaClinical",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.losses import balanced_entropy, probabilities
 from grata_monai.adapt.network import copy_network
+from grata_monai.core.types import Logits, Vector
 from grata_monai.methods.common import (
     batch_norm_layers,
     gradient_mode,
@@ -16,7 +17,6 @@ from grata_monai.methods.common import (
     to_logits,
 )
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Logits, Vector
 
 __all__ = ["InTEnt", "weigh"]
 

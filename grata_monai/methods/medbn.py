@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from grata_monai.adapt.network import copy_network
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import batch_norm_layers, predict, refuse_without_batch_norm
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Logits
 
 __all__ = ["MedBN"]
 

@@ -12,10 +12,10 @@ from grata_monai.adapt.losses import entropy, probabilities
 from grata_monai.adapt.network import first_tensor
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
+from grata_monai.core.types import Images, Scalar
 from grata_monai.methods.common import gradient_mode, own, predict, to_logits
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Images, Scalar
 
 __all__ = ["MEMO"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from grata_monai.types import Images, Logits, Windows
+from grata_monai.core.types import Images, Logits, Windows
 
 __all__ = ["Case", "Method", "Notes", "Predict"]
 

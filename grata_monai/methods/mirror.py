@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.views import Flip, Identity, WeakView, average_views
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import gradient_mode, predict
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Logits
 
 __all__ = ["Mirror"]
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grata_monai.adapt.network import copy_network
-from grata_monai.errors import IntensityError
+from grata_monai.core.errors import IntensityError
+from grata_monai.core.types import Images, Logits
 from grata_monai.methods.common import gradient_mode, predict
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Images, Logits
 
 __all__ = ["N4"]
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.statistics import mix_statistics
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import predict, refuse_without_batch_norm
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Logits
 
 __all__ = ["PredictionTimeBN"]
 

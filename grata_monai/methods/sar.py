@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from grata_monai.adapt.alignment import gradients, perturbed
 from grata_monai.adapt.losses import _entropy_maps
 from grata_monai.adapt.network import first_tensor
+from grata_monai.core.types import Images, Logits
 from grata_monai.methods.common import (
     descend,
     gradient_mode,
@@ -20,7 +21,6 @@ from grata_monai.methods.common import (
 )
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Images, Logits
 
 __all__ = ["SAR", "SARState"]
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.losses import foreground, probabilities
 from grata_monai.adapt.network import first_tensor
-from grata_monai.errors import RecipeError
+from grata_monai.core.errors import RecipeError
+from grata_monai.core.types import Logits, Scalar
 from grata_monai.methods.common import (
     gradient_mode,
     own,
@@ -19,7 +20,6 @@ from grata_monai.methods.common import (
 )
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Logits, Scalar
 
 __all__ = ["ShapeMoments", "ShapePrior", "shape_prior"]
 

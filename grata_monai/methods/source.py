@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
+from grata_monai.core.types import Logits
 from grata_monai.methods.method import Case, Method
-from grata_monai.types import Logits
 
 __all__ = ["Source"]
 

@@ -11,8 +11,8 @@ from grata_monai.adapt.alignment import gradients
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.parameters import MovingParameters, resolve_parameters
 from grata_monai.adapt.statistics import mix_statistics
+from grata_monai.core.types import Scalar
 from grata_monai.methods.common import descend, gradient_mode
-from grata_monai.types import Scalar
 
 __all__ = ["SteppingState", "start_stepping"]
 

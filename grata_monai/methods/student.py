@@ -11,10 +11,10 @@ from grata_monai.adapt.losses import consistency, entropy, probabilities
 from grata_monai.adapt.network import first_tensor
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
+from grata_monai.core.types import Images, Logits, Probabilities, Scalar
 from grata_monai.methods.common import gradient_mode, own, predict
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Images, Logits, Probabilities, Scalar
 
 __all__ = ["TeST", "TeSTState"]
 

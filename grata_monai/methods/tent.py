@@ -9,6 +9,7 @@ from torch import nn
 
 from grata_monai.adapt.losses import entropy
 from grata_monai.adapt.network import first_tensor
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import (
     gradient_mode,
     own,
@@ -17,7 +18,6 @@ from grata_monai.methods.common import (
 )
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Logits
 
 __all__ = ["Tent"]
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from grata_monai.adapt.losses import entropy
 from grata_monai.adapt.network import first_tensor
+from grata_monai.core.types import Images, Logits, Scalar
 from grata_monai.methods.common import (
     gradient_mode,
     own,
@@ -18,7 +19,6 @@ from grata_monai.methods.common import (
 )
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Images, Logits, Scalar
 
 __all__ = ["TIPI", "divergence"]
 

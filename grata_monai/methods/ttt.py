@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.heads import rotation
+from grata_monai.core.types import Logits
 from grata_monai.methods.common import gradient_mode, own, predict
 from grata_monai.methods.head import refuse_without_head
 from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
-from grata_monai.types import Logits
 
 __all__ = ["TTT", "square"]
 

@@ -11,11 +11,11 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from numpy.random import default_rng
 
+from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.phantom.anatomy import Patient, draw_patient
 from grata_monai.phantom.geometry import Float32, Float64, Point, UInt8, to_point
 from grata_monai.phantom.painter import Grid, patient_matrix, render
 from grata_monai.phantom.scanner import add_noise, apply_scanner_shift, check_shift, check_spacing
-from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = ["PhantomCase", "make_case", "write_cases"]
 

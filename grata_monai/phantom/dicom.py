@@ -32,10 +32,10 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DSfloat
 
+from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.phantom import dicom_modules as modules
 from grata_monai.phantom.geometry import Float64
 from grata_monai.phantom.jpeg import encode_baseline, encode_lossless
-from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = [
     "TRANSFER_SYNTAXES",

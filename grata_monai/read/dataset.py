@@ -2,44 +2,18 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monai.data.utils import list_data_collate
 from torch.utils.data import Dataset
 
-from grata_monai.errors import DicomError, find_cause, find_root
+from grata_monai.core.failures import CaseFailure
 from grata_monai.read.cases import strip_extension
 
-__all__ = ["CaseDataset", "CaseFailure", "collate_cases"]
+__all__ = ["CaseDataset", "collate_cases"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CaseFailure:
-    """Why a case could not be segmented.
-
-    Attributes:
-        case: Its name.
-        reason: Class of the error; for a refused DICOM series its reason code.
-        message: What is wrong and what to do.
-    """
-
-    case: str
-    reason: str
-    message: str
-
-    @classmethod
-    def explain(cls, case: str, error: BaseException) -> "CaseFailure":
-        """Say why a case failed: our own refusal if there is one, else what began the chain."""
-        refusal = find_cause(error)
-        if refusal is not None:
-            code = refusal.reason if isinstance(refusal, DicomError) else ""
-            return cls(case, code or type(refusal).__name__, str(refusal))
-        root = find_root(error)
-        return cls(case, type(root).__name__, f"{root} (unexpected; logged in full at level DEBUG)")
 
 
 class CaseDataset(Dataset[dict[str, Any]]):

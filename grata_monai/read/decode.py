@@ -18,7 +18,7 @@ from monai.data.utils import to_affine_nd
 from monai.utils import MetaKeys
 from numpy.typing import NDArray
 
-from grata_monai.errors import GeometryError, GrataError, UnreadableImageError
+from grata_monai.core.errors import GeometryError, GrataError, UnreadableImageError
 from grata_monai.read.cases import EXTENSIONS
 
 __all__ = ["EXPORT_AGAIN", "Float64", "Voxels", "decode"]

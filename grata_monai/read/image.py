@@ -19,7 +19,7 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform
 from monai.utils import MetaKeys, SpaceKeys
 
-from grata_monai.errors import (
+from grata_monai.core.errors import (
     ChannelError,
     GeometryError,
     IntensityError,

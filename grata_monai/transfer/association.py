@@ -10,7 +10,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import AeAddress
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security, client_context

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 
 __all__ = ["add_fetch_options", "add_send_options", "run_fetch", "run_send"]
 

@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import AeAddress, is_loopback, parse_host_port
 from grata_monai.transfer.association import NothingAcceptedError, associated
 from grata_monai.transfer.retry import Retry

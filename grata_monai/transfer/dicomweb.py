@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from grata_monai.errors import DicomError, TransferError
+from grata_monai.core.errors import DicomError, TransferError
+from grata_monai.core.files import atomic_folder
 from grata_monai.read.dicom.headers import Header, read_headers
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.transfer.address import WebAddress, check_uid
 from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security
 from grata_monai.transfer.web import Answer, WebService
-from grata_monai.write.atomic import atomic_folder
 
 __all__ = ["FetchLimits", "Fetched", "fetch_series"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from grata_monai.errors import DatasetError, OutputError
+from grata_monai.core.errors import DatasetError, OutputError
 from grata_monai.transfer.address import AeAddress, WebAddress, parse_address
 from grata_monai.transfer.commitment import Commitment, check_commitment, request_commitment
 from grata_monai.transfer.dicomweb import Fetched, FetchLimits, fetch_series

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 
 __all__ = ["Retry", "TransientError"]
 

@@ -21,9 +21,9 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from grata_monai.errors import DicomError, TransferError
+from grata_monai.core.errors import DicomError, TransferError
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_sandboxed
 from grata_monai.transfer.address import AeAddress
 from grata_monai.transfer.association import associated

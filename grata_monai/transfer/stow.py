@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import WebAddress
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security

@@ -13,8 +13,8 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from grata_monai.errors import DicomError
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.core.errors import DicomError
+from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["decompress_file"]
 

@@ -19,7 +19,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 from requests.adapters import HTTPAdapter
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import WebAddress
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security, authorization_header, client_context

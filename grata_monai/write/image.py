@@ -16,9 +16,9 @@ from monai.transforms import MapTransform, SaveImaged
 from monai.utils import MetaKeys
 from numpy.typing import DTypeLike, NDArray
 
-from grata_monai.errors import GeometryError, OutputError
+from grata_monai.core.errors import GeometryError, OutputError
+from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
-from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = ["LiftRecordd", "SaveImageAndRecordd", "write_label_map"]
 

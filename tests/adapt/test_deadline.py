@@ -3,7 +3,7 @@
 import pytest
 
 from grata_monai.adapt.deadline import Deadline
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
 
 
 def test_work_goes_on_until_the_time_is_over():

@@ -15,7 +15,7 @@ from grata_monai.adapt.case import Episode
 from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.network import copy_network, hash_weights
 from grata_monai.adapt.views import parse_view
-from grata_monai.errors import AdaptationError, NetworkError, RecipeError
+from grata_monai.core.errors import AdaptationError, NetworkError, RecipeError
 
 INFERER = SlidingWindowInferer((16, 16, 8), overlap=0.25)
 

@@ -17,7 +17,7 @@ from grata_monai.adapt.focus import (
 )
 from grata_monai.adapt.views import Flip, Identity
 from grata_monai.adapt.windows import WindowPlan
-from grata_monai.errors import RecipeError
+from grata_monai.core.errors import RecipeError
 
 
 def ramp(*shape: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from grata_monai import GraTa
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
 
 HAND = {
     "base": "paper",

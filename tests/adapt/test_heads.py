@@ -17,7 +17,7 @@ from grata_monai.adapt.heads import (
     super_resolution,
 )
 from grata_monai.adapt.losses import entropy
-from grata_monai.errors import NetworkError
+from grata_monai.core.errors import NetworkError
 from grata_monai.networks import MultiTaskUNet
 from grata_monai.phantom import make_case
 

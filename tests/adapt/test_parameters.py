@@ -8,7 +8,7 @@ from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
 from grata_monai.adapt.parameters import resolve_parameters
-from grata_monai.errors import NothingToAdaptError
+from grata_monai.core.errors import NothingToAdaptError
 
 SHAPE = {"channels": (4, 8), "strides": (2,)}
 KERNELS = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}

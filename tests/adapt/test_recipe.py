@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from grata_monai import CLINICAL, PAPER, Recipe, resolve_recipe
-from grata_monai.errors import RecipeError
+from grata_monai.core.errors import RecipeError
 
 
 def test_paper_holds_the_published_settings():

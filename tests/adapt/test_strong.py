@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from grata_monai.adapt.strong import STRONG_VIEWS, Draw, StrongView
-from grata_monai.errors import RecipeError
+from grata_monai.core.errors import RecipeError
 
 OFF = Draw(1.0, 1.0, 0.0)
 NOTHING = StrongView(OFF, OFF, OFF, OFF, OFF, rescale=False)

@@ -15,7 +15,7 @@ from grata_monai.adapt.views import (
     is_admissible,
     parse_view,
 )
-from grata_monai.errors import RecipeError
+from grata_monai.core.errors import RecipeError
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 

@@ -23,7 +23,7 @@ from monai.transforms import (
 )
 
 from grata_monai import Record
-from grata_monai.gate import write_manifest
+from grata_monai.bundle.lint import write_manifest
 from grata_monai.read.transforms import ToDeviced
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

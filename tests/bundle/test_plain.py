@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from grata_monai import Record, segment, segment_dicom
-from grata_monai.errors import BundleError, DatasetError, IntensityError
+from grata_monai.core.errors import BundleError, DatasetError, IntensityError
 from grata_monai.phantom.dicom import SeriesOptions, stored_volume, write_series
 
 SPACING = (2.4, 2.4, 6.0)

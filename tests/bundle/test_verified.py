@@ -8,16 +8,16 @@ import pytest
 from monai.bundle import ConfigParser
 
 from grata_monai import Record
-from grata_monai.benchmark.part import Part
-from grata_monai.benchmark.run import Options, run_part
 from grata_monai.bundle import verify_own_bundle
+from grata_monai.bundle.lint import write_manifest
+from grata_monai.bundle.verify import manifest_digest
+from grata_monai.bundle.wrap import wrap_bundle
 from grata_monai.cli import main
-from grata_monai.compare.bench import open_bench
-from grata_monai.errors import BundleError, DatasetError, find_cause
-from grata_monai.gate import write_manifest
-from grata_monai.gate.manifest import manifest_digest
-from grata_monai.pipeline import segment_dicom
-from grata_monai.wrap import wrap_bundle
+from grata_monai.core.errors import BundleError, DatasetError, find_cause
+from grata_monai.experiments.harness.bench import open_bench
+from grata_monai.experiments.reproduce.part import Part
+from grata_monai.experiments.reproduce.run import Options, run_part
+from grata_monai.hosts.python_dicom import segment_dicom
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_unverified_is_asked_for_on_the_command_line(
     def arrive(path, *, settings, unverified):
         raise ValueError(f"came with unverified={unverified}")
 
-    monkeypatch.setattr("grata_monai.compare.bench.open_bench", arrive)
+    monkeypatch.setattr("grata_monai.experiments.harness.bench.open_bench", arrive)
     main([command, *places, "--network", str(copy), "--unverified"])
     assert "came with unverified=True" in capsys.readouterr().err
 

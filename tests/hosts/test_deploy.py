@@ -5,7 +5,7 @@ import shutil
 
 import pydicom
 import pytest
-from hosts.deploy_host import NOT_INSTALLED, is_installed, run_deploy, run_python, write_tree
+from deploy_host import NOT_INSTALLED, is_installed, run_deploy, run_python, write_tree
 
 from grata_monai import segment_dicom
 
@@ -111,7 +111,7 @@ def test_the_entry_point_of_a_map_takes_its_folders_from_the_environment(
 def test_the_options_of_a_map_mean_the_same(tree, tmp_path):
     out = tmp_path / "out"
     arguments = ["-i", str(tree / "incomplete"), "-o", str(out), "-m", "bundle", "-l", "error"]
-    done = run_python(["-m", "grata_monai.deploy", *arguments], output_dir=out)
+    done = run_python(["-m", "grata_monai.hosts.deploy", *arguments], output_dir=out)
     assert done.status == 1
     assert done.out.endswith("0 segmented, 1 refused, 0 failed\n")
     assert "INFO" not in done.err

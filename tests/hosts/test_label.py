@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from hosts.label_server import (
+from label_server import (
     MODEL,
     NOT_INSTALLED,
     is_installed,
@@ -22,8 +22,8 @@ from hosts.label_server import (
 )
 from monai.bundle import ConfigWorkflow
 
-from grata_monai.gate import write_manifest
-from grata_monai.gate.manifest import find_differences
+from grata_monai.bundle.lint import write_manifest
+from grata_monai.bundle.verify import find_differences
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
 from grata_monai.record import Record

@@ -11,13 +11,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import deploy_host
 import highdicom as hd
+import label_server
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from hosts import deploy_host, label_server
-from hosts.label_server import make_tiny_bundle, running_label
+from label_server import make_tiny_bundle, running_label
 
 from grata_monai import segment
 from grata_monai.phantom import make_case

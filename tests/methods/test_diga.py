@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.statistics import mix_statistics
-from grata_monai.errors import NetworkError
+from grata_monai.core.errors import NetworkError
 from grata_monai.methods.diga import DIGA
 
 

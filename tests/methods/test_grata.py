@@ -13,7 +13,7 @@ from grata_monai import GraTaInferer
 from grata_monai.adapt.case import OnlineMemory
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
 from grata_monai.methods.grata import GraTaClinical, GraTaMethod, GraTaPaper
 from grata_monai.methods.method import Case
 

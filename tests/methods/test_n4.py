@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from grata_monai.errors import IntensityError
+from grata_monai.core.errors import IntensityError
 from grata_monai.methods.method import Case
 from grata_monai.methods.n4 import N4
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grata_monai.errors import RecipeError
+from grata_monai.core.errors import RecipeError
 from grata_monai.methods.method import Case
 from grata_monai.methods.shape_moments import ShapeMoments, ShapePrior, shape_prior
 

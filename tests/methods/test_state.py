@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
 from grata_monai.methods.state import SteppingState, start_stepping
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 
-from grata_monai.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError
 from grata_monai.methods.tent import Tent
 
 START = [2.0, 0.7, 0.4, -0.3]  # scale and shift of two channels

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from grata_monai.errors import OutputError
+from grata_monai.core.errors import OutputError
 from grata_monai.phantom import SHIFTS, make_case, write_cases
 
 COARSE = {"spacing": (2.4, 2.4, 5.0), "spatial_shape": (64, 64, 12)}
@@ -193,7 +193,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr("grata_monai.write.atomic.os.fsync", full)
+    monkeypatch.setattr("grata_monai.core.files.os.fsync", full)
     with pytest.raises(OutputError, match="disk full"):
         write_cases(tmp_path, cases=1, **TINY)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -22,7 +22,7 @@ from pydicom.uid import (  # noqa: E402
     JPEGLosslessSV1,
 )
 
-from grata_monai.errors import OutputError  # noqa: E402
+from grata_monai.core.errors import OutputError  # noqa: E402
 from grata_monai.phantom import make_case  # noqa: E402
 from grata_monai.phantom.dicom import (  # noqa: E402
     TRANSFER_SYNTAXES,

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from grata_monai.errors import DatasetError
+from grata_monai.core.errors import DatasetError
 from grata_monai.read import cases as module
 from grata_monai.read.cases import (
     list_cases,

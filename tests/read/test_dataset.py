@@ -12,7 +12,8 @@ from monai.data import ThreadDataLoader
 from monai.transforms import Compose, Lambdad
 from torch.utils.data import DataLoader
 
-from grata_monai.read.dataset import CaseDataset, CaseFailure, collate_cases
+from grata_monai.core.failures import CaseFailure
+from grata_monai.read.dataset import CaseDataset, collate_cases
 from grata_monai.read.image import LoadImageCheckedd
 
 

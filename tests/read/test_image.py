@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from grata_monai.errors import (
+from grata_monai.core.errors import (
     ChannelError,
     DatasetError,
     GeometryError,

@@ -8,7 +8,7 @@ import urllib.parse
 import pydicom
 import pytest
 
-from grata_monai.errors import OutputError, TransferError
+from grata_monai.core.errors import OutputError, TransferError
 from grata_monai.transfer.dicomweb import FetchLimits
 from grata_monai.transfer.exchange import fetch
 from grata_monai.transfer.security import Security

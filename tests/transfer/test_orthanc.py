@@ -11,7 +11,7 @@ import pytest
 from orthanc import is_installed, running_orthanc
 
 from grata_monai.cli import main
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 from grata_monai.phantom.dicom import SeriesOptions, stored_volume
 from grata_monai.read.dicom.load import read_volume
 from grata_monai.read.dicom.triage import triage

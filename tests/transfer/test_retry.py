@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grata_monai.errors import TransferError
+from grata_monai.core.errors import TransferError
 from grata_monai.transfer.retry import Retry, TransientError
 
 

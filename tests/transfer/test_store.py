@@ -14,7 +14,7 @@ from pydicom.uid import (
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
-from grata_monai.errors import DatasetError, DicomError, TransferError
+from grata_monai.core.errors import DatasetError, DicomError, TransferError
 from grata_monai.transfer.commitment import Commitment
 from grata_monai.transfer.exchange import send
 from grata_monai.transfer.security import Security

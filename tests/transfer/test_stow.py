@@ -3,7 +3,7 @@
 import pydicom
 import pytest
 
-from grata_monai.errors import DicomError, TransferError
+from grata_monai.core.errors import DicomError, TransferError
 from grata_monai.transfer.commitment import Commitment
 from grata_monai.transfer.exchange import send
 

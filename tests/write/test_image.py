@@ -13,7 +13,7 @@ from monai.data import MetaTensor, decollate_batch
 from monai.data.utils import list_data_collate
 from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd
 
-from grata_monai.errors import GeometryError, OutputError
+from grata_monai.core.errors import GeometryError, OutputError
 from grata_monai.read.image import LoadImageCheckedd
 from grata_monai.read.transforms import SafeSpacingd
 from grata_monai.write import image as module

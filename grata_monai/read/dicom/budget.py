@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from grata_monai.errors import DicomError
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.core.errors import DicomError
+from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["BudgetedFile", "quiet_pydicom", "unreadable"]
 

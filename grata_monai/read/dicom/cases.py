@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grata_monai.errors import DatasetError
+from grata_monai.core.errors import DatasetError
 from grata_monai.phantom import make_case
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.selection import Selection

@@ -7,7 +7,7 @@ import numpy as np
 from grata_monai.read.dicom.headers import INTEGER_PIXELS, Header, Plane
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.policy import can_decode, is_enhanced, modality_of, name_uid, refuse
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["ORIENTATION_TOLERANCE", "check_instance", "find_kind"]
 

@@ -21,10 +21,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.codec import iterate_frames, iterate_streams
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_parts
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from grata_monai.errors import DatasetError
+from grata_monai.core.errors import DatasetError
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import read_volume
 from grata_monai.read.dicom.selection import Selection

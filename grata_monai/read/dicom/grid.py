@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from grata_monai.errors import GeometryError
+from grata_monai.core.errors import GeometryError
 from grata_monai.read.dicom.volume import LPS_TO_RAS, DicomVolume
 
 __all__ = ["FrameGrid"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from grata_monai.read.dicom.checks import ORIENTATION_TOLERANCE
 from grata_monai.read.dicom.headers import Slice
 from grata_monai.read.dicom.policy import refuse
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["check_alike", "check_instances", "part_by_type", "separate"]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.parse import parse_header
 from grata_monai.read.dicom.policy import refuse
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_each
 
 __all__ = ["FileKind", "Header", "Plane", "Slice", "read_headers"]

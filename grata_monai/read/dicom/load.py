@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
-from grata_monai.errors import DatasetError, GeometryError
+from grata_monai.core.errors import DatasetError, GeometryError
 from grata_monai.read.dicom.decode import check_budget, decode_volume
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.limits import Limits

@@ -22,11 +22,11 @@ from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.budget import BudgetedFile, quiet_pydicom, unreadable
 from grata_monai.read.dicom.elements import describe_planes, read_text, read_texts, read_whole
 from grata_monai.read.dicom.pixels import PixelSurvey, survey_encapsulated, survey_native
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["parse_header"]
 

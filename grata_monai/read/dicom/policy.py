@@ -4,9 +4,9 @@ from functools import cache
 
 from pydicom.uid import UID
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.codec import has_decoder
-from grata_monai.read.dicom.refusal import Reason, Refusal
+from grata_monai.read.dicom.rejection import Reason, Refusal
 
 __all__ = [
     "REMEDIES",

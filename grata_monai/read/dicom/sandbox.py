@@ -21,10 +21,10 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom import worker
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["run_each", "run_parts", "run_sandboxed"]
 

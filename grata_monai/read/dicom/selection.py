@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.read.dicom.policy import make_refusal, refuse
-from grata_monai.read.dicom.refusal import Reason, Refusal
+from grata_monai.read.dicom.rejection import Reason, Refusal
 from grata_monai.read.dicom.volume import DicomVolume
 
 __all__ = ["Selection", "select"]

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.checks import check_instance, find_kind
 from grata_monai.read.dicom.grouping import (
     check_alike,
@@ -15,7 +15,7 @@ from grata_monai.read.dicom.grouping import (
 from grata_monai.read.dicom.headers import Header, Slice
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.policy import make_refusal, name_uid, refuse
-from grata_monai.read.dicom.refusal import Reason, Refusal
+from grata_monai.read.dicom.rejection import Reason, Refusal
 from grata_monai.read.dicom.stack import make_volume
 from grata_monai.read.dicom.volume import DicomVolume
 

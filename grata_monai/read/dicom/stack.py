@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from grata_monai.read.dicom.headers import Slice
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.policy import modality_of, refuse
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 
 __all__ = ["make_volume"]

@@ -13,15 +13,15 @@ from typing import Any
 
 from rich.table import Table
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
+from grata_monai.read.dicom.discover import Tree, walk_tree
 from grata_monai.read.dicom.headers import Header, read_headers
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.policy import make_refusal, refuse
-from grata_monai.read.dicom.refusal import Reason, Refusal
+from grata_monai.read.dicom.rejection import Reason, Refusal
 from grata_monai.read.dicom.selection import Selection, select
 from grata_monai.read.dicom.series import hash_name, judge_series
 from grata_monai.read.dicom.volume import DicomVolume
-from grata_monai.read.dicom.walk import Tree, walk_tree
 
 __all__ = ["Triage", "render_table", "triage"]
 

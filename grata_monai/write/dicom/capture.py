@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from grata_monai.write.dicom.figure import render_sheet
+from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
 from grata_monai.write.dicom.objects import (
     Kind,
     make_object,
     reference_frames,
     reference_series,
 )
-from grata_monai.write.dicom.sheet import Sheet
 from grata_monai.write.dicom.uids import instance_uid
-from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+from grata_monai.write.pictures.figure import render_sheet
+from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["write_capture"]
 

@@ -12,7 +12,8 @@ from pydicom.sr.coding import Code
 
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.device import (
+from grata_monai.write.dicom.coded_concepts import SegmentTerm
+from grata_monai.write.dicom.equipment import (
     MANUFACTURER,
     NAME,
     algorithm_parameters,
@@ -21,13 +22,12 @@ from grata_monai.write.dicom.device import (
     software_version,
     weights_digest,
 )
+from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
 from grata_monai.write.dicom.segmentation import check_masks
-from grata_monai.write.dicom.sizes import SegmentSize, measure_segment
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
-from grata_monai.write.dicom.terms import SegmentTerm
 from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, tracking_uid
-from grata_monai.write.dicom.verdict import describe_verdict
-from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
+from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["write_measurements"]
 

@@ -10,10 +10,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.device import describe_series, equipment
+from grata_monai.write.dicom.equipment import describe_series, equipment
+from grata_monai.write.dicom.instance import NewSeries
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
 from grata_monai.write.dicom.uids import hash_to_uid
-from grata_monai.write.dicom.written import NewSeries
 
 __all__ = ["Kind", "make_object", "reference_frames", "reference_series"]
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from ignite.engine import Engine
 
-from grata_monai.errors import DicomError
-from grata_monai.handlers import raise_if_any_failed
-from grata_monai.read.dataset import CaseFailure
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.core.errors import DicomError
+from grata_monai.core.failures import CaseFailure, raise_if_any_failed
+from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.triage import Triage
-from grata_monai.write.atomic import atomic_path, ensure_writable
 
 __all__ = ["CODES", "list_barred", "raise_if_any_refused", "write_refused"]
 

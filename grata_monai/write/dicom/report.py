@@ -5,12 +5,12 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from grata_monai.write.dicom.device import RESEARCH_ONLY
+from grata_monai.write.dicom.equipment import RESEARCH_ONLY
+from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
 from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
-from grata_monai.write.dicom.pages import make_pdf
-from grata_monai.write.dicom.sheet import Sheet
 from grata_monai.write.dicom.uids import instance_uid
-from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+from grata_monai.write.pictures.pages import make_pdf
+from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["write_report"]
 

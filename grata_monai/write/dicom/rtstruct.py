@@ -7,19 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from grata_monai.errors import DicomError
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.core.errors import DicomError
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.contours import to_patient, trace_regions
-from grata_monai.write.dicom.device import RESEARCH_ONLY
+from grata_monai.write.dicom.coded_concepts import ORGAN, SegmentTerm
+from grata_monai.write.dicom.equipment import RESEARCH_ONLY
+from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
 from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
 from grata_monai.write.dicom.segmentation import check_masks
 from grata_monai.write.dicom.source import quiet, read_source_headers
-from grata_monai.write.dicom.terms import ORGAN, SegmentTerm
 from grata_monai.write.dicom.uids import instance_uid
-from grata_monai.write.dicom.verdict import describe_verdict
-from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+from grata_monai.write.pictures.contours import to_patient, trace_regions
+from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["write_rtstruct"]
 

@@ -12,21 +12,21 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from grata_monai.errors import OutputError
+from grata_monai.core.errors import OutputError
+from grata_monai.core.files import atomic_folder, ensure_writable
 from grata_monai.read.dicom.decode import decode_volume
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import map_probabilities_to_frames, map_to_frames
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.atomic import atomic_folder, ensure_writable
 from grata_monai.write.dicom.capture import write_capture
+from grata_monai.write.dicom.coded_concepts import SegmentTerm
+from grata_monai.write.dicom.instance import WrittenObject
 from grata_monai.write.dicom.measurements import write_measurements
 from grata_monai.write.dicom.report import write_report
 from grata_monai.write.dicom.rtstruct import write_rtstruct
 from grata_monai.write.dicom.segmentation import SegmentationOptions, write_segmentation
-from grata_monai.write.dicom.sheet import Sheet
-from grata_monai.write.dicom.terms import SegmentTerm
-from grata_monai.write.dicom.written import WrittenObject
+from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["OUTPUTS", "DicomOutput", "SaveDicomd"]
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from grata_monai.errors import DicomError
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.core.errors import DicomError
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.device import (
+from grata_monai.write.dicom.coded_concepts import SegmentTerm, check_numbers
+from grata_monai.write.dicom.equipment import (
     MANUFACTURER,
     NAME,
     algorithm_parameters,
@@ -23,11 +24,10 @@ from grata_monai.write.dicom.device import (
     equipment,
     software_version,
 )
+from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
-from grata_monai.write.dicom.terms import SegmentTerm, check_numbers
 from grata_monai.write.dicom.uids import instance_uid, tracking_uid
-from grata_monai.write.dicom.verdict import describe_verdict
-from grata_monai.write.dicom.written import NewSeries, WrittenObject, save_object
+from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["SEGMENTATION_KINDS", "SegmentationOptions", "check_masks", "write_segmentation"]
 

@@ -17,8 +17,8 @@ from pydicom.datadict import dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, DSfloat, format_number_as_ds, validate_value
 
-from grata_monai.errors import DicomError
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.core.errors import DicomError
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
 
 __all__ = ["is_multiframe", "quiet", "read_source_headers"]

@@ -7,7 +7,7 @@ import pytest
 from dicom_corpus import KINDS, TRAVERSAL
 from dicom_readers import make_table
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.decode import decode_volume
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import read_volume

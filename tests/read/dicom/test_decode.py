@@ -18,11 +18,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.phantom.dicom import TRANSFER_SYNTAXES, SeriesOptions, stored_volume
 from grata_monai.read.dicom.decode import decode_volume
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 
 MEBIBYTE = 2**20

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from scipy.spatial.transform import Rotation
 
-from grata_monai.errors import GeometryError
+from grata_monai.core.errors import GeometryError
 from grata_monai.phantom.dicom import SeriesOptions, make_series, stored_volume
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.load import read_volume

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.phantom.dicom import SeriesOptions, make_series, write_instances
 from grata_monai.read.dicom import headers as headers_module
 from grata_monai.read.dicom.grouping import check_alike, check_instances, part_by_type, separate

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.phantom.dicom import SeriesOptions, make_series, write_instances
 from grata_monai.read.dicom.headers import Header, read_headers
 from grata_monai.read.dicom.limits import Limits

@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
-from grata_monai.errors import DatasetError, DicomError, GeometryError
+from grata_monai.core.errors import DatasetError, DicomError, GeometryError
 from grata_monai.phantom.dicom import SeriesOptions, stored_volume
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.limits import Limits
@@ -16,7 +16,7 @@ from grata_monai.read.dicom.load import (
     map_to_frames,
     read_volume,
 )
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.image import CheckImaged, read_image
 from grata_monai.read.transforms import SafeSpacingd
 from grata_monai.write.image import write_label_map

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom import worker
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_each, run_parts, run_sandboxed
 
 MEBIBYTE = 2**20

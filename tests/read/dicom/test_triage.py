@@ -12,7 +12,7 @@ import pytest
 from pydicom.uid import RLELossless
 from rich.console import Console
 
-from grata_monai.errors import DatasetError
+from grata_monai.core.errors import DatasetError
 from grata_monai.phantom.dicom import (
     SeriesOptions,
     make_series,
@@ -23,7 +23,7 @@ from grata_monai.phantom.dicom import (
 from grata_monai.read.dicom import headers as headers_module
 from grata_monai.read.dicom.headers import read_headers
 from grata_monai.read.dicom.parse import parse_header
-from grata_monai.read.dicom.refusal import Reason
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.selection import Selection
 from grata_monai.read.dicom.triage import Triage, render_table, triage
 

@@ -14,7 +14,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 from grata_monai.record import Record
-from grata_monai.write.dicom.terms import SegmentTerm, _make_term
+from grata_monai.write.dicom.coded_concepts import SegmentTerm, _make_term
 
 C, S = float(np.cos(np.radians(20))), float(np.sin(np.radians(20)))
 ORIENTATIONS = {

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.write.dicom.capture import write_capture
-from grata_monai.write.dicom.figure import render_sheet
-from grata_monai.write.dicom.sheet import Sheet
-from grata_monai.write.dicom.written import NewSeries
+from grata_monai.write.dicom.instance import NewSeries
+from grata_monai.write.pictures.figure import render_sheet
+from grata_monai.write.pictures.sheet import Sheet
 
 
 @pytest.fixture(scope="module")

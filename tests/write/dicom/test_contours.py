@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from matplotlib.path import Path as Polygon
 from scipy import ndimage
 
-from grata_monai.write.dicom.contours import area, to_patient, trace_regions, trace_rings
+from grata_monai.write.pictures.contours import area, to_patient, trace_regions, trace_rings
 
 planes = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.booleans())
 solid_planes = planes.map(ndimage.binary_closing)  # fewer specks, more holes

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from grata_monai.write.dicom.figure import (
+from grata_monai.write.pictures.figure import (
     FINAL_COLOUR,
     PAPER,
     SCREEN,
@@ -17,7 +17,7 @@ from grata_monai.write.dicom.figure import (
     draw_sheet,
     render_sheet,
 )
-from grata_monai.write.dicom.sheet import Sheet
+from grata_monai.write.pictures.sheet import Sheet
 
 FINAL, SOURCE = (tuple(int(255 * c) for c in to_rgb(c)) for c in (FINAL_COLOUR, SOURCE_COLOUR))
 

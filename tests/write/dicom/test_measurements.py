@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from pydicom.sr.codedict import codes
 from scipy.spatial.distance import pdist
 
-from grata_monai.errors import OutputError
+from grata_monai.core.errors import OutputError
 from grata_monai.write.dicom.measurements import write_measurements
 from grata_monai.write.dicom.segmentation import write_segmentation
-from grata_monai.write.dicom.sizes import SegmentSize, measure_segment
+from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
 
 # Of the fixtures: spacing 0.75 mm between rows, 0.5 mm between columns, 3 mm between frames.
 # Segment 1 has 3 × 5 × 3 pixels, segment 2 has 2 × 3 × 4 (frames × rows × columns).

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from grata_monai.write.dicom import pages
 from grata_monai.write.dicom.report import write_report
-from grata_monai.write.dicom.sheet import Sheet
+from grata_monai.write.pictures.sheet import Sheet
 
 
 @pytest.fixture(scope="module")

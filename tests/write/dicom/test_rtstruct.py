@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.write.dicom.rtstruct import write_rtstruct
 
 

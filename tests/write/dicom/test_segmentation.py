@@ -14,10 +14,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from grata_monai.errors import DicomError, OutputError
+from grata_monai.core.errors import DicomError, OutputError
+from grata_monai.write.dicom.instance import NewSeries
 from grata_monai.write.dicom.segmentation import SegmentationOptions, write_segmentation
 from grata_monai.write.dicom.source import quiet
-from grata_monai.write.dicom.written import NewSeries
 
 ORIENTATIONS = ("axial", "sagittal", "coronal", "oblique", "feet-first")
 

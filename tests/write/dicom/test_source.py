@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom import config
 
-from grata_monai.errors import DicomError
+from grata_monai.core.errors import DicomError
 from grata_monai.write.dicom.segmentation import write_segmentation
 from grata_monai.write.dicom.source import quiet, read_source_headers
 

@@ -5,8 +5,14 @@ import json
 import pytest
 from pydicom.sr.coding import Code
 
-from grata_monai.errors import DicomError
-from grata_monai.write.dicom.terms import KNOWN, SAME, SegmentTerm, check_numbers, read_segments
+from grata_monai.core.errors import DicomError
+from grata_monai.write.dicom.coded_concepts import (
+    KNOWN,
+    SAME,
+    SegmentTerm,
+    check_numbers,
+    read_segments,
+)
 
 ORGAN = Code("91723000", "SCT", "Anatomical Structure")
 PROSTATE = {"value": "41216001", "scheme": "SCT", "meaning": "Prostate"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grata_monai.write.dicom.verdict import describe_verdict
+from grata_monai.write.pictures.verdict import describe_verdict
 
 
 def test_an_adapted_case_says_how_far_it_went(record):

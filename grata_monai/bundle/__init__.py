@@ -1,0 +1,16 @@
+"""The one door to a bundle: open, verify, lint, wrap; what its configuration asks of Python."""
+
+from grata_monai.bundle.network import choose_device, load_network
+from grata_monai.bundle.workflow import (
+    find_bundle_root,
+    report_errors_in_one_line,
+    verify_own_bundle,
+)
+
+__all__ = [
+    "choose_device",
+    "find_bundle_root",
+    "load_network",
+    "report_errors_in_one_line",
+    "verify_own_bundle",
+]

@@ -1,0 +1,189 @@
+"""Bring your own network: put GraTaInferer around any MONAI bundle's own inferer.
+
+The result is an overlay, a small configuration that is merged behind the bundle's own
+``configs/inference.json`` when both are given to ``python -m monai.bundle run --config_file``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from grata_monai.adapt.network import copy_network
+from grata_monai.adapt.parameters import normalisation_layers, resolve_parameters
+from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.bundle.verify import MANIFEST, verify_bundle
+from grata_monai.core.errors import DatasetError, NetworkError
+from grata_monai.core.files import atomic_path
+
+__all__ = ["WrapReport", "wrap_bundle"]
+
+_NAMES = ("inference", "inference_config", "evaluate")
+_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class WrapReport:
+    """What wrapping found out about a bundle's network.
+
+    Attributes:
+        overlay: Where the overlay was written.
+        config_file: The bundle's own inference configuration.
+        network: Class of the network.
+        layers: Number of normalisation layers by kind.
+        groups: Where the moving parameters come from.
+        count: Number of scalars that will move.
+        notes: What the user should know, one sentence each.
+    """
+
+    overlay: Path
+    config_file: Path
+    network: str
+    layers: Mapping[str, int]
+    groups: tuple[str, ...]
+    count: int
+    notes: tuple[str, ...]
+
+
+def wrap_bundle(
+    bundle_dir: Path | str,
+    out: Path | str,
+    *,
+    recipe: str | Mapping[str, Any] = "clinical",
+    unverified: bool = False,
+) -> WrapReport:
+    """Write an overlay that makes a bundle adapt to every case.
+
+    Args:
+        bundle_dir: A MONAI bundle with ``configs/inference.json`` (or ``.yaml``).
+        out: The overlay's file, ending in ``.json``.
+        recipe: A recipe's name or settings, written into the overlay.
+        unverified: Do not hold the bundle to its manifest. One without is wrapped in any case,
+            with a note: only bundles that went through `lint --write-manifest` have one.
+
+    Returns:
+        What will move.
+
+    Raises:
+        BundleError: If the bundle has a manifest and is not as it says; nothing was parsed then.
+        DatasetError: If the folder holds no inference configuration.
+        NetworkError: If the configuration has no inferer, one that adapts already, or no network
+            that can be built.
+        NothingToAdaptError: If the network has nothing that the recipe wants to move.
+        RecipeError: If the recipe is wrong.
+    """
+    settings = resolve_recipe(recipe)
+    config_file = _find_config(Path(bundle_dir))
+    verified = _verify(Path(bundle_dir), unverified=unverified)
+    parser = ConfigParser()
+    parser.read_config(str(config_file))
+    network = _build_network(parser, config_file)
+    overlay, notes = _make_overlay(parser.get(), recipe)
+    groups, count = _find_what_moves(network, settings)
+    with atomic_path(Path(out)) as path:
+        path.write_text(json.dumps(overlay, indent=4) + "\n")
+    kinds = [type(layer).__name__ for layer in normalisation_layers(network).values()]
+    return WrapReport(
+        overlay=Path(out),
+        config_file=config_file,
+        network=type(network).__name__,
+        layers={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        groups=groups,
+        count=count,
+        notes=(*verified, *notes),
+    )
+
+
+def _find_config(bundle_dir: Path) -> Path:
+    folder = bundle_dir / "configs"
+    for name in _NAMES:
+        for suffix in _SUFFIXES:
+            if (folder / f"{name}{suffix}").is_file():
+                return folder / f"{name}{suffix}"
+    raise DatasetError(
+        f"bundle_dir must hold configs/inference.json (or .yaml), got {bundle_dir.name!r} without. "
+        "Point to the bundle's root folder, the one that has configs/ and models/."
+    )
+
+
+def _verify(bundle_dir: Path, *, unverified: bool) -> tuple[str, ...]:
+    """Verify a bundle that has a manifest; return the note that nothing was verified otherwise."""
+    if (bundle_dir / MANIFEST).exists() and not unverified:
+        verify_bundle(bundle_dir)
+        return ()
+    return (f"the bundle was not held to a {MANIFEST}: its configuration ran unverified.",)
+
+
+def _build_network(parser: ConfigParser, config_file: Path) -> nn.Module:
+    """Build `network_def` without weights: which parameters exist does not depend on them."""
+    try:
+        network = parser.get_parsed_content("network_def")
+    except Exception as error:
+        raise NetworkError(
+            f"network_def of {config_file.name} must build a network, it raised "
+            f"{type(error).__name__}. Check that `python -m monai.bundle run` works unwrapped."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise NetworkError(
+            f"network_def must be a torch module, got {type(network).__name__}. "
+            "Wrap a bundle of PyTorch, not of TensorRT or TorchScript."
+        )
+    return network
+
+
+def _find_what_moves(network: nn.Module, recipe: Recipe) -> tuple[tuple[str, ...], int]:
+    """Resolve the recipe's groups; the input adapter exists only once there is an image."""
+    weights = tuple(group for group in recipe.parameters if group != "input")
+    adapter = tuple(group for group in recipe.parameters if group == "input")
+    if not weights:
+        return adapter, 0
+    moving = resolve_parameters(copy_network(network), weights)
+    return (*moving.groups, *adapter), moving.count
+
+
+def _make_overlay(
+    config: Mapping[str, Any], recipe: str | Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Wrap the bundle's inferer where it stands; keep fp16 autocast out; log and write records."""
+    evaluator = config.get("evaluator", {})
+    at, original = "inferer", config.get("inferer")
+    if original is None:
+        at, original = "evaluator#inferer", evaluator.get("inferer")
+    if original is None:
+        raise NetworkError(
+            "configuration must define `inferer` or `evaluator#inferer`, found neither. "
+            "Add the bundle's inferer under that name."
+        )
+    if isinstance(original, Mapping) and str(original.get("_target_")).endswith("GraTaInferer"):
+        raise NetworkError(
+            "inferer must not be a GraTaInferer yet, this bundle adapts already. "
+            "Run it as it is, and choose the recipe with --recipe."
+        )
+    overlay: dict[str, Any] = {
+        at: {"_target_": "grata_monai.GraTaInferer", "inferer": original, "recipe": recipe}
+    }
+    notes = []
+    if evaluator.get("amp"):
+        overlay["evaluator#amp"] = False
+        overlay[at]["precision"] = "fp16"
+        notes.append("evaluator#amp is off: GraTaInferer predicts in fp16 autocast itself.")
+    handler = {"_target_": "grata_monai.GraTaHandler", "record_dir": "@output_dir"}
+    if "output_dir" not in config:
+        del handler["record_dir"]
+        notes.append("no `output_dir` in the configuration: records are logged, not written.")
+    return overlay | _attach_handler(config, handler), tuple(notes)
+
+
+def _attach_handler(config: Mapping[str, Any], handler: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(config.get("handlers"), list):
+        return {"+handlers": [handler]}
+    listed = config.get("evaluator", {}).get("val_handlers")
+    if isinstance(listed, list):
+        return {"+evaluator#val_handlers": [handler]}
+    if isinstance(listed, str):
+        return {"evaluator#val_handlers": f"${listed} + [@grata_handler]", "grata_handler": handler}
+    return {"evaluator#val_handlers": [handler]} if "evaluator" in config else {}

@@ -1,0 +1,135 @@
+"""Write a file or a folder whole or not at all: temporary name beside it, fsync, rename."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from grata_monai.core.errors import OutputError
+
+__all__ = ["atomic_folder", "atomic_path", "ensure_writable"]
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Lend a temporary path that becomes `path` when the block ends without an exception.
+
+    The temporary file lies in the same folder and has the same suffixes, so that writers that
+    choose their format by name work. After an exception it is gone and `path` is untouched.
+
+    Args:
+        path: The file to make or to replace; its folder must exist.
+
+    Yields:
+        Where to write. Permissions follow the umask, as for any new file.
+
+    Raises:
+        OutputError: If the file system refuses, or nothing was written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{secrets.token_hex(8)}{''.join(target.suffixes[-2:])}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise OutputError(
+            f"output must be writable, {target.name!r} is not: {error.strerror or error}. "
+            "Free space, correct the permissions, or choose another output folder."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Lend a temporary folder that becomes `path` when the block ends without an exception.
+
+    A folder that `path` names already is replaced as a whole, and so is a link. After an exception
+    the temporary folder is gone and `path` is untouched.
+
+    Args:
+        path: The folder to make or to replace; its parent must exist.
+
+    Yields:
+        Where to write files and folders.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    target = Path(path)
+    temporary, old = (target.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
+    try:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if _is_there(target):
+            os.replace(target, old)
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise OutputError(
+            f"output must be writable, {target.name!r} is not: {error.strerror or error}. "
+            "Free space, correct the permissions, or choose another output folder."
+        ) from error
+    finally:
+        if _is_there(old) and not _is_there(target):  # stopped between the two renames
+            os.replace(old, target)
+        if old.is_symlink():
+            old.unlink()
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def ensure_writable(folder: str | Path) -> Path:
+    """Make a folder if it is missing, and prove that a file can be written there.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: If it cannot be made or written.
+    """
+    target = Path(folder)
+    probe = target / f".{secrets.token_hex(8)}"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"output folder must be writable, {target.name!r} is not: {error.strerror or error}. "
+            "Correct its permissions, or choose another output folder."
+        ) from error
+    return target
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself last; not every file system can, and the file is complete anyway."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

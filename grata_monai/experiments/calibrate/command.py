@@ -1,0 +1,99 @@
+"""The command line's ``calibrate``: options, call, report.
+
+Imports what it calls only when it is called, so that ``--help`` needs no deep-learning framework.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grata_monai.core.errors import RecipeError
+from grata_monai.experiments.compare.command import add_case_options, list_labelled_cases
+
+__all__ = ["add_calibrate_options", "run_calibrate"]
+
+
+def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``calibrate`` to its parser."""
+    add_case_options(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
+    parser.add_argument("--base", default="clinical", help="recipe to vary (default: clinical)")
+    parser.add_argument(
+        "--candidates",
+        type=Path,
+        metavar="FILE",
+        help="a .json file of candidates, names to settings, in place of the built-in ones",
+    )
+    parser.add_argument(
+        "--shifts", nargs="+", default=[], metavar="NAME", help="which (default: all)"
+    )
+    parser.add_argument(
+        "--most-harm",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="largest allowed share of cases and shifts that lose (default: 0.02)",
+    )
+
+
+def run_calibrate(arguments: argparse.Namespace) -> str:
+    """Run all candidates under all shifts, choose, and write recipe and report.
+
+    Args:
+        arguments: With the options of `add_calibrate_options`; `out` is a ``.json`` file, and
+            the rows go into the folder of its name.
+
+    Returns:
+        The report.
+
+    Raises:
+        DatasetError: If there are no cases, or a label is missing.
+        RecipeError: If a candidate is wrong.
+        ValueError: If another option is.
+    """
+    from grata_monai.experiments.calibrate.run import Settings, calibrate  # noqa: PLC0415
+    from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
+    from grata_monai.experiments.harness.bench import open_bench  # noqa: PLC0415
+    from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
+
+    if arguments.out.suffix != ".json":
+        raise ValueError(f"out must be a .json file, got {arguments.out.name!r}. Add the ending.")
+    settings = Settings(
+        shifts=check_shifts(arguments.shifts),
+        candidates=_read(arguments.candidates) if arguments.candidates else {},
+        base=arguments.base,
+        most_harm=arguments.most_harm,
+        seed=arguments.seed,
+    )
+    cases = list_labelled_cases(arguments)
+    bench = open_bench(
+        arguments.network,
+        settings={"precision": arguments.precision, "device#name": arguments.device},
+        unverified=arguments.unverified,
+    )
+    facts = describe_run(
+        device=str(bench.device),
+        bundle=bench.bundle,
+        precision=arguments.precision,
+        seed=arguments.seed,
+    )
+    page, report = calibrate(cases, bench, arguments.out, settings, facts=facts)
+    return f"{report}\nwrote {arguments.out} and {page}"
+
+
+def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"candidates must be a readable .json file, {path.name!r} is not: {error}"
+        ) from error
+    is_nested = isinstance(found, dict) and all(isinstance(v, dict) for v in found.values())
+    if not is_nested or not found or "source" in found:
+        raise RecipeError(
+            "candidates must be an object of names to settings without 'source', "
+            f'{path.name!r} is not. Write {{"mine": {{"steps": 3}}}}.'
+        )
+    return dict(found)

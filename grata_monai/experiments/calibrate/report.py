@@ -1,0 +1,140 @@
+"""What calibration chose and why: a recipe to run with, and a page to read."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grata_monai.core.files import atomic_path
+from grata_monai.experiments.calibrate.choose import Choice, Scores
+from grata_monai.experiments.compare.statistics import HARM
+
+__all__ = ["write_choice"]
+
+
+def write_choice(
+    choice: Choice,
+    scores: Scores,
+    settings: Mapping[str, Mapping[str, Any]],
+    out: Path,
+    *,
+    facts: Mapping[str, str],
+    refused: Mapping[str, str],
+) -> tuple[Path, str]:
+    """Write the chosen recipe as an overlay of the bundle, and a report beside it.
+
+    Args:
+        choice: Of `choose`.
+        scores: That it was chosen from.
+        settings: Of every candidate, by name, as recipes are written.
+        out: A ``.json`` file; the report takes its name with ``.md``.
+        facts: What a reader must know besides: command, device, seed.
+        refused: Candidates without scores, and why.
+
+    Returns:
+        The report's path and text.
+    """
+    recipe = _to_recipe(choice, settings)
+    report = _describe(choice, scores, facts, refused)
+    with atomic_path(out) as path:
+        path.write_text(json.dumps({"recipe": recipe}, indent=4) + "\n", encoding="utf-8")
+    page = out.with_suffix(".md")
+    with atomic_path(page) as path:
+        path.write_text(report, encoding="utf-8")
+    return page, report
+
+
+def _to_recipe(choice: Choice, settings: Mapping[str, Mapping[str, Any]]) -> str | dict[str, Any]:
+    if choice.name == "source":
+        return "source"
+    limits = {
+        key: getattr(choice, key)
+        for key in ("source_below", "mirror_margin", "red_below", "amber_below")
+    }
+    found = {name: round(value, 2) for name, value in limits.items() if math.isfinite(value)}
+    return {**settings[choice.name], **found}
+
+
+def _describe(
+    choice: Choice, scores: Scores, facts: Mapping[str, str], refused: Mapping[str, str]
+) -> str:
+    stages = {s.name: s for s in choice.standings}
+    lines = ["# Calibration", "", *(f"- {key}: {value}" for key, value in facts.items())]
+    lines += [
+        f"- cases: {len(scores.cases)}, under {len(scores.shifts)} shifts",
+        "",
+        f"Chosen: **{choice.name}**. {_why(choice)}{_limits(choice)}",
+        "",
+        "On cases that had no part in the choice (each left out in turn): mean gain "
+        f"{choice.left_out_gain:+.4f}, harm {100 * choice.left_out_harm:.1f} %. Without a case was "
+        f"chosen: {', '.join(f'{name} ({case})' for case, name in choice.left_out.items())}.",
+        "",
+        f"Some shift harmed {choice.left_out_harmed} of these {len(choice.left_out)} cases. With "
+        f"95 % confidence, one harms fewer than {100 * choice.harm_bound:.0f} % of all cases; more "
+        "cases narrow this.",
+        "",
+        "| candidate | gain | gain without shift | harm | harm without shift | worst | limit | "
+        "margin | source kept |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, s in stages.items():
+        lines.append(
+            f"| {name} | {s.gain:+.4f} | {s.gain_unshifted:+.4f} | {100 * s.harm:.1f} % | "
+            f"{100 * s.harm_unshifted:.1f} % | {s.worst:+.3f} | {_limit(s.source_below)} | "
+            f"{_limit(s.mirror_margin)} | {100 * s.kept:.0f} % |"
+        )
+    lines += [
+        "",
+        f"Gain: mean Dice minus the source network's. Harm: share that loses more than {HARM:g}. "
+        "Limit: agreement below which the guard keeps the source, the middle of the best ones. "
+        "Margin: it also keeps the source unless mirrored predictions agree so much better in the "
+        "magnified views than in the whole image.",
+        "",
+        "## Mean Dice by shift, without the guard's limits",
+        "",
+        f"| shift | source | {' | '.join(stages)} |",
+        f"| --- | --- | {' | '.join(['---'] * len(stages))} |",
+    ]
+    for index, shift in enumerate(scores.shifts):
+        cells = [scores.source[:, index].mean()]
+        cells += [scores.candidates[name][:, index].mean() for name in stages]
+        lines.append(f"| {shift} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
+    if refused:
+        lines += ["", "## Refused", "", *(f"- {name}: {why}" for name, why in refused.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _limit(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def _limits(choice: Choice) -> str:
+    if not math.isfinite(choice.source_below):
+        return ""
+    red = (
+        f"The light is red below {choice.red_below:.2f}, which best tells masks below a Dice of .7 "
+        "from better ones"
+        if math.isfinite(choice.red_below)
+        else "No limit of the red light can be told: masks are all useful, or all useless"
+    )
+    margin = (
+        f", and unless mirrored predictions agree better by {choice.mirror_margin:.2f} in the "
+        "magnified views than in the whole image"
+        if math.isfinite(choice.mirror_margin)
+        else ""
+    )
+    return (
+        f" Its guard keeps the source below an agreement of {choice.source_below:.2f}{margin}. "
+        f"{red}; it "
+        f"is amber below {choice.amber_below:.2f}, which nine of ten cases without a shift reach."
+    )
+
+
+def _why(choice: Choice) -> str:
+    if choice.name == "source":
+        return "No candidate gains without doing harm; the network is left as it is."
+    return (
+        "The largest mean gain among the candidates that harm no case without a shift and few with "
+        "one."
+    )

@@ -1,0 +1,81 @@
+"""One calibration from cases to recipe: run the candidates, choose, write."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grata_monai.adapt.network import hash_weights
+from grata_monai.experiments.calibrate.candidates import default_candidates, make_candidates
+from grata_monai.experiments.calibrate.choose import choose
+from grata_monai.experiments.calibrate.report import write_choice
+from grata_monai.experiments.calibrate.search import run_candidates, to_scores
+from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.progress import show_progress
+from grata_monai.experiments.harness.run import Row
+
+__all__ = ["Settings", "calibrate"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to calibrate.
+
+    Attributes:
+        shifts: Names out of `REAL_SHIFTS`; ``none`` among them.
+        candidates: Names to settings; the built-in ones for the network if empty.
+        base: Recipe whose other settings are kept.
+        most_harm: Largest allowed share of cases and shifts that lose.
+        seed: Of everything random.
+    """
+
+    shifts: Sequence[str]
+    candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    base: str = "clinical"
+    most_harm: float = 0.02
+    seed: int = 0
+
+
+def calibrate(
+    cases: Sequence[Mapping[str, str]],
+    bench: Bench,
+    out: Path,
+    settings: Settings,
+    *,
+    facts: Mapping[str, str],
+) -> tuple[Path, str]:
+    """Run what has no row yet, with a progress bar; choose; write recipe and report.
+
+    Args:
+        cases: Of `list_cases`, with labels.
+        bench: The bundle.
+        out: The recipe's ``.json`` file; the rows go into the folder of its name.
+        settings: How.
+        facts: What a reader of the report must know.
+
+    Returns:
+        The report's path and text.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+        RecipeError: If a candidate is wrong.
+        ValueError: If there are fewer than two cases, or no shift ``none``.
+    """
+    given = settings.candidates or default_candidates(bench.network)
+    candidates = make_candidates(given, settings.base, precision=bench.precision)
+    found: list[tuple[str, Row]] = []
+
+    def remember() -> Iterator[Row]:
+        folder = out.with_suffix("")
+        for pair in run_candidates(
+            candidates, cases, bench, folder, shifts=settings.shifts, seed=settings.seed
+        ):
+            found.append(pair)
+            yield pair[1]
+
+    show_progress(remember(), total=(len(candidates) + 1) * len(cases) * len(settings.shifts))
+    scores, refused = to_scores(found)
+    choice = choose(scores, most_harm=settings.most_harm)
+    fixed = {"base": settings.base, "calibrated_for": hash_weights(bench.network)}
+    written = {name: {**fixed, **values} for name, values in given.items()}
+    return write_choice(choice, scores, written, out, facts=facts, refused=refused)

@@ -1,0 +1,101 @@
+"""Run every candidate on every case under every shift; what is done stays done."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from monai.transforms import Compose
+
+from grata_monai.adapt.recipe import Recipe
+from grata_monai.experiments.calibrate.choose import Scores
+from grata_monai.experiments.calibrate.shifts import ShiftScannerd
+from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.run import Row, run_methods
+from grata_monai.methods.grata import GraTaMethod
+from grata_monai.methods.method import Method
+from grata_monai.methods.source import Source
+
+__all__ = ["run_candidates", "shift_bench", "to_scores"]
+
+
+def run_candidates(
+    candidates: Mapping[str, Recipe],
+    cases: Sequence[Mapping[str, str]],
+    bench: Bench,
+    out: Path,
+    *,
+    shifts: Sequence[str],
+    seed: int = 0,
+) -> Iterator[tuple[str, Row]]:
+    """Run the source network and every candidate that has no row yet.
+
+    Args:
+        candidates: Name to recipe, case by case.
+        cases: Of `list_cases`, with labels.
+        bench: The bundle; its first preprocessing step must read the image.
+        out: Folder of rows, ``SHIFT/rows/CANDIDATE/CASE.json``.
+        shifts: Names out of `REAL_SHIFTS`.
+        seed: Of everything random.
+
+    Yields:
+        Shift and row.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    methods: dict[str, Method] = {"source": Source()}
+    # the guard's limits are chosen afterwards, so no candidate may keep the source because of them
+    methods |= {name: GraTaMethod(_free(recipe)) for name, recipe in candidates.items()}
+    for shift in shifts:
+        shifted = shift_bench(bench, shift, seed=seed)
+        for row in run_methods(methods, cases, shifted, out / shift, seed=seed):
+            yield shift, row
+
+
+def _free(recipe: Recipe) -> Recipe:
+    """Let the guard read everything and refuse nothing."""
+    margin = -1.0 if recipe.is_mirrored else None
+    return replace(recipe, source_below=0.0, mirror_margin=margin, calibrated_for=None)
+
+
+def shift_bench(bench: Bench, shift: str, *, seed: int = 0) -> Bench:
+    """Let a bench see its images as another scanner would have made them.
+
+    Args:
+        bench: Its first preprocessing step must read the image.
+        shift: One of `REAL_SHIFTS`.
+        seed: Of what is drawn.
+
+    Returns:
+        Another bench; the same if the shift is ``none``.
+    """
+    if shift == "none":
+        return bench
+    read, *others = bench.preprocessing.transforms
+    steps = [read, ShiftScannerd("image", shift=shift, seed=seed), *others]
+    return replace(bench, preprocessing=Compose(steps))
+
+
+def to_scores(rows: Sequence[tuple[str, Row]]) -> tuple[Scores, dict[str, str]]:
+    """Arrange rows as arrays.
+
+    Returns:
+        Scores, and the candidates left out because they refused a case, with the reason.
+    """
+    row_of = {(row.method, row.case, shift): row for shift, row in rows}
+    cases = list(dict.fromkeys(row.case for _, row in rows))
+    shifts = list(dict.fromkeys(shift for shift, _ in rows))
+    refused = {row.method: row.refusal for _, row in rows if row.refusal}
+    names = [n for n in dict.fromkeys(row.method for _, row in rows) if n not in refused]
+    arrays = {n: np.array([[row_of[n, c, s].dice for s in shifts] for c in cases]) for n in names}
+    guarded = dict.fromkeys(row.method for _, row in rows if row.light)
+    agreements, mirror_gains = (
+        {
+            n: np.array([[getattr(row_of[n, c, s], key) for s in shifts] for c in cases])
+            for n in guarded
+            if n in names
+        }
+        for key in ("agreement", "mirror_gain")
+    )
+    return Scores(cases, shifts, arrays.pop("source"), arrays, agreements, mirror_gains), refused

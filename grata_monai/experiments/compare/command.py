@@ -1,0 +1,164 @@
+"""The command line's ``compare``: options, call, report.
+
+Imports what it calls only when it is called, so that ``--help`` needs no deep-learning framework.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grata_monai.core.errors import DatasetError
+
+if TYPE_CHECKING:
+    from grata_monai.experiments.harness.bench import Bench
+
+__all__ = ["add_case_options", "add_compare_options", "list_labelled_cases", "run_compare"]
+
+
+def add_compare_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``compare`` to its parser."""
+    add_case_options(parser)
+    parser.add_argument(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        metavar="DEVICE",
+        help="auto, cpu, cuda:0, ...; several run at once, a process each (default: auto)",
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also compare all methods with these, not with the source alone",
+    )
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which labelled cases run on which bundle, and how."""
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of images")
+    parser.add_argument("--labels", type=Path, metavar="DIR", help="labels of the same names")
+    parser.add_argument(
+        "--cases",
+        action="append",
+        default=[],
+        metavar="CENTRE=DIR",
+        help="a centre's folder with images/ and labels/; may be given several times",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
+    )
+    parser.add_argument(
+        "--unverified", action="store_true", help="do not hold the bundle to its manifest"
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases alone")
+    parser.add_argument("--precision", default="fp32", help="of predictions: fp32, bf16 or fp16")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
+
+
+def run_compare(arguments: argparse.Namespace) -> str:
+    """Run all methods on all cases, and write the report.
+
+    Args:
+        arguments: With the options of `add_compare_options`.
+
+    Returns:
+        The report's tables.
+
+    Raises:
+        DatasetError: If there are no cases, or a label is missing.
+        ValueError: If a method or another option is unknown.
+    """
+    from grata_monai.bundle import choose_device  # noqa: PLC0415
+    from grata_monai.bundle.verify import describe_verified, verify_bundle  # noqa: PLC0415
+    from grata_monai.experiments.compare.report import write_report  # noqa: PLC0415
+    from grata_monai.experiments.harness.devices import run_on_devices  # noqa: PLC0415
+    from grata_monai.experiments.harness.progress import show_progress  # noqa: PLC0415
+    from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
+    from grata_monai.experiments.harness.run import run_methods  # noqa: PLC0415
+    from grata_monai.methods.registry import make_methods  # noqa: PLC0415
+
+    methods = make_methods(arguments.methods) | make_methods(arguments.against or ["source"])
+    devices = [str(choose_device(name)) for name in arguments.device]
+    verified = verify_bundle(arguments.network, unverified=arguments.unverified)
+    cases = list_labelled_cases(arguments)
+    open_on = partial(_open, arguments.network, arguments.precision, arguments.unverified)
+    if len(devices) == 1:
+        rows = run_methods(methods, cases, open_on(devices[0]), arguments.out, seed=arguments.seed)
+    else:
+        rows = run_on_devices(methods, cases, open_on, devices, arguments.out, seed=arguments.seed)
+    done = show_progress(rows, total=len(methods) * len(cases))
+    facts = describe_run(
+        device=", ".join(devices),
+        bundle=describe_verified(verified),
+        precision=arguments.precision,
+        seed=arguments.seed,
+    )
+    names = [case["case"] for case in cases]
+    report = write_report(
+        sorted(done, key=lambda row: (list(methods).index(row.method), names.index(row.case))),
+        arguments.out,
+        facts=facts,
+        seed=arguments.seed,
+        against=arguments.against,
+    )
+    return f"{report.read_text(encoding='utf-8')}\nwrote {report}"
+
+
+def _open(network: Path, precision: str, unverified: bool, device: str) -> "Bench":
+    from grata_monai.experiments.harness.bench import open_bench  # noqa: PLC0415
+
+    settings = {"precision": precision, "device#name": device}
+    return open_bench(network, settings=settings, unverified=unverified)
+
+
+def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """List the cases that the options of `add_case_options` name.
+
+    Raises:
+        DatasetError: If they name none, a label is missing, or two cases have one name.
+    """
+    from grata_monai.read.cases import list_cases, select_cases  # noqa: PLC0415
+
+    if bool(arguments.cases) == bool(arguments.images or arguments.labels):
+        raise DatasetError(
+            "cases must be given as --images and --labels, or as --cases CENTRE=DIR, got "
+            f"{'both' if arguments.cases else 'neither'}. Use one way."
+        )
+    found = []
+    if arguments.images or arguments.labels:
+        found += _pair(arguments.images, arguments.labels)
+    for text in arguments.cases:
+        centre, _, folder = text.partition("=")
+        if not (centre and folder):
+            raise DatasetError(
+                f"cases must be CENTRE=DIR, got {text!r}. Write --cases north=/data/a."
+            )
+        found += [{**case, "centre": centre} for case in list_cases(folder, labels=True)]
+    names = [case["case"] for case in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetError(f"names of cases must differ, {twice[0]!r} is there twice. Rename one.")
+    return select_cases(found, only=arguments.only) if arguments.only else found
+
+
+def _pair(images: Path | None, labels: Path | None) -> list[dict[str, str]]:
+    from grata_monai.read.cases import list_cases  # noqa: PLC0415
+
+    if images is None or labels is None:
+        raise DatasetError("--images and --labels must both be given, got one. Add the other.")
+    found = list_cases(images)
+    for case in found:
+        label = labels / Path(case["image"]).name
+        if not label.is_file():
+            raise DatasetError(
+                f"every image must have a label of its name, {label.name!r} has none. "
+                "Add it, or leave the image out."
+            )
+        case["label"] = str(label.absolute())
+    return found

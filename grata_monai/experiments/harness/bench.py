@@ -1,0 +1,184 @@
+"""A bundle taken apart, so that every method meets the same cases in the same way."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.inferers import Inferer
+from monai.transforms import Compose
+from torch import Tensor, nn
+
+from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.network import choose_activation, first_tensor
+from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
+from grata_monai.bundle.verify import describe_verified, verify_bundle
+from grata_monai.core.precision import autocast
+from grata_monai.core.types import Logits
+from grata_monai.experiments.evaluate import MaskScore, score_mask
+from grata_monai.experiments.harness.cost import measured
+from grata_monai.methods.method import Case
+
+__all__ = ["Bench", "Prepared", "open_bench"]
+
+CONFIGS = ("inference.json", "evaluate.json")
+RECORDING = ("LiftRecordd", "SaveImageAndRecordd")  # steps that need a record, or write
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case as the network sees it, and what scoring needs.
+
+    Attributes:
+        case: What methods get.
+        data: The data dictionary after preprocessing, batched.
+        seconds: Of the source network's pass, which every method builds on.
+        peak_bytes: Most memory during that pass, above what was in use before.
+    """
+
+    case: Case
+    data: Mapping[str, Any]
+    seconds: float
+    peak_bytes: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a bundle's configuration built.
+
+    Attributes:
+        network: With its weights, in evaluation mode.
+        inferer: The inferer inside `GraTaInferer`.
+        preprocessing: File to image on the network's grid; reads the label too.
+        postprocessing: Logits to a label map on the input's grid.
+        activation: ``sigmoid``, ``softmax`` or ``auto``.
+        single_piece: Whether the target is one connected piece.
+        precision: Of predictions.
+        device: Where everything runs.
+        windows: Most windows that a method gets.
+        window_rule: How they are chosen.
+        verified: What `verify_bundle` said of the bundle.
+    """
+
+    network: nn.Module
+    inferer: Inferer
+    preprocessing: Compose
+    postprocessing: Compose
+    activation: str
+    single_piece: bool
+    precision: str
+    device: torch.device
+    windows: int
+    window_rule: str
+    verified: Mapping[str, Any]
+
+    @property
+    def bundle(self) -> str:
+        """The state of the bundle in a few words, for reports."""
+        return describe_verified(self.verified)
+
+    def predict(self, images: Tensor, network: nn.Module) -> Logits:
+        """Predict images (1, c, *s) with the wrapped inferer, without gradients."""
+        with torch.no_grad(), autocast(images.device, self.precision):
+            logits = first_tensor(self.inferer(images, network))
+        return logits.float()
+
+    def prepare(self, item: Mapping[str, str], *, seed: int = 0) -> Prepared:
+        """Read one case of `list_cases`, and make the source network's pass.
+
+        Args:
+            item: With ``image`` and ``label``.
+            seed: Of the run; every case draws from a seed of its own made from it and its name.
+        """
+        data = list_data_collate([self.preprocessing(dict(item))])
+        images = data["image"].as_tensor().to(self.device)
+        with measured(self.device) as cost:
+            source = self.predict(images, self.network)
+        activation = choose_activation(self.activation, source.shape[1])
+        plan = plan_windows(self.inferer, images.shape[2:])
+        starts = choose_windows(
+            probabilities(source, activation),
+            plan,
+            count=self.windows,
+            rule=self.window_rule,
+            is_softmax=activation == "softmax",
+        )
+        windows, extents = extract_windows(images, starts, plan)
+        digest = hashlib.sha256(f"{seed} {item['case']}".encode()).digest()
+        case = Case(
+            images=images,
+            windows=windows,
+            extents=extents,
+            source=source,
+            predict=self.predict,
+            inferer=self.inferer,
+            activation=activation,
+            spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
+            single_piece=self.single_piece,
+            seed=int.from_bytes(digest[:4], "big"),
+        )
+        return Prepared(case, data, cost.seconds, cost.peak_bytes)
+
+    def score(self, logits: Logits, prepared: Prepared) -> MaskScore:
+        """Bring logits to a mask on the label's grid, and score it."""
+        image = prepared.data["image"]
+        pred = MetaTensor(logits)
+        pred.copy_meta_from(image, copy_attr=True)
+        # the bundle treats the source's prediction like the final one; here there is one alone
+        batch = {**prepared.data, "pred": pred, "source": pred.clone()}
+        (item,) = decollate_batch(batch)
+        done = self.postprocessing(item)
+        mask, label = done["pred"], done["label"]
+        spacing = label.affine[:3, :3].norm(dim=0).tolist()[: label.ndim - 1]
+        return score_mask(mask.as_tensor(), label.as_tensor(), spacing)
+
+
+def open_bench(
+    bundle_dir: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    unverified: bool = False,
+) -> Bench:
+    """Build what a bundle's inference configuration describes.
+
+    Args:
+        bundle_dir: Root of a bundle whose inferer is `GraTaInferer`.
+        settings: Ids of the configuration and their values, such as ``{"precision": "bf16"}``.
+        unverified: Do not hold the bundle to its manifest.
+
+    Returns:
+        The bench; windows are chosen as the bundle's recipe says.
+
+    Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
+    """
+    verified = verify_bundle(bundle_dir, unverified=unverified)
+    parser = ConfigParser()
+    parser.read_config([Path(bundle_dir) / "configs" / name for name in CONFIGS])
+    parser.update({"bundle_root": str(Path(bundle_dir).absolute()), **dict(settings or {})})
+    parser["verified"] = verified
+    steps = parser["postprocessing#transforms"]
+    kept = [step for step in steps if step["_target_"].rsplit(".", 1)[-1] not in RECORDING]
+    parser["postprocessing#transforms"] = kept
+    inferer = parser.get_parsed_content("inferer")
+    return Bench(
+        network=parser.get_parsed_content("network").eval(),
+        inferer=inferer.inferer,
+        preprocessing=_flatten(parser.get_parsed_content("preprocessing")),
+        postprocessing=_flatten(parser.get_parsed_content("postprocessing")),
+        activation=inferer.activation,
+        single_piece=inferer.single_piece,
+        precision=inferer.precision,
+        device=torch.device(parser.get_parsed_content("device")),
+        windows=inferer.recipe.windows,
+        window_rule=inferer.recipe.window_rule,
+        verified=verified,
+    )
+
+
+def _flatten(transforms: Compose | Sequence[Any]) -> Compose:
+    return transforms if isinstance(transforms, Compose) else Compose(list(transforms))

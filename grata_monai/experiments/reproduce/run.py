@@ -1,0 +1,130 @@
+"""Run a part: train, calibrate on source cases, compare on the tests."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grata_monai.adapt.recipe import resolve_recipe
+from grata_monai.bundle.lint import verify_bundle
+from grata_monai.experiments.calibrate.run import Settings, calibrate
+from grata_monai.experiments.calibrate.search import shift_bench
+from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.progress import show_progress
+from grata_monai.experiments.harness.run import Row, run_methods
+from grata_monai.experiments.reproduce.part import Part
+from grata_monai.experiments.reproduce.train import load_labels, train_network
+from grata_monai.methods.grata import GraTaMethod
+from grata_monai.methods.method import Method
+from grata_monai.methods.registry import make_methods
+from grata_monai.methods.shape_moments import ShapeMoments, shape_prior
+
+__all__ = ["Options", "run_part"]
+
+CALIBRATED = "grata-calibrated"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a benchmark is run.
+
+    Attributes:
+        bundle_dir: Root of the bundle whose configuration, and for PROMISE12 weights, are taken.
+        methods: Names; all if empty.
+        precision: Of predictions, and of the calibrated recipe's steps.
+        device: ``auto`` or a torch device.
+        seed: Of everything random.
+        facts: What a reader of the reports must know.
+        unverified: Whether not to hold the bundle to its manifest.
+    """
+
+    bundle_dir: Path
+    methods: Sequence[str]
+    precision: str
+    device: str
+    seed: int
+    facts: Mapping[str, str]
+    unverified: bool = False
+
+
+def run_part(part: Part, out: Path, options: Options) -> list[Row]:
+    """Do whatever earlier runs left undone, and return all rows of the tests.
+
+    Args:
+        part: What to run.
+        out: Its folder: weights, calibration, rows.
+        options: How.
+
+    Returns:
+        A row per method and test; a test under a shift has ``SHIFT`` for its centre.
+
+    Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
+        DatasetError: If a case is missing.
+        OutputError: If the folder cannot be written.
+    """
+    verify_bundle(options.bundle_dir, unverified=options.unverified)  # training parses it first
+    settings = {
+        **part.settings,
+        "precision": options.precision,
+        "device#name": options.device,
+    }
+    if part.training:
+        weights = train_network(
+            part, options.bundle_dir, out, device=options.device, seed=options.seed
+        )
+        settings["network#weights"] = str(weights.absolute())
+    bench = open_bench(options.bundle_dir, settings=settings, unverified=options.unverified)
+    methods = _make_methods(part, bench, out, options)
+    tests = list(_spread(part))
+    total = len(methods) * sum(len(cases) for _, cases in tests)
+    return show_progress(_compare(methods, tests, bench, out, options.seed), total=total)
+
+
+def _compare(
+    methods: Mapping[str, Method],
+    tests: Sequence[tuple[str, list[dict[str, str]]]],
+    bench: Bench,
+    out: Path,
+    seed: int,
+) -> Iterator[Row]:
+    """Run every group of tests by itself: online methods start anew with each."""
+    for shift, cases in tests:
+        yield from run_methods(methods, cases, shift_bench(bench, shift, seed=seed), out, seed=seed)
+
+
+def _spread(part: Part) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Source tests under every shift, and each other centre as it is."""
+    for shift in part.shifts:
+        own = [dict(case) for case in part.tests if case["centre"] == "source"]
+        if shift != "none":
+            own = [{**c, "case": f"{shift}_{c['case']}", "centre": shift} for c in own]
+        yield shift, own
+    for centre in dict.fromkeys(case["centre"] for case in part.tests):
+        if centre != "source":
+            yield "none", [dict(case) for case in part.tests if case["centre"] == centre]
+
+
+def _make_methods(part: Part, bench: Bench, out: Path, options: Options) -> dict[str, Method]:
+    wanted = [name for name in options.methods if name != CALIBRATED]
+    methods = make_methods(wanted if wanted or not options.methods else ["source"])
+    if "shape_moments" in methods:
+        labels = load_labels(part, options.bundle_dir)
+        prior = shape_prior(labels, classes=max(int(label.max()) for label in labels))
+        methods["shape_moments"] = ShapeMoments(prior=prior)
+    if part.calibration and (not options.methods or CALIBRATED in options.methods):
+        methods[CALIBRATED] = _calibrate(part, bench, out / "calibration.json", options)
+    return methods
+
+
+def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Method:
+    """Choose a recipe on source cases, or take what an earlier run chose."""
+    if not chosen.exists():
+        settings = Settings(
+            shifts=part.calibration_shifts, candidates=part.candidates, seed=options.seed
+        )
+        calibrate(
+            [dict(case) for case in part.calibration], bench, chosen, settings, facts=options.facts
+        )
+    recipe = resolve_recipe(json.loads(chosen.read_text(encoding="utf-8"))["recipe"])
+    return GraTaMethod(replace(recipe, precision=options.precision))

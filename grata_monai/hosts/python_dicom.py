@@ -1,0 +1,143 @@
+"""The bundle's pipeline from Python: a DICOM tree in, a folder per accepted series out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from grata_monai.bundle.lint import verify_bundle
+from grata_monai.core.failures import CaseFailure
+from grata_monai.read.dicom.rejection import Refusal
+from grata_monai.read.dicom.triage import Triage
+from grata_monai.record import Record
+from grata_monai.write.dicom.refused import write_refused
+
+__all__ = ["DicomResult", "DicomRun", "collect_run", "open_dicom", "segment_dicom"]
+
+
+@dataclass(frozen=True)
+class DicomResult:
+    """One segmented volume.
+
+    Attributes:
+        name: Of the volume, and of its folder.
+        folder: Holds ``segmentation.dcm``, ``record.json`` and what else was asked.
+        record: What was done to the case.
+    """
+
+    name: str
+    folder: Path
+    record: Record
+
+
+@dataclass(frozen=True)
+class DicomRun:
+    """What became of a DICOM tree.
+
+    Attributes:
+        results: One per segmented volume.
+        refusals: Of triage.
+        failures: Volumes that could not be decoded or segmented, with the reason.
+    """
+
+    results: tuple[DicomResult, ...]
+    refusals: tuple[Refusal, ...]
+    failures: tuple[CaseFailure, ...]
+
+
+def segment_dicom(
+    folder: str | Path,
+    output_dir: str | Path,
+    *,
+    bundle_dir: str | Path = "bundle",
+    settings: Mapping[str, Any] | None = None,
+    unverified: bool = False,
+) -> DicomRun:
+    """Segment every acceptable series below a folder with a bundle, as its dicom overlay does.
+
+    Args:
+        folder: DICOM files, in any tree.
+        output_dir: Where a folder per volume and ``refused.json`` are written.
+        bundle_dir: Root of the bundle.
+        settings: Ids of the configuration and their values, for instance
+            ``{"recipe": "paper", "dicom_output#also": ["report"]}``.
+        unverified: Do not hold the bundle to its manifest; the record says so.
+
+    Returns:
+        What was segmented, refused, and failed; a refusal is no exception here.
+
+    Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
+        DatasetError: If the folder does not exist or holds no DICOM file.
+        OutputError: If the output folder cannot be written.
+    """
+    parser = open_dicom(
+        folder, output_dir, bundle_dir=bundle_dir, settings=settings, unverified=unverified
+    )
+    found: Triage = parser.get_parsed_content("triage")
+    write_refused(found, output_dir)
+    evaluator = parser.get_parsed_content("evaluator")
+    if found.volumes:
+        evaluator.run()
+    failures = tuple(getattr(evaluator.state, "failures", ()))
+    write_refused(found, output_dir, failures)
+    return collect_run(found, failures, output_dir)
+
+
+def open_dicom(
+    folder: str | Path,
+    output_dir: str | Path,
+    *,
+    bundle_dir: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    unverified: bool = False,
+) -> ConfigParser:
+    """Verify a bundle, then read its configuration with the dicom overlay. Nothing is built yet.
+
+    Args:
+        folder: DICOM files, in any tree.
+        output_dir: Where results shall be written.
+        bundle_dir: Root of the bundle.
+        settings: Ids of the configuration and their values.
+        unverified: Do not hold the bundle to its manifest; the record says so.
+
+    Returns:
+        The configuration, whose parts can be asked for by their ids.
+
+    Raises:
+        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
+    """
+    verified = verify_bundle(bundle_dir, unverified=unverified)
+    configs = Path(bundle_dir) / "configs"
+    parser = ConfigParser()
+    parser.read_config([configs / "inference.json", configs / "dicom.json"])
+    places = {"bundle_root": bundle_dir, "dataset_dir": folder, "output_dir": output_dir}
+    parser.update({key: str(Path(value).absolute()) for key, value in places.items()})
+    parser["verified"] = verified
+    parser.update(dict(settings or {}))
+    return parser
+
+
+def collect_run(found: Triage, failures: Iterable[CaseFailure], output_dir: str | Path) -> DicomRun:
+    """Collect what a run over a DICOM tree has written, refused, and not managed.
+
+    Args:
+        found: By `triage`.
+        failures: Of the run.
+        output_dir: Where the folders of the volumes are.
+
+    Returns:
+        Results in the order of triage.
+    """
+    failures = tuple(failures)
+    failed = {failure.case for failure in failures}
+    names = [volume.name for volume in found.volumes if volume.name not in failed]
+    results = tuple(_read_result(Path(output_dir) / name) for name in names)
+    return DicomRun(results=results, refusals=found.refusals, failures=failures)
+
+
+def _read_result(folder: Path) -> DicomResult:
+    text = (folder / "record.json").read_text(encoding="utf-8")
+    return DicomResult(folder.name, folder, Record.from_json(text))

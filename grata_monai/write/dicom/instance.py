@@ -1,0 +1,78 @@
+"""Where an object goes, and what it is once it is there."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import Dataset
+
+from grata_monai.core.files import atomic_path
+from grata_monai.write.dicom.source import quiet
+from grata_monai.write.dicom.uids import new_uid
+
+__all__ = ["NewSeries", "WrittenObject", "save_object"]
+
+
+@dataclass(frozen=True)
+class NewSeries:
+    """The series that an object belongs to.
+
+    Attributes:
+        uid: SeriesInstanceUID; one that no other run has, unless given.
+        number: SeriesNumber; above those of scanners, so that results come last.
+        instance: InstanceNumber of the object in it.
+    """
+
+    uid: str = field(default_factory=new_uid)
+    number: int = 9001
+    instance: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.number < 1 or self.instance < 1:
+            raise ValueError(
+                f"series and instance numbers must be positive, got {self.number} and "
+                f"{self.instance}. Count from 1."
+            )
+
+
+@dataclass(frozen=True)
+class WrittenObject:
+    """One DICOM object that we wrote.
+
+    Attributes:
+        path: The file.
+        sop_class_uid: What kind of object it is.
+        sop_instance_uid: The same for the same content.
+        series_uid: SeriesInstanceUID.
+        study_uid: The source's study.
+    """
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    study_uid: str
+
+
+def save_object(dataset: Dataset, path: str | Path) -> WrittenObject:
+    """Write an object as a DICOM file, whole or not at all.
+
+    Args:
+        dataset: With its file meta information.
+        path: The file to make or replace; its folder must exist.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with quiet(), atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+    return WrittenObject(
+        path=Path(path),
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_uid=str(dataset.SeriesInstanceUID),
+        study_uid=str(dataset.StudyInstanceUID),
+    )

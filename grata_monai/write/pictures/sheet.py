@@ -1,0 +1,220 @@
+"""What a contact sheet shows of a case: its slices, its crop, its numbers, its orientation."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
+from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.record import Record
+from grata_monai.write.dicom.coded_concepts import SegmentTerm
+from grata_monai.write.dicom.source import is_multiframe, quiet
+from grata_monai.write.pictures.verdict import describe_verdict
+
+__all__ = ["Sheet"]
+
+LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))  # towards minus and plus of LPS
+SMALLEST_SHARE = 0.2  # of a direction, for its letter to be named: about 12 degrees
+MOST_SLICES, SLICES_OF_AN_EMPTY_MASK = 11, 6
+MARGIN_SHARE, SMALLEST_CROP_MM = 0.3, 60.0
+LARGEST_NUMBER = 99_999  # what fits in a tile
+BROKEN = (AttributeError, InvalidDicomError, TypeError, ValueError)
+GREY_PERCENTILES = (1.0, 99.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """One case, as a reader shall see it.
+
+    Attributes:
+        voxels: Intensities (frames, rows, columns), in the order of `volume.frames`.
+        mask: Final labels, likewise; 0 is background.
+        volume: The frames.
+        record: Of the case.
+        segments: What the labels mean; a label without a term goes by its number.
+        source: The source network's labels, likewise, or None if they are not known.
+
+    Raises:
+        ValueError: If an array does not lie on the volume's frames.
+    """
+
+    voxels: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    volume: DicomVolume
+    record: Record
+    segments: tuple[SegmentTerm, ...] = ()
+    source: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that everything has as many frames, rows and columns as the volume."""
+        shape = self.volume.spatial_shape[::-1]
+        for name in ("voxels", "mask", "source"):
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(
+                    f"{name} must be (frames, rows, columns) = {shape}, got {array.shape}. "
+                    "Map it to the source frames first, see map_to_frames."
+                )
+
+    @property
+    def verdict(self) -> str:
+        """What was decided, in a few words; the numbers of this mask are among the facts."""
+        is_adapted = self.record.outcome == "adapted"
+        return describe_verdict(self.record, max_length=30 if is_adapted else 168)
+
+    @property
+    def masks(self) -> tuple[NDArray[np.uint8], ...]:
+        """Final mask, and the source's if it is known."""
+        return (self.mask,) if self.source is None else (self.mask, self.source)
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """What a PACS calls the frames: InstanceNumber, or the frame's number in its file."""
+        frames = self.volume.frames
+        if is_multiframe(self.volume):
+            found = [frame.number for frame in frames]
+        else:
+            found = [_read_instance_number(frame.file) for frame in frames]
+        is_usable = len(set(found)) == len(frames) and max(found) <= LARGEST_NUMBER
+        return tuple(found if is_usable and min(found) >= 0 else range(1, len(frames) + 1))
+
+    @cached_property
+    def most_changed(self) -> int | None:
+        """Frame with most pixels changed from the source's mask; None if none is changed."""
+        if self.source is None or (self.source == self.mask).all():
+            return None
+        return int((self.source != self.mask).sum(axis=(1, 2)).argmax())
+
+    def dice(self, label: int | None = None) -> float:
+        """Overlap of one label, or of all, with the source's mask, in [0, 1]; 1 without one."""
+        if self.source is None:
+            return 1.0
+        is_one = [mask > 0 if label is None else mask == label for mask in self.masks]
+        both = (is_one[0] & (self.mask == self.source)).sum()
+        total = is_one[0].sum() + is_one[1].sum()
+        return float(2 * both / total) if total else 1.0
+
+    def choose_frames(self) -> list[int]:
+        """Choose slices evenly over the extent of both masks, the most changed one among them."""
+        occupied = np.flatnonzero(self._any_mask().any(axis=(1, 2)))
+        if not occupied.size:
+            return _spread(0, len(self.numbers) - 1, SLICES_OF_AN_EMPTY_MASK)
+        frames = _spread(int(occupied[0]), int(occupied[-1]), MOST_SLICES)
+        if self.most_changed is not None:
+            nearest = int(np.argmin(np.abs(np.asarray(frames) - self.most_changed)))
+            frames[nearest] = self.most_changed
+        return frames
+
+    def crop(self, *, aspect: float) -> tuple[slice, slice]:
+        """Choose rows and columns around both masks, with room to see what surrounds them.
+
+        Args:
+            aspect: Wished width to height in mm; the frame's edges may forbid it.
+
+        Returns:
+            Rows and columns; whole frames where nothing is segmented.
+        """
+        outline = np.asarray(self._any_mask().any(axis=0))
+        if not outline.any():
+            return slice(0, self.volume.rows), slice(0, self.volume.columns)
+        spacings = self.volume.row_spacing, self.volume.column_spacing
+        occupied = [np.flatnonzero(outline.any(axis=1)), np.flatnonzero(outline.any(axis=0))]
+        tall, wide = (
+            max(np.ptp(found) * spacing * (1 + 2 * MARGIN_SHARE), SMALLEST_CROP_MM)
+            for found, spacing in zip(occupied, spacings, strict=True)
+        )
+        extents = max(tall, wide / aspect), max(wide, tall * aspect)
+        rows, columns = (
+            _widen(found, round(extent / spacing), size)
+            for found, extent, spacing, size in zip(
+                occupied, extents, spacings, outline.shape, strict=True
+            )
+        )
+        return rows, columns
+
+    def grey_window(self, frames: list[int], crop: tuple[slice, slice]) -> tuple[float, float]:
+        """Intensities of black and white: percentiles of what is shown."""
+        shown = self.voxels[frames][:, crop[0], crop[1]]
+        shown = shown[np.isfinite(shown)]
+        low, high = np.percentile(shown, GREY_PERCENTILES) if shown.size else (0.0, 1.0)
+        return float(low), float(high if high > low else low + 1)
+
+    def letters(self) -> tuple[str, str, str, str]:
+        """Where left, right, top and bottom of a frame point to in the patient."""
+        along = np.asarray(self.volume.row_direction)
+        down = np.asarray(self.volume.column_direction)
+        return _letter(-along), _letter(along), _letter(-down), _letter(down)
+
+    def areas(self, mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Foreground of each frame in cm²."""
+        pixel = self.volume.row_spacing * self.volume.column_spacing / 100
+        return np.asarray((mask > 0).sum(axis=(1, 2)) * pixel, dtype=np.float64)
+
+    def millilitres(self, mask: NDArray[np.uint8], label: int) -> float:
+        """Volume of one label."""
+        voxel = abs(float(np.linalg.det(self.volume.affine_lps[:3, :3]))) / 1000
+        return float((mask == label).sum() * voxel)
+
+    def labels(self) -> dict[int, str]:
+        """Numbers and names of every segment that is told of, found or not."""
+        named = {term.number: term.label for term in self.segments}
+        found = {int(label) for mask in self.masks for label in np.unique(mask)} - {0}
+        return named | {k: f"segment {k}" for k in sorted(found - set(named))}
+
+    def facts(self) -> list[str]:
+        """Volumes, agreement and recipe, each in a few words."""
+        facts = [self._describe_volume(*named) for named in self.labels().items()]
+        if not self._any_mask().any():
+            facts = ["NOTHING SEGMENTED", *facts]
+        elif self.source is not None:
+            is_same = self.most_changed is None
+            facts.append("no pixel changed" if is_same else f"Dice to source {self.dice():.3f}")
+        return [*facts, f"recipe {self.record.recipe.get('name', 'unnamed')}"]
+
+    def _describe_volume(self, number: int, name: str) -> str:
+        final = self.millilitres(self.mask, number)
+        if self.source is None:
+            return f"{name} {final:.1f} ml"
+        source = self.millilitres(self.source, number)
+        change = f", {final / source - 1:+.0%}" if source else ""
+        return f"{name} {final:.1f} ml (source {source:.1f} ml{change})"
+
+    def _any_mask(self) -> NDArray[np.bool_]:
+        return np.asarray(np.any([mask > 0 for mask in self.masks], axis=0), dtype=np.bool_)
+
+
+def _read_instance_number(file: Path) -> int:
+    """Read InstanceNumber; -1 without a valid one."""
+    with quiet(), suppress(OSError, *BROKEN):
+        return int(
+            dcmread(file, stop_before_pixels=True, specific_tags=["InstanceNumber"]).InstanceNumber
+        )
+    return -1
+
+
+def _spread(first: int, last: int, most: int) -> list[int]:
+    count = min(most, last - first + 1)
+    return [round(float(v)) for v in np.linspace(first, last, count)]
+
+
+def _widen(occupied: NDArray[np.intp], extent: int, size: int) -> slice:
+    """Span `extent` pixels around what is occupied, moved to lie within the frame."""
+    extent = min(max(extent, int(np.ptp(occupied)) + 1), size)
+    start = (int(occupied[0]) + int(occupied[-1]) + 1 - extent) // 2
+    start = min(max(start, 0), size - extent)
+    return slice(start, start + extent)
+
+
+def _letter(direction: NDArray[np.float64]) -> str:
+    """Name a direction by its largest share first, as PatientOrientation does."""
+    order = np.argsort(-np.abs(direction), kind="stable")
+    return "".join(
+        LETTERS[axis][int(direction[axis] > 0)]
+        for axis in order
+        if abs(direction[axis]) > SMALLEST_SHARE
+    )

@@ -1,0 +1,173 @@
+"""Any MONAI bundle can be wrapped, and the wrapped bundle adapts."""
+
+import json
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from grata_monai import Record
+from grata_monai.bundle.wrap import wrap_bundle
+from grata_monai.cli import main
+from grata_monai.core.errors import DatasetError, NetworkError, RecipeError
+
+KERNELS = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
+COMMON = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2}
+NETWORKS = {
+    "UNet with BatchNorm": (
+        {"_target_": "UNet", **COMMON, "channels": [4, 8], "strides": [2], "norm": "batch"},
+        ("norm",),
+    ),
+    "UNet with InstanceNorm without affine": (
+        {"_target_": "UNet", **COMMON, "channels": [4, 8], "strides": [2]},
+        ("adapters",),
+    ),
+    "DynUNet": ({"_target_": "DynUNet", **COMMON, **KERNELS, "filters": [4, 8, 8]}, ("norm",)),
+    "SegResNet": ({"_target_": "SegResNet", **COMMON, "init_filters": 8}, ("norm",)),
+    "BasicUNet": ({"_target_": "BasicUNet", **COMMON, "features": [4] * 6}, ("norm",)),
+    "SwinUNETR": (
+        {"_target_": "SwinUNETR", **COMMON, "feature_size": 12, "depths": [1, 1, 1, 1]},
+        ("norm",),
+    ),
+}
+
+
+def make_bundle(folder, network, **changes):
+    """Make a bundle in the model zoo's own shape, with random weights and one case."""
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "data").mkdir()
+    config = {
+        "bundle_root": str(folder),
+        "output_dir": str(folder / "eval"),
+        "dataset_dir": str(folder / "data"),
+        "device": "$torch.device('cpu')",
+        "imports": ["$import torch", "$import glob"],
+        "datalist": "$[{'image': path} for path in glob.glob(@dataset_dir + '/*.nii.gz')]",
+        "network_def": network,
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image"},
+                {"_target_": "EnsureChannelFirstd", "keys": "image"},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [1.25, 1.25, 1.0]},
+                {"_target_": "ScaleIntensityd", "keys": "image"},
+            ],
+        },
+        "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 32]},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+                {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing",
+                 "orig_keys": "image", "to_tensor": True},
+                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+                {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir"},
+            ],
+        },
+        "handlers": [
+            {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/model.pt'",
+             "load_dict": {"model": "@network"}}
+        ],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "val_handlers": "@handlers",
+        },
+        "run": ["$@evaluator.run()"],
+        "inference": ["$@evaluator.run()"],
+    }  # fmt: skip
+    config |= changes
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = ConfigParser(config).get_parsed_content("network_def")
+    torch.save(model.state_dict(), folder / "models" / "model.pt")
+    voxels = np.random.default_rng(0).random((32, 32, 32), dtype=np.float32)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / "data" / "one.nii.gz")
+    return folder
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_wrapped_bundle_adapts_to_its_case(name, tmp_path):
+    network, groups = NETWORKS[name]
+    roi_size = [64, 64, 32] if name == "SwinUNETR" else [32, 32, 32]
+    inferer = {"_target_": "SlidingWindowInferer", "roi_size": roi_size}
+    bundle = make_bundle(tmp_path / "bundle", network, inferer=inferer)
+    overlay = tmp_path / "overlay.json"
+    report = wrap_bundle(
+        bundle, overlay, recipe={"base": "clinical", "min_cosine": None, "focus_views": []}
+    )
+    assert report.groups == groups
+    assert report.count > 0
+    parser = ConfigParser()
+    parser.read_config([str(report.config_file), str(overlay)])
+    parser.get_parsed_content("evaluator").run()
+    record = Record.from_json((bundle / "eval" / "one_record.json").read_text())
+    assert record.outcome == "adapted"
+    assert record.parameters["groups"] == list(groups)
+    assert record.parameters["count"] == report.count
+    assert any(step["update_norm"] > 0 for step in record.steps)
+    assert record.weights["before"] == record.weights["restored"] != record.weights["after"]
+    assert (bundle / "eval" / "one" / "one_trans.nii.gz").exists()
+
+
+@pytest.mark.slow
+def test_the_printed_command_runs(tmp_path, capsys):
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0])
+    overlay = tmp_path / "overlay.json"
+    assert main(["wrap", str(bundle), "--out", str(overlay), "--recipe", "paper"]) == 0
+    printed = capsys.readouterr().out
+    assert "what will move:       norm" in printed
+    command = printed.strip().splitlines()[-1].strip().removeprefix("python ")
+    done = subprocess.run(
+        f"{sys.executable} {command}", shell=True, cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    record = Record.from_json((bundle / "eval" / "one_record.json").read_text())
+    assert record.recipe["name"] == "paper"
+
+
+def test_an_inferer_inside_the_evaluator_is_wrapped_where_it_stands(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0])
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["evaluator"]["inferer"] = config.pop("inferer")
+    config["evaluator"]["amp"] = True
+    path.write_text(json.dumps(config))
+    report = wrap_bundle(bundle, tmp_path / "overlay.json")
+    overlay = json.loads((tmp_path / "overlay.json").read_text())
+    wrapped = overlay["evaluator#inferer"]
+    assert wrapped["_target_"] == "grata_monai.GraTaInferer"
+    assert wrapped["inferer"]["roi_size"] == [32, 32, 32]
+    assert overlay["evaluator#amp"] is False
+    assert wrapped["precision"] == "fp16"
+    assert any("amp is off" in note for note in report.notes)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"must hold configs/inference.json"):
+        wrap_bundle(tmp_path, tmp_path / "overlay.json")
+
+
+def test_a_bundle_without_an_inferer_is_refused_and_nothing_is_written(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], inferer=None, evaluator={})
+    with pytest.raises(NetworkError, match="must define `inferer`"):
+        wrap_bundle(bundle, tmp_path / "overlay.json")
+    assert not (tmp_path / "overlay.json").exists()
+
+
+def test_an_unknown_recipe_is_refused(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0])
+    with pytest.raises(RecipeError, match="Did you mean 'paper'"):
+        wrap_bundle(bundle, tmp_path / "overlay.json", recipe="papper")

@@ -1,0 +1,44 @@
+"""Several processes write the rows that one would have written."""
+
+import pytest
+from tiny_bench import BUNDLE, Ending, open_tiny
+
+from grata_monai.cli import main
+from grata_monai.core.errors import NetworkError
+from grata_monai.experiments.harness.devices import run_on_devices
+from grata_monai.experiments.harness.run import read_rows, run_methods
+from grata_monai.methods.registry import make_methods
+
+
+def scores(rows):
+    return {(row.method, row.case): (row.dice, row.refusal) for row in rows}
+
+
+def test_two_processes_write_what_one_writes(cases, tmp_path):
+    methods = make_methods(["tent", "sar", "mirror", "medbn"])  # online, episodic, refused
+    alone = list(run_methods(methods, cases, open_tiny("cpu"), tmp_path / "one"))
+    both = list(run_on_devices(methods, cases, open_tiny, ["cpu", "cpu"], tmp_path / "two"))
+    assert len(both) == len(methods) * len(cases)
+    assert repr(sorted(scores(both).items())) == repr(sorted(scores(alone).items()))
+    assert scores(read_rows(tmp_path / "two")).keys() == scores(both).keys()
+
+
+def test_a_process_that_ends_early_is_an_error_that_says_how_to_go_on(cases, tmp_path):
+    runs = run_on_devices({"ending": Ending()}, cases, open_tiny, ["cpu", "cpu"], tmp_path)
+    with pytest.raises(NetworkError, match="Start again with the same --out"):
+        list(runs)
+
+
+def test_the_command_takes_several_devices_and_refuses_a_missing_one(
+    folder, cases, tmp_path, capsys
+):
+    given = ["compare", f"--cases=north={folder}", "--only", cases[0]["case"]]
+    given += ["--network", str(BUNDLE), "--methods", "source", "--against", "tent"]
+    given += ["--out", str(tmp_path / "out"), "--device"]
+    assert main([*given, "cpu", "cuda:99"]) == 2
+    assert "device must exist on this machine" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*given, "cpu", "cpu"]) == 0
+    report = capsys.readouterr().out
+    assert "## all, against tent" in report
+    assert "device: cpu, cpu" in report

@@ -1,0 +1,92 @@
+import csv
+import math
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from grata_monai.experiments.compare.plots import plot_risk
+from grata_monai.experiments.compare.report import write_report
+from grata_monai.experiments.harness.run import Row
+
+SOURCE, BETTER = [0.80, 0.70, 0.60, 0.90], [0.85, 0.72, 0.57, 0.91]
+
+
+@pytest.fixture
+def rows(make_rows):
+    refused = [Row("ttt", f"case{i}", "north", refusal="no <head>") for i in range(4)]
+    return [*make_rows("source", SOURCE), *make_rows("better", BETTER), *refused]
+
+
+def test_the_tables_show_every_method_and_group(rows, tmp_path):
+    text = write_report(rows, tmp_path, facts={"seed": "0"}).read_text()
+    assert "- seed: 0" in text
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## all",
+        "## north",
+        "## south",
+        "## Refused",
+    ]
+    line = next(line for line in text.splitlines() if line.startswith("| better"))
+    assert line.split(" | ")[1:3] == ["4", "0.762"]  # 3.05 / 4
+    assert "| ttt | 0 | refused |" in text
+    assert "- ttt: no <head>" in text
+
+
+def test_html_shows_the_same_and_escapes(rows, tmp_path):
+    write_report(rows, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>better</td><td>4</td><td>0.762</td>" in page
+    assert "no &lt;head&gt;" in page
+    assert "no <head>" not in page
+
+
+def test_csv_holds_every_row_and_summary(rows, tmp_path):
+    write_report(rows, tmp_path)
+    with (tmp_path / "rows.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert [(r["method"], r["case"]) for r in read] == [(r.method, r.case) for r in rows]
+    assert float(read[4]["dice"]) == 0.85
+    assert math.isnan(float(read[8]["dice"]))
+    with (tmp_path / "summary.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3 + 3 + 2
+
+
+@pytest.mark.parametrize("name", ["pairs.png", "gains.png"])
+def test_plots_are_pictures_with_something_in_them(rows, tmp_path, name):
+    write_report(rows, tmp_path)
+    with Image.open(tmp_path / name) as picture:
+        assert min(picture.size) > 200
+        assert len(picture.convert("RGB").getcolors(2**24)) > 10
+
+
+def test_cosines_and_agreement_are_drawn_where_a_method_has_them(rows, make_rows, tmp_path):
+    plain = write_report(rows, tmp_path / "plain").read_text()
+    assert "cosines.png" not in plain
+    assert not (tmp_path / "plain" / "risk.png").exists()
+    guarded = [
+        replace(row, method="guarded", cosine=0.1 * i, agreement=0.9 if i else float("nan"))
+        for i, row in enumerate(make_rows("better", BETTER))
+    ]
+    text = write_report([*rows, *guarded], tmp_path).read_text()
+    for name in ("cosines.png", "risk.png"):
+        assert f"![{name}]({name})" in text
+        with Image.open(tmp_path / name) as picture:
+            assert len(picture.convert("RGB").getcolors(2**24)) > 10
+
+
+def test_risk_is_the_mean_loss_of_the_cases_that_agree_most(make_rows, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    lines = []
+    monkeypatch.setattr(Axes, "plot", lambda _, x, y, *__, **___: lines.append((list(x), list(y))))
+    source = make_rows("source", SOURCE)
+    agreements = (0.9, 0.8, 0.95, 0.7)
+    guarded = [
+        replace(row, method="g", agreement=a) for row, a in zip(source, agreements, strict=True)
+    ]
+    plot_risk([*source, *guarded], tmp_path / "risk.png")
+    by_agreement, best = lines
+    assert by_agreement[0] == [0.25, 0.5, 0.75, 1]
+    assert by_agreement[1] == pytest.approx([0.4, 0.3, 0.3, 0.25])  # .4, then .2, .3, .1
+    assert best[1] == pytest.approx([0.1, 0.15, 0.2, 0.25])
