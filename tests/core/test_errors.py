@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from grata_monai import errors
+from grata_monai.core import errors
 
 NAMES = [name for name in errors.__all__ if name.endswith("Error")]
 

@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def calibrate(repository, folder, monkeypatch):
     """Run the command on a coarse grid; returns the exit status."""
-    from grata_monai.experiments.compare import bench as module
+    from grata_monai.experiments.harness import bench as module
 
     original = module.open_bench
     monkeypatch.setattr(

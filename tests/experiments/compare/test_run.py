@@ -153,7 +153,7 @@ def test_the_command_refuses_cases_that_it_cannot_pair(repository, folder, tmp_p
 
 
 def test_the_command_writes_a_report(repository, folder, tmp_path, capsys, monkeypatch):
-    from grata_monai.experiments.compare import bench as module
+    from grata_monai.experiments.harness import bench as module
 
     original = module.open_bench
     monkeypatch.setattr(
