@@ -174,7 +174,7 @@ def _run_triage(arguments: argparse.Namespace) -> str:
     if arguments.json:
         with atomic_path(arguments.json) as path:
             path.write_text(found.to_json(phi=arguments.phi) + "\n", encoding="utf-8")
-    return f"{len(found.volumes)} accepted, {len(found.refusals)} refused"
+    return f"{len(found.volumes)} accepted, {len(found.rejections)} refused"
 
 
 def _add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -23,7 +23,7 @@ from grata_monai.core.failures import (
 )
 from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
-from grata_monai.read.dicom.rejection import Refusal
+from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.record import Record
 
 __all__ = [
@@ -87,7 +87,7 @@ class GraTaHandler:
         self,
         total: int | None = None,
         *,
-        refusals: Sequence[Refusal] = (),
+        refusals: Sequence[Rejection] = (),
         record_dir: str | None = None,
         console: Console | None = None,
         is_quiet: bool = False,

@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 
 from grata_monai.bundle.lint import verify_bundle
 from grata_monai.core.failures import CaseFailure
-from grata_monai.read.dicom.rejection import Refusal
+from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.record import Record
 from grata_monai.write.dicom.refused import write_refused
@@ -43,7 +43,7 @@ class DicomRun:
     """
 
     results: tuple[DicomResult, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[Rejection, ...]
     failures: tuple[CaseFailure, ...]
 
 
@@ -135,7 +135,7 @@ def collect_run(found: Triage, failures: Iterable[CaseFailure], output_dir: str 
     failed = {failure.case for failure in failures}
     names = [volume.name for volume in found.volumes if volume.name not in failed]
     results = tuple(_read_result(Path(output_dir) / name) for name in names)
-    return DicomRun(results=results, refusals=found.refusals, failures=failures)
+    return DicomRun(results=results, refusals=found.rejections, failures=failures)
 
 
 def _read_result(folder: Path) -> DicomResult:

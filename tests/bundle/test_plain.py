@@ -80,7 +80,7 @@ def test_a_refused_series_is_named_by_its_code(call, render, tmp_path):
     case = render()
     files = write_series(tmp_path / "in", case.image, case.affine_ras)
     files[3].unlink()
-    with pytest.raises(DatasetError, match=r"got 0 and 1 refusal\(s\) \(missing_slices\)"):
+    with pytest.raises(DatasetError, match=r"got 0 and 1 rejection\(s\) \(missing_slices\)"):
         call(tmp_path / "in")
 
 

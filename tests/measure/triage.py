@@ -71,8 +71,8 @@ def read_and_judge(folder: Path) -> Found:
             peaks.extend(read_status(child, "VmHWM") for child in list_children())
 
     found = triage(folder, progress=look)
-    if found.refusals or found.skipped:
-        raise RuntimeError(f"good series must be accepted, {len(found.refusals)} are refused.")
+    if found.rejections or found.skipped:
+        raise RuntimeError(f"good series must be accepted, {len(found.rejections)} are refused.")
     return Found(sum(len(volume.frames) for volume in found.volumes), max(peaks))
 
 

@@ -455,5 +455,5 @@ def test_a_folder_is_read_as_the_one_dicom_volume_that_it_holds(tmp_path):
     with pytest.raises(UnreadableImageError, match="image must be named, got an empty path"):
         load({"image": ""})
     files[3].unlink()
-    with pytest.raises(DatasetError, match=r"got 0 and 1 refusal\(s\) \(missing_slices\)"):
+    with pytest.raises(DatasetError, match=r"got 0 and 1 rejection\(s\) \(missing_slices\)"):
         load({"image": str(tmp_path / "series")})

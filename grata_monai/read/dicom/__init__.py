@@ -1,6 +1,6 @@
-"""DICOM in: which volumes a folder tree holds, their voxels and geometry, or why they are refused.
+"""Read DICOM: find the volumes of a folder tree, and decode them, or say why they are rejected.
 
-Light on purpose: a subprocess that decodes untrusted bytes imports this package.
+This file imports nothing, because the subprocess that parses untrusted bytes imports the package.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Read untrusted headers within a budget, and without a word of them in a log. For the sandbox."""
+"""Limit the bytes that the sandbox reads of a header, and silence pydicom's warnings and log."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def unreadable(rule: str) -> DicomError:
 
 @contextmanager
 def quiet_pydicom() -> Generator[None, None, None]:
-    """Keep what pydicom says to itself: its warnings and log lines quote elements' values."""
+    """Silence pydicom's warnings and log lines, which quote elements' values."""
     logger = logging.getLogger("pydicom")
     was_disabled, logger.disabled = logger.disabled, True
     try:
@@ -41,7 +41,7 @@ def quiet_pydicom() -> Generator[None, None, None]:
 
 
 class BudgetedFile:
-    """A file that ends the reading of a header when it takes too much, and sees where it is cut.
+    """A file that stops the reading of a header at a limit of bytes, and notes where it is cut off.
 
     Args:
         file: Open for reading.
@@ -59,7 +59,7 @@ class BudgetedFile:
         self.is_exhausted = self.is_cut = False
 
     def read(self, count: int = -1) -> bytes:
-        """Read so many bytes, or what is left."""
+        """Read so many bytes, or what is left of the file."""
         rest = self.size - self.file.tell()
         expected = rest if count < 0 else min(count, rest)
         self.budget -= max(expected, SMALLEST_COST)
@@ -70,7 +70,7 @@ class BudgetedFile:
         return self.file.read(max(expected, 0))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a place, which may lie behind the end."""
+        """Move to a place, which may lie beyond the end."""
         position = self.file.seek(offset, whence)
         self.is_cut |= position > self.size
         return position

@@ -1,4 +1,4 @@
-"""Volumes of a DICOM tree as the cases of a bundle's run."""
+"""List the volumes of a DICOM tree as the cases of a bundle's run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ def triage_dataset(
         phantom_dir: Where the phantom is written if `dataset_dir` is None.
 
     Returns:
-        Volumes and refusals.
+        Volumes and rejections.
 
     Raises:
         DatasetError: If the path does not exist, or holds no DICOM file.
@@ -43,7 +43,7 @@ def triage_dataset(
     if dataset_dir is None:
         dataset_dir = _write_phantom(phantom_dir)
     found = triage(Path(dataset_dir).expanduser(), selection=rules, limits=limits)
-    if not found.volumes and not found.refusals:
+    if not found.volumes and not found.rejections:
         raise DatasetError(
             "dataset_dir must hold DICOM files, it holds none "
             f"({found.skipped} other file(s) were skipped). Point dataset_dir to the folder of a "

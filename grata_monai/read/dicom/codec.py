@@ -1,8 +1,8 @@
-"""What pydicom does with pixels: all its decoders in version 3, uncompressed data in version 2.4.
+"""Decode frames with pydicom: every syntax with version 3, uncompressed data only with version 2.4.
 
-MONAI Label lives with pydicom 2.4, which has other decoders and another interface to them. There,
-everything compressed is refused: each of those decoders would have to be held to the checks of
-this package again. The sandbox loads this module: imports stay light.
+MONAI Label requires pydicom 2.4, whose decoders have another interface. There, compressed data are
+rejected, because those decoders were not tested against the checks of this package. The sandbox
+loads this module: imports stay light.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence

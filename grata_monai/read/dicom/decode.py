@@ -1,10 +1,10 @@
-"""Decode the pixels of one volume's frames: in the sandbox, frame by frame, then rescaled here.
+"""Decode the frames of one volume in the sandbox, and rescale them in this process.
 
 Decisions:
 
 - The subprocess sends stored integers; slope and intercept are applied in this process, in float64.
 - A file's header is compared with what triage saw before a pixel of it is decoded: a file that
-  was exchanged in between, or that claims another size, is refused.
+  was exchanged in between, or that claims another size, is rejected.
 - pydicom picks the decoder, clears the bits above BitsStored, and corrects the sign.
 
 The sandbox loads this module: imports stay light (no torch, no MONAI).
@@ -79,7 +79,7 @@ def decode_volume(volume: DicomVolume, *, limits: Limits) -> NDArray[np.float32]
 
 
 def check_budget(spatial_shape: tuple[int, ...], *, limits: Limits) -> None:
-    """Refuse a grid whose voxels (float32) do not fit the budget.
+    """Reject a grid whose voxels (float32) do not fit the budget.
 
     Args:
         spatial_shape: Voxels along each axis.
@@ -137,7 +137,7 @@ def _check_header(file: Mapping[str, Any], request: Mapping[str, Any], label: st
     if uid != file["sop_instance_uid"]:
         raise DicomError(
             f"file must be the one that triage saw, {label} is another instance. "
-            "Look through the folder again, once nobody writes into it.",
+            "Look through the folder again, once no program writes into it.",
             reason=Reason.UNREADABLE.value,
         )
     expected = (request["rows"], request["columns"], 1)
@@ -185,7 +185,7 @@ def _iterate_frames(
 
 
 def _check_ends(path: str) -> None:
-    """Refuse a JPEG stream without an end: decoders fill in what is missing, and say nothing."""
+    """Reject a JPEG stream without an end: decoders fill in the missing pixels without an error."""
     for stream in iterate_streams(path):
         if END_OF_IMAGE not in stream[-64:]:
             raise EOFError("codestream has no end")
@@ -213,7 +213,7 @@ def _list_files(volume: DicomVolume) -> list[dict[str, Any]]:
 
 
 def _rescale(stored: NDArray[Any], frame: SourceFrame, index: int) -> NDArray[np.float64]:
-    """Apply slope and intercept; refuse what float32 cannot hold."""
+    """Apply slope and intercept; reject what float32 cannot hold."""
     ends = np.array([stored.min(), stored.max()], np.float64)  # a linear map is largest there
     with np.errstate(over="ignore", invalid="ignore"):
         ends = ends * frame.slope + frame.intercept

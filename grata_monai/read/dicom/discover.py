@@ -1,4 +1,4 @@
-"""Find the files of a folder tree; links may lead in circles, folders may be closed to us."""
+"""Find the files of a folder tree, each once, also where links form circles."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
 
-__all__ = ["Tree", "walk_tree"]
+__all__ = ["Tree", "discover"]
 
 Identity = tuple[int, int]
 
@@ -33,14 +33,14 @@ class Tree:
         return path.relative_to(self.root).as_posix()
 
 
-def walk_tree(path: Path) -> Tree:
-    """Walk a folder and everything below it.
+def discover(path: Path) -> Tree:
+    """Find every file of a folder and below it.
 
     Args:
         path: A folder, or one file.
 
     Returns:
-        Its files; links are followed, but no folder and no file is met twice.
+        Its files; links are followed, but no folder and no file is listed twice.
 
     Raises:
         DatasetError: If the path does not exist.
@@ -53,7 +53,7 @@ def walk_tree(path: Path) -> Tree:
     found: list[Path] = []
     special = 0
     seen: set[Identity] = set()
-    _is_new(path, seen)  # a link below may lead back here
+    _is_new(path, seen)  # a link below may point back here
     for folder, folders, names in os.walk(
         path, followlinks=True, onerror=lambda error: closed.append(Path(error.filename))
     ):
@@ -68,11 +68,11 @@ def walk_tree(path: Path) -> Tree:
 
 
 def _is_new(path: Path, seen: set[Identity]) -> bool:
-    """Whether a file or folder is met for the first time, under whatever name."""
+    """Whether a file or folder is seen for the first time, under any name."""
     try:
         status = path.stat()
     except OSError:
-        return True  # listing or reading it will say why not
+        return True  # listing or reading it raises the error later
     identity = (status.st_dev, status.st_ino)
     is_new = identity not in seen
     seen.add(identity)

@@ -1,4 +1,4 @@
-"""Take values out of pydicom's data sets that nobody vouches for. Runs in the sandbox."""
+"""Read values of untrusted data sets, in the sandbox; invalid ones become empty, NaN or -1."""
 
 import math
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def read_whole(dataset: Dataset, keyword: str) -> int:
 
 
 def describe_planes(dataset: Dataset) -> list[dict[str, Any]]:
-    """Describe each frame: its place, its intensities' scale, what tells it from others.
+    """Describe each frame: position, rescale, and attributes that tell frames of one place apart.
 
     Args:
         dataset: Classic (one plane) or enhanced (functional groups).
@@ -118,7 +118,7 @@ def _read(dataset: Dataset, keyword: str) -> list[Any]:
         value = dataset.get(keyword)
     except MemoryError:
         raise
-    except Exception:  # pydicom's converters raise whatever the bytes make them
+    except Exception:  # converters of pydicom raise any error, depending on the bytes
         return []
     if value is None or (isinstance(value, str | bytes) and not value):
         return []

@@ -1,4 +1,4 @@
-"""One DICOM volume from a folder that holds one, with everything that triage and decoding check."""
+"""Read the one DICOM volume that a folder holds, after triage and all checks of decoding."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,13 +45,13 @@ def only_volume(found: Triage) -> DicomVolume:
     """Take the one volume that was accepted.
 
     Raises:
-        DatasetError: If there is none, or more than one; it names the reasons of refusals.
+        DatasetError: If there is none, or more than one; it names the reasons of rejections.
     """
     if len(found.volumes) == 1:
         return found.volumes[0]
-    why = "; ".join(refusal.reason.value for refusal in found.refusals[:3])
+    why = "; ".join(rejection.reason.value for rejection in found.rejections[:3])
     raise DatasetError(
         f"a folder must hold one acceptable DICOM volume, got {len(found.volumes)} and "
-        f"{len(found.refusals)} refusal(s){f' ({why})' if why else ''}. "
+        f"{len(found.rejections)} rejection(s){f' ({why})' if why else ''}. "
         "Use segment_dicom for several, and `python -m grata_monai triage` to see why."
     )

@@ -1,8 +1,8 @@
-"""The orthogonal grid that a network gets, and the way back to the source frames.
+"""Resample a tilted stack onto the orthogonal grid that a network gets, and results back to frames.
 
 An orthogonal stack is its own grid. A gantry tilt shears the stack: each frame is shifted within
-its plane against the one before. The planes stay parallel, so that moving every frame back by its
-own shift makes the grid orthogonal; nothing is interpolated between frames.
+its plane against the one before. The planes stay parallel, so moving every frame back by its own
+shift makes the grid orthogonal; nothing is interpolated between frames.
 """
 
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ class FrameGrid:
         return frames
 
     def check(self, spatial_shape: tuple[int, ...], affine_ras: Array) -> None:
-        """Refuse values that do not lie on this grid.
+        """Reject values that do not lie on this grid.
 
         Args:
             spatial_shape: Of the values.

@@ -1,10 +1,11 @@
-"""Group the frames of one series into volumes; never stack what does not belong together.
+"""Group the frames of one series into volumes.
 
 Decisions:
 
-- Geometry that differs within a series refuses it: which part was meant is not ours to guess.
-- Type, echo and stack always part volumes. Temporal position, contrast and acquisition do so only
-  where positions would coincide, for scanners number acquisitions also per group of slices.
+- A series whose geometry differs within it is rejected: we do not guess which part was meant.
+- Images of different type, echo or stack are always separate volumes. Those of different temporal
+  position, contrast or acquisition are separate only where positions coincide, because scanners
+  also number acquisitions per group of slices.
 - A duplicate is dropped only if its stored pixels and its rescale are equal, byte by byte.
 """
 
@@ -18,8 +19,7 @@ from numpy.typing import NDArray
 
 from grata_monai.read.dicom.checks import ORIENTATION_TOLERANCE
 from grata_monai.read.dicom.headers import Slice
-from grata_monai.read.dicom.policy import refuse
-from grata_monai.read.dicom.rejection import Reason
+from grata_monai.read.dicom.rejection import Reason, reject
 
 __all__ = ["check_alike", "check_instances", "part_by_type", "separate"]
 
@@ -39,7 +39,7 @@ Labels = NDArray[np.intp]
 
 
 def check_alike(slices: Sequence[Slice], *, require_frame_of_reference: bool) -> None:
-    """Refuse images of one series that differ in what one volume must share.
+    """Reject images of one series that differ in what one volume must share.
 
     Args:
         slices: All that remain of a series; each checked on its own.
@@ -50,18 +50,18 @@ def check_alike(slices: Sequence[Slice], *, require_frame_of_reference: bool) ->
     """
     frames_of_reference = {s.header.frame_of_reference_uid for s in slices}
     if len(frames_of_reference) > 1:
-        _refuse_mixed(Reason.MIXED_FRAME_OF_REFERENCE, "frame of reference", frames_of_reference)
+        _reject_mixed(Reason.MIXED_FRAME_OF_REFERENCE, "frame of reference", frames_of_reference)
     if require_frame_of_reference and not all(frames_of_reference):
-        raise refuse(
+        raise reject(
             Reason.NO_FRAME_OF_REFERENCE, "Images must have a FrameOfReferenceUID, found none."
         )
     for stack in _part(slices, lambda s: (s.plane.stack,)):
         _check_same_geometry(stack)
     formats = {(s.header.bits_allocated, s.header.is_signed) for s in slices}
     if len(formats) > 1:
-        _refuse_mixed(Reason.MIXED_PIXEL_FORMAT, "BitsAllocated and PixelRepresentation", formats)
+        _reject_mixed(Reason.MIXED_PIXEL_FORMAT, "BitsAllocated and PixelRepresentation", formats)
     if len({s.header.sop_class_uid for s in slices}) > 1:
-        raise refuse(
+        raise reject(
             Reason.MIXED_PIXEL_FORMAT,
             "Images of one series must be of one SOP class, found several.",
         )
@@ -71,23 +71,23 @@ def _check_same_geometry(slices: Sequence[Slice]) -> None:
     first = slices[0].plane
     orientations = np.asarray([s.plane.orientation for s in slices])
     if (np.abs(orientations - first.orientation) > ORIENTATION_TOLERANCE).any():
-        _refuse_mixed(Reason.MIXED_ORIENTATION, "orientation")
+        _reject_mixed(Reason.MIXED_ORIENTATION, "orientation")
     sizes = {(s.header.rows, s.header.columns) for s in slices}
     if len(sizes) > 1:
-        _refuse_mixed(Reason.MIXED_SIZE, "Rows and Columns", sizes)
+        _reject_mixed(Reason.MIXED_SIZE, "Rows and Columns", sizes)
     spacings = np.asarray([s.plane.spacing for s in slices])
     if not np.allclose(spacings, first.spacing, rtol=SPACING_TOLERANCE, atol=0):
-        _refuse_mixed(Reason.MIXED_SPACING, "PixelSpacing")
+        _reject_mixed(Reason.MIXED_SPACING, "PixelSpacing")
 
 
-def _refuse_mixed(reason: Reason, what: str, values: Iterable[object] = ()) -> NoReturn:
+def _reject_mixed(reason: Reason, what: str, values: Iterable[object] = ()) -> NoReturn:
     count = len(list(values))
     found = f"{count} different ones" if count else "different ones"
-    raise refuse(reason, f"Images of one series must share their {what}, found {found}.")
+    raise reject(reason, f"Images of one series must share their {what}, found {found}.")
 
 
 def part_by_type(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Part what is never one volume: types, echoes, and stacks of enhanced instances.
+    """Separate types, echoes, and stacks of enhanced instances, which are never one volume.
 
     Args:
         slices: Of one series.
@@ -99,7 +99,7 @@ def part_by_type(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def separate(slices: Sequence[Slice]) -> tuple[list[list[Slice]], int]:
-    """Part slices until no two lie at the same place, and drop equal duplicates.
+    """Separate slices until no two lie at the same place, and drop equal duplicates.
 
     Args:
         slices: A group of `part_by_type`.
@@ -118,7 +118,7 @@ def separate(slices: Sequence[Slice]) -> tuple[list[list[Slice]], int]:
         return parts, len(slices) - len(kept)
     labels = _label_places(kept)
     count = int((np.bincount(labels) > 1).sum())
-    raise refuse(
+    raise reject(
         Reason.CONFLICTING_DUPLICATES,
         "Images must differ in place, or in temporal position, contrast or acquisition; "
         f"at {count} place(s) several with different pixels lie.",
@@ -220,7 +220,7 @@ def _hash_range(file: BinaryIO, start: int, length: int, *, kind: str) -> bytes:
 
 
 def check_instances(slices: Sequence[Slice]) -> None:
-    """Refuse two instances under one UID: what refers to one would refer to the other.
+    """Reject two instances under one UID: a reference could not tell them apart.
 
     Args:
         slices: All that volumes of a series are made of, without duplicates.
@@ -230,7 +230,7 @@ def check_instances(slices: Sequence[Slice]) -> None:
     """
     names = {(s.header.sop_instance_uid, s.plane.number) for s in slices}
     if len(names) < len(slices):
-        raise refuse(
+        raise reject(
             Reason.CONFLICTING_DUPLICATES,
             f"{len(slices)} images must have as many SOPInstanceUIDs, found {len(names)}.",
         )

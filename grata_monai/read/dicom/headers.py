@@ -1,4 +1,4 @@
-"""Headers of DICOM instances as plain values, read in the sandbox."""
+"""Read the headers of DICOM files in the sandbox, and hold them as plain typed values."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ from typing import Any
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.parse import parse_header
-from grata_monai.read.dicom.policy import refuse
-from grata_monai.read.dicom.rejection import Reason
+from grata_monai.read.dicom.rejection import Reason, reject
 from grata_monai.read.dicom.sandbox import run_each
 
 __all__ = ["FileKind", "Header", "Plane", "Slice", "read_headers"]
@@ -22,7 +21,7 @@ LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 @dataclass(frozen=True)
 class Plane:
-    """What a header says of one frame; no number in it has been judged.
+    """What a header says of one frame; its numbers have not been checked.
 
     Attributes:
         number: Within the file, from 1.
@@ -178,18 +177,18 @@ def _run(
 
 
 def _take(file: Path, found: Mapping[str, Any] | DicomError) -> Header | FileKind | DicomError:
-    """Turn the sandbox's answer into typed values; it may lie, but not in its types."""
+    """Turn the sandbox's answer into typed values; types are checked, values may still be wrong."""
     if isinstance(found, DicomError):
         is_known = found.reason in (Reason.UNREADABLE.value, Reason.DEFLATED.value)
         reason = Reason(found.reason) if is_known else Reason.UNREADABLE
         rule = "Header must be parsed within the limits of memory and time."
-        return refuse(reason, str(found) if is_known else rule)
+        return reject(reason, str(found) if is_known else rule)
     try:
         if found["what"] in ("foreign", "directory"):
             return str(found["what"])
         return _make_header(file, found)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return refuse(Reason.UNREADABLE, "Header must hold values of the types that DICOM says.")
+        return reject(Reason.UNREADABLE, "Header must hold values of the types that DICOM says.")
 
 
 def _make_header(file: Path, found: Mapping[str, Any]) -> Header:

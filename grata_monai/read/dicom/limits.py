@@ -1,4 +1,4 @@
-"""What untrusted DICOM files may cost: memory, time, size; checked when built."""
+"""Limit the memory, time and size that reading untrusted DICOM files may take."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""A volume that triage accepted as an image with its geometry, and masks back on its frames."""
+"""Load an accepted volume as an image with its geometry, and map results back to its frames."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ Array = NDArray[Any] | torch.Tensor
 
 
 def read_volume(volume: DicomVolume, *, limits: Limits | None = None) -> MetaTensor:
-    """Decode a volume's frames, onto an orthogonal grid.
+    """Decode a volume's frames onto an orthogonal grid.
 
     Args:
         volume: What triage accepted. A tilted one is resampled within its planes (`FrameGrid`).

@@ -1,10 +1,10 @@
-"""Read what one file's header says. Runs in the sandbox; judges nothing, decodes nothing.
+"""Parse the header of one file, in the sandbox; checks are made elsewhere, no pixel is decoded.
 
 Decisions:
 
-- The file meta comes first: a deflated data set is refused before pydicom would inflate it.
+- The file meta comes first: a deflated data set is rejected before pydicom would inflate it.
 - Only the elements named here are kept; pydicom skips the others without reading them.
-- A number that is none becomes NaN, so that the check of its value refuses it by its name.
+- Text that is no number becomes NaN, so that the later check of its value names the attribute.
 - No text of an element goes into an error.
 
 Imports stay light: standard library, pydicom, and modules of ours that import no more.
@@ -151,7 +151,7 @@ def _starts_data_set(head: bytes) -> bool:
 
 
 def _read_meta(source: BudgetedFile) -> Dataset:
-    """Read group 0002, as pydicom does, but nothing behind it."""
+    """Read group 0002, as pydicom does, but nothing after it."""
     try:
         source.seek(132)
         meta = read_dataset(

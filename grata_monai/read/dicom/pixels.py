@@ -1,4 +1,4 @@
-"""Where a file's pixels lie and whether all of them are there, told without decoding any.
+"""Find where a file's pixels lie and whether all of them are there, without decoding any.
 
 Imported by the sandbox: only the standard library.
 """
@@ -20,7 +20,7 @@ Range = tuple[int, int]  # first byte in the file, number of bytes
 
 @dataclass(frozen=True)
 class PixelSurvey:
-    """What a walk over the pixel data found.
+    """Where the pixel data lie, and whether they are complete.
 
     Attributes:
         is_complete: Whether the file goes on as far as its own lengths say.
@@ -52,7 +52,7 @@ def survey_native(*, start: int, length: int, file_size: int) -> PixelSurvey:
 def survey_encapsulated(
     file: BinaryIO, *, start: int, length: int, file_size: int | None = None
 ) -> PixelSurvey:
-    """Walk from item to item; only their 8-byte heads are read.
+    """Go from item to item; only their 8-byte heads are read.
 
     Args:
         file: Open for reading.

@@ -4,9 +4,10 @@ Decisions:
 
 - A fresh interpreter, not a fork: a fork of a process with threads (torch has them) may hang, and
   a hostile file would meet all the parent's memory.
-- No pickle between the two: a subprocess that hostile bytes have taken over can only lie.
+- No pickle between the two: a subprocess that hostile bytes have taken over can send false
+  values, but no code.
 - The subprocess does not import torch or MONAI: it starts in the time that pydicom takes.
-- What a library prints or warns there gets lost on purpose: it may quote elements' values.
+- What a library prints or warns there is discarded: it may quote elements' values.
 """
 
 import json
@@ -49,7 +50,7 @@ def run_sandboxed(
     Args:
         function: Of a module's top level, in an importable file of ours whose imports are light.
             Takes one dictionary, returns one; both hold JSON values and arrays of numbers, under
-            names of which ``kind`` is taken. To refuse, it raises `DicomError`.
+            names other than ``kind``. To reject a file, it raises `DicomError`.
         values: What it gets. Paths as text.
         limits: Memory (Linux), processor time (Linux) and wall-clock time of the call. Other
             systems have the limit of wall-clock time only.
@@ -84,7 +85,7 @@ def run_parts(
 def run_each(
     function: Function, items: Iterable[Mapping[str, Any]], *, limits: Limits
 ) -> Generator[Values | DicomError, None, None]:
-    """Call a function for many items, in one subprocess as long as it lives.
+    """Call a function for many items, in one subprocess unless it dies.
 
     An item that kills the subprocess gets its error, and a new subprocess goes on with the rest.
 
@@ -234,7 +235,7 @@ class _Child:
                 f"take at most {self.limits.memory_bytes} bytes of memory, {subject} needs more"
             )
         reason = last.get("reason")
-        if last.get("kind") == "refusal" and reason in {known.value for known in Reason}:
+        if last.get("kind") == "rejection" and reason in {known.value for known in Reason}:
             return DicomError(str(last.get("message")), reason=str(reason))
         return _undecodable(subject, f"is not ({last.get('type')})")
 

@@ -1,4 +1,4 @@
-"""Which of the accepted volumes are meant: rules that a bundle states as data."""
+"""Select volumes among the accepted ones, by rules that a bundle states as data."""
 
 import difflib
 import json
@@ -9,8 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from grata_monai.read.dicom.policy import make_refusal, refuse
-from grata_monai.read.dicom.rejection import Reason, Refusal
+from grata_monai.read.dicom.rejection import Reason, Rejection, reject
 from grata_monai.read.dicom.volume import DicomVolume
 
 __all__ = ["Selection", "select"]
@@ -120,8 +119,8 @@ class Selection:
 
 def select(
     volumes: Sequence[DicomVolume], selection: Selection
-) -> tuple[list[DicomVolume], list[Refusal]]:
-    """Keep the volumes that meet the rules, and settle what happens if several of a study do.
+) -> tuple[list[DicomVolume], list[Rejection]]:
+    """Keep the volumes that meet the rules, and apply `on_many` where several of a study do.
 
     Args:
         volumes: Accepted by triage.
@@ -134,14 +133,14 @@ def select(
         return list(volumes), []
     misses = [(volume, _find_miss(volume, selection)) for volume in volumes]
     matches = [volume for volume, miss in misses if not miss]
-    refusals = [_refuse(volume, Reason.NOT_SELECTED, miss) for volume, miss in misses if miss]
+    rejections = [_reject(volume, Reason.NOT_SELECTED, miss) for volume, miss in misses if miss]
     kept: list[DicomVolume] = []
     ordered = sorted(matches, key=lambda volume: volume.study_uid)
     for _, group in groupby(ordered, key=lambda volume: volume.study_uid):
         settled, refused = _settle(list(group), selection.on_many)
         kept += settled
-        refusals += refused
-    return [volume for volume in volumes if volume in kept], refusals
+        rejections += refused
+    return [volume for volume in volumes if volume in kept], rejections
 
 
 def _find_miss(volume: DicomVolume, selection: Selection) -> str:
@@ -168,33 +167,33 @@ def _orientation(volume: DicomVolume) -> str:
 
 def _settle(
     volumes: Sequence[DicomVolume], rule: str
-) -> tuple[Sequence[DicomVolume], list[Refusal]]:
+) -> tuple[Sequence[DicomVolume], list[Rejection]]:
     """Apply the rule to the matches of one study."""
     if len(volumes) == 1 or rule == "keep":
         return volumes, []
     found = f"{len(volumes)} volumes of one study meet the selection"
     if rule == "refuse":
         message = f"One volume per study must meet the selection, {found[:-20]}do."
-        return [], [_refuse(volume, Reason.AMBIGUOUS_SELECTION, message) for volume in volumes]
+        return [], [_reject(volume, Reason.AMBIGUOUS_SELECTION, message) for volume in volumes]
     ranks = [_rank(volume, rule) for volume in volumes]
     best = [volume for volume, rank in zip(volumes, ranks, strict=True) if rank == max(ranks)]
     if len(best) > 1:
         message = f"Rule {rule} must leave one volume, {len(best)} of one study are equal in it."
-        return [], [_refuse(volume, Reason.AMBIGUOUS_SELECTION, message) for volume in volumes]
+        return [], [_reject(volume, Reason.AMBIGUOUS_SELECTION, message) for volume in volumes]
     message = f"{found}; rule {rule} chose another."
     others = [volume for volume in volumes if volume is not best[0]]
-    return best, [_refuse(volume, Reason.NOT_SELECTED, message) for volume in others]
+    return best, [_reject(volume, Reason.NOT_SELECTED, message) for volume in others]
 
 
 def _rank(volume: DicomVolume, rule: str) -> float:
     if rule == "most_slices":
         return float(len(volume.frames))
-    return -round(float(volume.step @ volume.normal), 3)
+    return -round(volume.slice_spacing, 3)
 
 
-def _refuse(volume: DicomVolume, reason: Reason, message: str) -> Refusal:
+def _reject(volume: DicomVolume, reason: Reason, message: str) -> Rejection:
     instances = len({frame.sop_instance_uid for frame in volume.frames})
-    return make_refusal(refuse(reason, message), name=volume.name, instances=instances)
+    return Rejection.from_error(reject(reason, message), name=volume.name, instances=instances)
 
 
 def _clean(name: str, value: object) -> Any:

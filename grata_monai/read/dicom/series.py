@@ -1,4 +1,4 @@
-"""Judge one series: which volumes it holds, and why what is refused is refused."""
+"""Turn the instances of one series into accepted volumes and rejections."""
 
 import hashlib
 from collections import Counter
@@ -14,25 +14,25 @@ from grata_monai.read.dicom.grouping import (
 )
 from grata_monai.read.dicom.headers import Header, Slice
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.policy import make_refusal, name_uid, refuse
-from grata_monai.read.dicom.rejection import Reason, Refusal
+from grata_monai.read.dicom.policy import name_uid
+from grata_monai.read.dicom.rejection import Reason, Rejection, reject
 from grata_monai.read.dicom.stack import make_volume
 from grata_monai.read.dicom.volume import DicomVolume
 
 __all__ = ["hash_name", "judge_series"]
 
-DROPPED = {  # what is left out beside images, the first one names a series that has nothing else
+DROPPED = {  # instances left out beside images; the first kind found names a series without images
     Reason.UNSUPPORTED_IMAGE: "of a kind that is not read",
     Reason.SECONDARY_CAPTURE: "secondary capture",
     Reason.LOCALIZER: "localizer",
     Reason.NOT_AN_IMAGE: "without pixels",
 }
 
-Judgement = tuple[list[DicomVolume], list[Refusal]]
+Judgement = tuple[list[DicomVolume], list[Rejection]]
 
 
 def hash_name(prefix: str, text: str) -> str:
-    """Make a name that is safe for a file and tells nothing: the prefix and 16 hexadecimal digits.
+    """Make a file name without identifiers: the prefix and 16 hexadecimal digits.
 
     Args:
         prefix: Such as ``series``.
@@ -56,7 +56,7 @@ def judge_series(
         limits: Pixel budget.
 
     Returns:
-        Accepted volumes and refusals, in an order that does not depend on the files' names.
+        Accepted volumes and rejections, in an order that does not depend on the files' names.
     """
     name = hash_name("series", headers[0].series_uid)
     try:
@@ -64,12 +64,12 @@ def judge_series(
         _check_each(slices, limits)
         check_alike(slices, require_frame_of_reference=require_frame_of_reference)
     except DicomError as error:
-        return [], [make_refusal(error, name=name, instances=len(headers))]
+        return [], [Rejection.from_error(error, name=name, instances=len(headers))]
     return _judge_groups(slices, name=name, notes=notes, limits=limits)
 
 
 def _keep_images(headers: Sequence[Header]) -> tuple[list[Slice], list[str]]:
-    """Leave out localizers, captures and what is no image; say so."""
+    """Leave out localizers, captures and objects without pixels; note how many."""
     kept: list[Slice] = []
     dropped: Counter[Reason] = Counter()
     for header in headers:
@@ -80,23 +80,23 @@ def _keep_images(headers: Sequence[Header]) -> tuple[list[Slice], list[str]]:
             else:
                 dropped[kind] += 1
     if not kept:
-        raise _refuse_kind(headers, dropped)
+        raise _reject_kind(headers, dropped)
     return kept, [
         f"{dropped[reason]} left out: {text}" for reason, text in DROPPED.items() if dropped[reason]
     ]
 
 
-def _refuse_kind(headers: Sequence[Header], dropped: Counter[Reason]) -> DicomError:
+def _reject_kind(headers: Sequence[Header], dropped: Counter[Reason]) -> DicomError:
     reason = next(reason for reason in DROPPED if dropped[reason])
     kinds = sorted({name_uid(h.sop_class_uid) for h in headers if find_kind(h) == reason})
     what = f" ({', '.join(kinds)})" if kinds else ""
-    return refuse(
+    return reject(
         reason, f"A series must hold CT or MR images, found only what is {DROPPED[reason]}{what}."
     )
 
 
 def _check_each(slices: Sequence[Slice], limits: Limits) -> None:
-    """Check every instance; the first code in the order of `Reason` speaks for the series."""
+    """Check every instance; the first code in the order of `Reason` becomes that of the series."""
     by_file: dict[int, list[Slice]] = {}
     for item in slices:
         by_file.setdefault(id(item.header), []).append(item)
@@ -129,9 +129,9 @@ def _judge_groups(
         check_instances([s for group, error in found if isinstance(error, int) for s in group])
     except DicomError as error:
         count = _count_instances(slices)
-        return [], [make_refusal(error, name=name, instances=count)]
+        return [], [Rejection.from_error(error, name=name, instances=count)]
     volumes: list[DicomVolume] = []
-    refusals: list[Refusal] = []
+    rejections: list[Rejection] = []
     for number, (group, result) in enumerate(found, start=1):
         own = name if len(found) == 1 else f"{name}_{number}"
         try:
@@ -141,8 +141,8 @@ def _judge_groups(
             volumes.append(make_volume(group, name=own, notes=own_notes, limits=limits))
         except DicomError as error:
             count = _count_instances(group)
-            refusals.append(make_refusal(error, name=own, instances=count))
-    return volumes, refusals
+            rejections.append(Rejection.from_error(error, name=own, instances=count))
+    return volumes, rejections
 
 
 def _note_duplicates(count: int) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from grata_monai.read.dicom.headers import Slice
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.policy import modality_of, refuse
-from grata_monai.read.dicom.rejection import Reason
+from grata_monai.read.dicom.policy import modality_of
+from grata_monai.read.dicom.rejection import Reason, reject
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 
 __all__ = ["make_volume"]
@@ -98,13 +98,13 @@ def _with_tilt(volume: DicomVolume) -> DicomVolume:
 
 def _check_count(slices: Sequence[Slice], limits: Limits) -> None:
     if len(slices) < 2:
-        raise refuse(
+        raise reject(
             Reason.TOO_FEW_SLICES, f"A volume must have at least 2 slices, found {len(slices)}."
         )
     header = slices[0].header
     needed = header.rows * header.columns * len(slices) * FLOAT32_BYTES
     if needed > limits.pixel_budget_bytes:
-        raise refuse(
+        raise reject(
             Reason.OVER_PIXEL_BUDGET,
             f"Voxels of a volume must take at most {limits.pixel_budget_bytes} bytes as 32-bit "
             f"floating point, these take {needed}.",
@@ -120,7 +120,7 @@ def _check_regular(positions: Float64, normal: Float64) -> None:
     grid = positions[0] + np.arange(len(positions))[:, None] * step
     displacement = float(np.linalg.norm(positions - grid, axis=1).max())
     if np.abs(gaps - spacing).max() > tolerance or displacement > tolerance:
-        raise refuse(
+        raise reject(
             Reason.IRREGULAR_SPACING,
             f"Slices must lie on a regular grid within {tolerance:.3g} mm, found gaps of "
             f"{gaps.min():.4g} to {gaps.max():.4g} mm and displacements up to "
@@ -128,20 +128,20 @@ def _check_regular(positions: Float64, normal: Float64) -> None:
         )
     low, high = SPACING_RANGE
     if not low <= spacing <= high:
-        raise refuse(
+        raise reject(
             Reason.INVALID_GEOMETRY,
             f"Slices must lie {low} to {high:g} mm apart, found {spacing:.4g} mm.",
         )
     tilt = float(np.degrees(np.arccos(np.clip(spacing / np.linalg.norm(step), -1, 1))))
     if tilt > LARGEST_TILT:
-        raise refuse(
+        raise reject(
             Reason.INVALID_GEOMETRY,
             f"Slices must be stacked within {LARGEST_TILT:g}° of their normal, found {tilt:.1f}°.",
         )
 
 
 def _check_missing(gaps: Float64) -> None:
-    """Refuse gaps of which some are a multiple of the smallest."""
+    """Reject gaps of which some are a multiple of the smallest."""
     unit = float(gaps.min())
     if unit <= 4 * ABSOLUTE_TOLERANCE:
         return
@@ -150,7 +150,7 @@ def _check_missing(gaps: Float64) -> None:
     is_multiple = np.abs(gaps - counts * spacing) <= counts * _tolerance(spacing)
     if counts.max() > 1 and is_multiple.all():
         missing = int((counts - 1).sum())
-        raise refuse(
+        raise reject(
             Reason.MISSING_SLICES,
             f"Slices must follow each other every {spacing:.4g} mm, {missing} missing in "
             f"{int((counts > 1).sum())} gap(s) of up to {gaps.max():.4g} mm.",

@@ -1,4 +1,4 @@
-"""Look through a folder tree: which volumes are there, and what is refused, why, and what to do.
+"""Triage a folder tree: list its acceptable volumes, and what is rejected, why, and what to do.
 
 Headers are read in a sandbox; pixels are never decoded.
 """
@@ -14,11 +14,10 @@ from typing import Any
 from rich.table import Table
 
 from grata_monai.core.errors import DicomError
-from grata_monai.read.dicom.discover import Tree, walk_tree
+from grata_monai.read.dicom.discover import Tree, discover
 from grata_monai.read.dicom.headers import Header, read_headers
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.policy import make_refusal, refuse
-from grata_monai.read.dicom.rejection import Reason, Refusal
+from grata_monai.read.dicom.rejection import Reason, Rejection, reject
 from grata_monai.read.dicom.selection import Selection, select
 from grata_monai.read.dicom.series import hash_name, judge_series
 from grata_monai.read.dicom.volume import DicomVolume
@@ -38,13 +37,18 @@ class Triage:
 
     Attributes:
         volumes: Accepted, ordered by name.
-        refusals: Ordered by name.
+        rejections: Ordered by name.
         skipped: How many files are no DICOM; DICOMDIR files are not counted.
     """
 
     volumes: tuple[DicomVolume, ...]
-    refusals: tuple[Refusal, ...]
+    rejections: tuple[Rejection, ...]
     skipped: int
+
+    @property
+    def refusals(self) -> tuple[Rejection, ...]:
+        """The rejections, by the name that configurations of published bundles use."""
+        return self.rejections
 
     def to_json(self, *, phi: str = "hash") -> str:
         """Write as JSON text.
@@ -64,7 +68,7 @@ class Triage:
         content = {
             "schema_version": SCHEMA_VERSION,
             "volumes": [_describe(volume, keep=phi == "keep") for volume in self.volumes],
-            "refusals": [{**asdict(r), "reason": r.reason.value} for r in self.refusals],
+            "refusals": [{**asdict(r), "reason": r.reason.value} for r in self.rejections],
             "skipped": self.skipped,
         }
         return json.dumps(content, indent=2, sort_keys=True)
@@ -86,13 +90,13 @@ def triage(
         progress: Called after each file with how many are done, and how many there are.
 
     Returns:
-        Volumes and refusals; they do not depend on the files' names and order.
+        Volumes and rejections; they do not depend on the files' names and order.
 
     Raises:
         DatasetError: If the path does not exist.
     """
     rules, limits = selection or Selection(), limits or Limits()
-    tree = walk_tree(Path(path))
+    tree = discover(Path(path))
     series: dict[str, list[Header]] = {}
     failures: list[tuple[Path, DicomError]] = [(folder, _closed()) for folder in tree.closed]
     skipped = tree.special
@@ -105,18 +109,18 @@ def triage(
         else:
             skipped += header == "foreign"
     volumes: list[DicomVolume] = []
-    refusals = _refuse_files(failures, tree)
+    rejections = _reject_files(failures, tree)
     for headers in series.values():
         accepted, refused = judge_series(
             headers, require_frame_of_reference=rules.require_frame_of_reference, limits=limits
         )
         volumes += accepted
-        refusals += refused
+        rejections += refused
     kept, passed_over = select(_note_failures(volumes, failures), rules)
-    result = _sort(kept, [*refusals, *passed_over], skipped)
+    result = _sort(kept, [*rejections, *passed_over], skipped)
     logger.info(
         "%d volumes accepted, %d refused, %d files are no DICOM",
-        *(len(result.volumes), len(result.refusals), skipped),
+        *(len(result.volumes), len(result.rejections), skipped),
     )
     return result
 
@@ -128,7 +132,7 @@ def render_table(found: Triage) -> Table:
         found: By `triage`.
 
     Returns:
-        For `rich.print`; it names nobody.
+        For `rich.print`; it holds no identifier.
     """
     caption = f"{found.skipped} file(s) are no DICOM" if found.skipped else None
     table = Table("volume", "verdict", "what", "what to do", title="DICOM triage", caption=caption)
@@ -137,9 +141,11 @@ def render_table(found: Triage) -> Table:
         spacing = " × ".join(f"{value:.4g}" for value in _spacing(volume))
         what = "; ".join((f"{volume.modality}, {shape}, {spacing} mm", *volume.notes))
         table.add_row(volume.name, "[green]accepted[/green]", what, "")
-    for refusal in found.refusals:
-        what = f"{refusal.message} ({refusal.instances} instance(s))"
-        table.add_row(refusal.name, f"[red]{refusal.reason.value}[/red]", what, refusal.remedy)
+    for rejection in found.rejections:
+        what = f"{rejection.message} ({rejection.instances} instance(s))"
+        table.add_row(
+            rejection.name, f"[red]{rejection.reason.value}[/red]", what, rejection.remedy
+        )
     return table
 
 
@@ -166,20 +172,20 @@ def _describe(volume: DicomVolume, *, keep: bool) -> dict[str, Any]:
 
 def _spacing(volume: DicomVolume) -> tuple[float, float, float]:
     """Between columns, rows and planes, mm."""
-    return volume.column_spacing, volume.row_spacing, float(volume.step @ volume.normal)
+    return volume.column_spacing, volume.row_spacing, volume.slice_spacing
 
 
 def _closed() -> DicomError:
-    return refuse(Reason.UNREADABLE, "Folder must be open to the user who runs this, it is not.")
+    return reject(Reason.UNREADABLE, "Folder must be open to the user who runs this, it is not.")
 
 
-def _refuse_files(failures: Iterable[tuple[Path, DicomError]], tree: Tree) -> list[Refusal]:
-    """One refusal for files of one folder that fail alike; their series are not known."""
+def _reject_files(failures: Iterable[tuple[Path, DicomError]], tree: Tree) -> list[Rejection]:
+    """One rejection for files of one folder that fail alike; their series are not known."""
     groups: dict[tuple[Path, str, str], list[Path]] = {}
     for file, error in failures:
         groups.setdefault((file.parent, error.reason, str(error)), []).append(file)
     return [
-        make_refusal(
+        Rejection.from_error(
             DicomError(message, reason=reason),
             name=hash_name("file", tree.relative(files[0])),
             instances=len(files),
@@ -201,9 +207,9 @@ def _note_failures(
     return noted
 
 
-def _sort(volumes: Iterable[DicomVolume], refusals: Iterable[Refusal], skipped: int) -> Triage:
+def _sort(volumes: Iterable[DicomVolume], rejections: Iterable[Rejection], skipped: int) -> Triage:
     return Triage(
         volumes=tuple(sorted(volumes, key=lambda volume: volume.name)),
-        refusals=tuple(sorted(refusals, key=lambda r: (r.name, r.reason.value, r.message))),
+        rejections=tuple(sorted(rejections, key=lambda r: (r.name, r.reason.value, r.message))),
         skipped=skipped,
     )

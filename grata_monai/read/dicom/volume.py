@@ -1,4 +1,4 @@
-"""One DICOM volume: which frames make it, in which order, and where each lies in the patient."""
+"""Describe one DICOM volume: its frames, their order, and where each lies in the patient."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,6 +100,11 @@ class DicomVolume:
     def normal(self) -> Float64:
         """Unit normal of the planes, LPS, shape (3,)."""
         return np.cross(self.row_direction, self.column_direction)
+
+    @property
+    def slice_spacing(self) -> float:
+        """Distance of neighbouring planes along their normal, mm; a tilt does not lengthen it."""
+        return abs(float(self.step @ self.normal))
 
     @cached_property
     def affine_lps(self) -> Float64:

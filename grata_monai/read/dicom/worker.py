@@ -1,7 +1,7 @@
-"""The program that a sandbox's subprocess runs, and how both sides talk.
+"""The program that the sandbox's subprocess runs, and the messages between both processes.
 
 Run by its path, it imports nothing of grata_monai's packages but the one module that it is told
-to load: `__init__.py` files stay out, and with them torch and MONAI.
+to load: `__init__.py` files are not run, so that torch and MONAI are not imported.
 
 A message is one object of JSON and any number of arrays; no pickle, so that neither side can make
 the other run code. On the wire: length of the JSON (8 bytes, big-endian), the JSON, the arrays'
@@ -159,7 +159,7 @@ def _confine(memory_bytes: int) -> None:
 
 
 def _load(setup: Mapping[str, Any]) -> Any:
-    """Load the function; its module's packages become names without content."""
+    """Load the function; its packages become empty modules, so that no `__init__.py` runs."""
     sys.path[:] = setup["path"]
     for name, folders in setup["packages"].items():
         package = types.ModuleType(name)
@@ -195,7 +195,7 @@ def _describe(error: Exception) -> dict[str, str]:
     """Tell what failed. Only our own errors' text may leave: others quote elements' values."""
     reason = getattr(error, "reason", "")
     if type(error).__name__ == "DicomError" and isinstance(reason, str):
-        return {"kind": "refusal", "reason": reason, "message": str(error)[:2000]}
+        return {"kind": "rejection", "reason": reason, "message": str(error)[:2000]}
     if isinstance(error, MemoryError):
         return {"kind": "memory"}
     return {"kind": "error", "type": type(error).__name__}

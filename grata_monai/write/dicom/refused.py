@@ -36,7 +36,7 @@ def write_refused(
     Raises:
         OutputError: If it cannot be written.
     """
-    rows: list[dict[str, Any]] = [{**asdict(r), "reason": r.reason.value} for r in found.refusals]
+    rows: list[dict[str, Any]] = [{**asdict(r), "reason": r.reason.value} for r in found.rejections]
     for failure in failures:
         if failure.reason in CODES:
             row = {"name": failure.case, "reason": failure.reason, "message": failure.message}
@@ -96,7 +96,7 @@ def list_barred(
     Returns:
         Name and reason code of each.
     """
-    refused = [(r.name, r.reason.value) for r in found.refusals]
+    refused = [(r.name, r.reason.value) for r in found.rejections]
     refused += [(f.case, f.reason) for f in failures if f.reason in CODES]
     return [item for item in refused if not _is_allowed(item[1], allow_refused)]
 

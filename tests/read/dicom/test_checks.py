@@ -7,8 +7,7 @@ from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.checks import check_instance, find_kind
 from grata_monai.read.dicom.headers import Header, Plane
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.policy import REMEDIES
-from grata_monai.read.dicom.rejection import Reason
+from grata_monai.read.dicom.rejection import REMEDIES, Reason
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 LITTLE_ENDIAN = "1.2.840.10008.1.2.1"

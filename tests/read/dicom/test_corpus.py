@@ -1,4 +1,4 @@
-"""Every kind of the corpus ends in its named refusal or in the exact volume."""
+"""Every kind of the corpus ends in its named rejection or in the exact volume."""
 
 import json
 
@@ -21,7 +21,7 @@ PLACE = 0.02  # mm: what rounding positions may cost
 def judge(folder, selection):
     """Codes of all refusals, of triage and of decoding; and the volumes with their images."""
     found = triage(folder, selection=Selection.from_dict(selection), limits=LIMITS)
-    codes, read = [refusal.reason.value for refusal in found.refusals], []
+    codes, read = [rejection.reason.value for rejection in found.rejections], []
     for volume in found.volumes:
         try:
             read.append((volume, read_volume(volume, limits=LIMITS)))

@@ -140,7 +140,7 @@ def test_endless_items_end_at_the_budget(tmp_path):
         parse(path)
 
 
-def test_deep_nesting_is_a_refusal(tmp_path):
+def test_deep_nesting_is_a_rejection(tmp_path):
     path = write(tmp_path)
     head = path.read_bytes()
     meta_end = 144 + int.from_bytes(head[140:144], "little")
@@ -155,7 +155,7 @@ def test_deep_nesting_is_a_refusal(tmp_path):
 
 
 @pytest.mark.parametrize("length", [10**6, 0xFFFFFFFE, 0xFFFFFFFF])
-def test_a_length_beyond_the_file_is_a_refusal(tmp_path, length):
+def test_a_length_beyond_the_file_is_a_rejection(tmp_path, length):
     path = write(tmp_path)
     head = path.read_bytes()
     meta_end = 144 + int.from_bytes(head[140:144], "little")
@@ -202,7 +202,7 @@ def test_nothing_of_an_element_gets_into_logs_or_warnings(tmp_path, caplog):
     assert not logging.getLogger("pydicom").disabled
 
 
-def test_a_file_that_cannot_be_opened_is_a_refusal(tmp_path):
+def test_a_file_that_cannot_be_opened_is_a_rejection(tmp_path):
     with pytest.raises(DicomError, match="must be readable, got FileNotFoundError"):
         parse(tmp_path / "gone")
 

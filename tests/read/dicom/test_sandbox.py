@@ -140,7 +140,7 @@ def test_time_above_the_limit_is_refused(boxed, function):
         ("SIGABRT", Reason.UNDECODABLE),
     ],
 )
-def test_a_killed_subprocess_is_a_refusal(boxed, name, reason):
+def test_a_killed_subprocess_is_a_rejection(boxed, name, reason):
     values = {"signal": int(getattr(signal, name))}
     with pytest.raises(DicomError, match=r"a file") as caught:
         run_sandboxed(boxed.send_signal, values, limits=LIMITS)

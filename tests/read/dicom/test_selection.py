@@ -71,7 +71,7 @@ def names(volumes):
 def test_a_volume_is_kept_if_it_meets_every_rule(rules, is_met):
     kept, refused = select([volume("a")], Selection.from_dict(rules))
     assert names(kept) == (["a"] if is_met else [])
-    assert [refusal.reason.value for refusal in refused] == ([] if is_met else ["not_selected"])
+    assert [rejection.reason.value for rejection in refused] == ([] if is_met else ["not_selected"])
     if refused:
         assert refused[0].message == f"Volume must meet the selection's {next(iter(rules))}."
         assert refused[0].instances == 20
@@ -108,7 +108,7 @@ def test_several_matches_of_one_study_are_settled_by_the_stated_rule(rule, kept,
     ]
     found, refused = select(volumes, Selection(modality=("MR",), on_many=rule))
     assert names(found) == kept
-    assert [refusal.reason.value for refusal in refused] == reasons
+    assert [rejection.reason.value for rejection in refused] == reasons
 
 
 def test_a_draw_is_refused():
@@ -116,7 +116,7 @@ def test_a_draw_is_refused():
         [volume("a"), volume("b")], Selection(modality=("MR",), on_many="most_slices")
     )
     assert kept == []
-    assert {refusal.reason.value for refusal in refused} == {"ambiguous_selection"}
+    assert {rejection.reason.value for rejection in refused} == {"ambiguous_selection"}
     assert "Rule most_slices must leave one volume, 2 of one study" in refused[0].message
 
 

@@ -49,7 +49,7 @@ def instances(**options):
 
 
 def reasons(found: Triage) -> list[str]:
-    return [refusal.reason.value for refusal in found.refusals]
+    return [rejection.reason.value for rejection in found.rejections]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_good_series_is_one_volume_with_its_exact_affine(tmp_path, options):
     options = SeriesOptions(**options)
     write_series(tmp_path, image, AFFINE, options=options)
     found = triage(tmp_path)
-    assert found.refusals == ()
+    assert found.rejections == ()
     (volume,) = found.volumes
     _, affine = stored_volume(image, AFFINE, options=options)
     assert volume.spatial_shape == IMAGE.shape
@@ -108,7 +108,7 @@ def test_the_result_does_not_depend_on_names_and_order(tmp_path):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_tree_is_walked_through_links_and_other_files(tmp_path):
+def test_files_are_found_through_links_and_other_files(tmp_path):
     files = write_instances(instances(), tmp_path / "study" / "deep" / "er")
     for file in files:
         file.rename(file.with_suffix(""))
@@ -122,7 +122,7 @@ def test_a_tree_is_walked_through_links_and_other_files(tmp_path):
     done = []
     found = triage(tmp_path, progress=lambda count, total: done.append((count, total)))
     assert len(found.volumes[0].frames) == 5
-    assert found.refusals == ()
+    assert found.rejections == ()
     assert found.skipped == 4
     assert found.volumes[0].notes == ()
     assert done[-1] == (8, 8)
@@ -175,9 +175,9 @@ def test_what_is_no_image_is_left_out_and_refused_where_nothing_else_is(
     (volume,) = triage(tmp_path).volumes
     assert volume.notes == (text,)
     assert len(volume.frames) == 5
-    (refusal,) = triage(files[-1]).refusals
-    assert refusal.reason.value == reason
-    assert refusal.name == volume.name
+    (rejection,) = triage(files[-1]).rejections
+    assert rejection.reason.value == reason
+    assert rejection.name == volume.name
 
 
 @pytest.mark.usefixtures("in_process")
@@ -198,8 +198,8 @@ def test_one_bad_instance_refuses_its_series(tmp_path, keyword, value, reason):
     write_instances(datasets, tmp_path)
     found = triage(tmp_path)
     assert (found.volumes, reasons(found)) == ((), [reason])
-    assert found.refusals[0].instances == 5
-    assert found.refusals[0].remedy
+    assert found.rejections[0].instances == 5
+    assert found.rejections[0].remedy
 
 
 @pytest.mark.usefixtures("in_process")
@@ -212,7 +212,8 @@ def test_a_missing_slice_is_refused_and_a_copy_noted(tmp_path):
     write_instances(datasets[:2] + datasets[3:], tmp_path / "b")
     found = triage(tmp_path / "b")
     assert reasons(found) == ["missing_slices"]
-    assert found.refusals[0].message.endswith("1 missing in 1 gap(s) of up to 5 mm.")
+    assert found.rejections[0].message.endswith("1 missing in 1 gap(s) of up to 5 mm.")
+    assert found.refusals == found.rejections, "published bundles ask for @triage.refusals"
 
 
 @pytest.mark.usefixtures("in_process")
@@ -225,7 +226,7 @@ def test_volumes_of_one_series_get_numbers(tmp_path):
         write_instances(datasets[: 4 if echo == 1 else 1], tmp_path / str(echo))
     found = triage(tmp_path)
     assert [v.name[-2:] for v in found.volumes] == ["_1"]
-    assert [(r.name[-2:], r.reason.value) for r in found.refusals] == [("_2", "too_few_slices")]
+    assert [(r.name[-2:], r.reason.value) for r in found.rejections] == [("_2", "too_few_slices")]
 
 
 @pytest.mark.usefixtures("in_process")
@@ -273,7 +274,7 @@ def test_an_unreadable_file_is_refused_and_noted_on_what_lies_beside_it(tmp_path
     files[4].write_bytes(files[4].read_bytes()[:600])
     found = triage(tmp_path)
     assert reasons(found) == ["unreadable"]
-    assert re.fullmatch(r"file_[0-9a-f]{16}", found.refusals[0].name)
+    assert re.fullmatch(r"file_[0-9a-f]{16}", found.rejections[0].name)
     (volume,) = found.volumes
     assert volume.notes == (
         "1 file(s) beside it could not be read: slices at its ends may be missing",
@@ -301,7 +302,7 @@ def test_nothing_that_is_written_names_the_patient(tmp_path, caplog):
     printed = console.file.getvalue()
     text = found.to_json() + printed + caplog.text
     assert len(found.volumes) == 1
-    assert len(found.refusals) == 2
+    assert len(found.rejections) == 2
     assert SECRET not in text
     assert "SECRETPART" not in text
     assert uid not in text
@@ -313,7 +314,7 @@ def test_nothing_that_is_written_names_the_patient(tmp_path, caplog):
         found.to_json(phi="show")
 
 
-def test_every_file_of_pydicom_ends_in_acceptance_or_refusal(tmp_path):
+def test_every_file_of_pydicom_ends_in_acceptance_or_rejection(tmp_path):
     shipped = Path(pydicom.__file__).parent / "data" / "test_files"
     files = [file for file in sorted(shipped.rglob("*")) if file.is_file()]
     local = [file for file in files if file.stat().st_size < 2**22]
@@ -321,7 +322,7 @@ def test_every_file_of_pydicom_ends_in_acceptance_or_refusal(tmp_path):
     for index, file in enumerate(local):
         copy2(file, tmp_path / f"{index}")
     found = triage(tmp_path)
-    assert len(found.volumes) + len(found.refusals) > 30
+    assert len(found.volumes) + len(found.rejections) > 30
     codes = set(reasons(found))
     assert {"deflated", "unreadable", "secondary_capture", "not_an_image"} <= codes
 
@@ -344,7 +345,7 @@ def test_headers_are_read_in_one_subprocess(tmp_path, monkeypatch):
 @pytest.mark.realdata
 def test_the_real_series_are_accepted(shared_data):
     found = triage(shared_data / "dicom_prostate")
-    assert found.refusals == ()
+    assert found.rejections == ()
     assert sorted(len(volume.frames) for volume in found.volumes) == [19, 60]
 
 
