@@ -1,3 +1,6 @@
-"""Write: mask and record, whole or not at all."""
+"""Write mask and record, whole or not at all."""
 
-__all__: list[str] = []
+__all__ = ["RESEARCH_ONLY"]
+
+RESEARCH_ONLY = "RESEARCH USE ONLY"
+"""The mark on every picture and every DICOM series."""

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,17 +17,14 @@ from grata_monai.phantom import PhantomCase, make_case
 from grata_monai.phantom.dicom import write_series
 from grata_monai.read.dicom.triage import triage
 from grata_monai.record import SCHEMA_VERSION, Record
-from grata_monai.write.dicom.capture import write_capture
+from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import read_segments
-from grata_monai.write.dicom.measurements import write_measurements
-from grata_monai.write.dicom.report import write_report
-from grata_monai.write.dicom.rtstruct import write_rtstruct
+from grata_monai.write.dicom.outputs import OUTPUTS
 from grata_monai.write.dicom.segmentation import (
     SEGMENTATION_KINDS,
     SegmentationOptions,
     write_segmentation,
 )
-from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["Example", "list_codes", "name_tag", "write_examples"]
 
@@ -59,7 +56,7 @@ def write_examples(metadata: Path) -> list[Example]:
         metadata: The bundle's ``metadata.json``, for the segments' codes.
 
     Returns:
-        Segmentations first, in the order of `SEGMENTATION_KINDS`.
+        Segmentations in the order of `SEGMENTATION_KINDS`, then all of `OUTPUTS`.
 
     Raises:
         DicomError: If the metadata name no segments.
@@ -85,41 +82,26 @@ def name_tag(tag: BaseTag) -> str:
     return f"({tag.group:04X},{tag.element:04X}) {dictionary_description(tag)}"
 
 
-def _write(case: PhantomCase, folder: Path, metadata: Path) -> Iterable[Example]:
-    write_series(folder / "source", case.image, case.affine_ras)
+def _write(phantom: PhantomCase, folder: Path, metadata: Path) -> Iterable[Example]:
+    write_series(folder / "source", phantom.image, phantom.affine_ras)
     (volume,) = triage(folder / "source").volumes
-    masks = np.ascontiguousarray(np.transpose(case.label, (2, 1, 0)).astype(np.uint8))
-    terms, record = read_segments(metadata), _make_record()
-    sheet = Sheet(
-        voxels=np.transpose(case.image, (2, 1, 0)).astype(np.float32),
-        mask=masks,
+    masks = np.ascontiguousarray(np.transpose(phantom.label, (2, 1, 0)).astype(np.uint8))
+    case = SegmentedCase(
+        masks=masks,
         volume=volume,
-        record=record,
-        segments=terms,
+        segments=read_segments(metadata),
+        record=_make_record(),
+        probabilities=masks[None].astype(np.float32),
+        voxels=np.transpose(phantom.image, (2, 1, 0)).astype(np.float32),
     )
     path = folder / "object.dcm"
     for kind in SEGMENTATION_KINDS:
-        segmentation = write_segmentation(
-            masks,
-            volume,
-            segments=terms,
-            record=record,
-            path=path,
-            probabilities=masks[None].astype(np.float32),
-            options=SegmentationOptions(kind=kind),
-        )
+        segmentation = write_segmentation(case, path=path, options=SegmentationOptions(kind=kind))
         option = "always, by default" if kind == "BINARY" else f"`kind` `{kind}`"
         yield Example(kind, option, pydicom.dcmread(path))
-    write_measurements(
-        masks, volume, segments=terms, record=record, path=path, segmentation=segmentation
-    )
-    yield Example("SR", "`also` `measurements`", pydicom.dcmread(path))
-    write_capture(sheet, path=path)
-    yield Example("SC", "`also` `capture`", pydicom.dcmread(path))
-    write_report(sheet, path=path)
-    yield Example("PDF", "`also` `report`", pydicom.dcmread(path))
-    write_rtstruct(masks, volume, segments=terms, record=record, path=path)
-    yield Example("RTSTRUCT", "`also` `rtstruct`", pydicom.dcmread(path))
+    for output in OUTPUTS.values():
+        output.write(replace(case, segmentation=segmentation), path=path)
+        yield Example(output.label, f"`also` `{output.name}`", pydicom.dcmread(path))
 
 
 def _make_record() -> Record:

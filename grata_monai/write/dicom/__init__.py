@@ -1,3 +1,3 @@
-"""DICOM out: segmentation, measurements, pictures and contours on the source's own frames."""
+"""Write DICOM: segmentation, measurements, pictures and contours on the source's own frames."""
 
 __all__: list[str] = []

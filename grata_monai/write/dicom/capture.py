@@ -1,8 +1,13 @@
-"""The contact sheet as a secondary capture: a picture that every PACS shows."""
+"""Write the contact sheet as a secondary capture: a picture that every PACS shows.
+
+highdicom's `SCImage` is not used: it drops the clinical trial, StudyDescription and the patient's
+age, and it cannot leave orientation and laterality empty, which a sheet of tiles does not have.
+"""
 
 from pathlib import Path
 
-from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.objects import (
     Kind,
     make_object,
@@ -11,7 +16,6 @@ from grata_monai.write.dicom.objects import (
 )
 from grata_monai.write.dicom.uids import instance_uid
 from grata_monai.write.pictures.figure import render_sheet
-from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["write_capture"]
 
@@ -24,15 +28,15 @@ CAPTURE = Kind(
 
 
 def write_capture(
-    sheet: Sheet, *, path: str | Path, series: NewSeries | None = None
-) -> WrittenObject:
+    case: SegmentedCase, *, path: str | Path, series: NewSeries | None = None
+) -> Instance:
     """Write the contact sheet as a Secondary Capture Image, one frame, true colour.
 
-    BurnedInAnnotation is NO: the text in the picture identifies nobody. The instance's UID follows
-    from the source, the record and the picture: writing the same again gives the same UID.
+    BurnedInAnnotation is NO: the text in the picture holds no identifier. The instance's UID
+    follows from the source, the record and the picture: writing the same again gives the same UID.
 
     Args:
-        sheet: What to draw.
+        case: What to draw.
         path: The file to write.
         series: The series it belongs to; a new one if not given.
 
@@ -43,10 +47,10 @@ def write_capture(
         DicomError: If the source can no longer be read.
         OutputError: If the file cannot be written.
     """
-    volume, record = sheet.volume, sheet.record
+    volume, sheet = case.volume, case.sheet
     pixels = render_sheet(sheet)
-    uid = instance_uid("capture", volume=volume, record=record, arrays=[pixels])
-    made = make_object(CAPTURE, volume=volume, record=record, uid=uid, series=series)
+    uid = instance_uid("capture", volume=volume, record=case.record, arrays=[pixels])
+    made = make_object(CAPTURE, case, uid=uid, series=series)
     made.ContentDate, made.ContentTime = made.InstanceCreationDate, made.InstanceCreationTime
     made.ConversionType = "WSD"  # made on a workstation
     made.ImageType = ["DERIVED", "SECONDARY"]
@@ -61,4 +65,4 @@ def write_capture(
     made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
     made.PixelData = pixels.tobytes()
     made["PixelData"].VR = "OB"
-    return save_object(made, path)
+    return save_instance(made, path)

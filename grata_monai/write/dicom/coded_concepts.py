@@ -1,4 +1,4 @@
-"""Coded names of what is segmented, from the bundle's metadata."""
+"""Read the coded concepts of the segments, such as SNOMED CT codes, from the bundle's metadata."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from pydicom.sr.coding import Code
 
 from grata_monai.core.errors import DicomError
 
-__all__ = ["SegmentTerm", "check_numbers", "read_segments"]
+__all__ = ["Segment", "check_numbers", "read_segments"]
 
 ORGAN = codes.SCT.AnatomicalStructure
 LEFT, RIGHT = codes.SCT.Left, codes.SCT.Right
-PALETTE = (  # told apart with any colour vision: Okabe and Ito, 2008
+PALETTE = (  # distinguishable with any colour vision: Okabe and Ito, 2008
     (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
@@ -25,7 +25,7 @@ PALETTE = (  # told apart with any colour vision: Okabe and Ito, 2008
     (213, 94, 0),
     (204, 121, 167),
 )
-# Labels that need no code of their own in the metadata: type and category.
+# Type and category of labels that the metadata may name without a code.
 KNOWN: dict[str, tuple[Code, Code]] = {
     "prostate": (codes.SCT.Prostate, ORGAN),
     "peripheral zone": (codes.SCT.PeripheralZoneOfTheProstate, ORGAN),
@@ -63,8 +63,8 @@ KEYS = {"number", "label", "category", "type", "modifier", "region", "colour"}
 
 
 @dataclass(frozen=True)
-class SegmentTerm:
-    """One label of the network, as DICOM names it.
+class Segment:
+    """One label of the network, with the coded concepts that DICOM describes it by.
 
     Attributes:
         number: Its value in the mask, from 1.
@@ -72,7 +72,7 @@ class SegmentTerm:
         category: Segmented property category (CID 7150).
         type: Segmented property type (CID 7151).
         modifier: Of the type, such as left or right (CID 244).
-        region: Anatomic region, where the type itself is no anatomy.
+        region: Anatomic region, where the type itself is not anatomical.
         colour: Recommended red, green and blue, 0 to 255.
     """
 
@@ -100,7 +100,7 @@ class SegmentTerm:
             )
 
 
-def read_segments(metadata_path: str | Path) -> tuple[SegmentTerm, ...]:
+def read_segments(metadata_path: str | Path) -> tuple[Segment, ...]:
     """Read the coded segments of a bundle.
 
     The key ``segments`` of ``metadata.json`` lists them, in the order of their numbers::
@@ -135,8 +135,8 @@ def read_segments(metadata_path: str | Path) -> tuple[SegmentTerm, ...]:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
         entries = metadata.get("segments") or _from_channels(metadata)
-        terms = tuple(_make_term(entry) for entry in entries)
-        check_numbers(terms)
+        segments = tuple(_make_segment(entry) for entry in entries)
+        check_numbers(segments)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DicomError(
             f"the bundle's metadata must be a readable JSON file, {path.name!r} is not: "
@@ -147,19 +147,19 @@ def read_segments(metadata_path: str | Path) -> tuple[SegmentTerm, ...]:
             f"segments in {path.name!r} must be a list of segments with number, label and codes: "
             f"{error}. Compare with the example of grata_monai.write.dicom.read_segments."
         ) from error
-    return terms
+    return segments
 
 
-def check_numbers(terms: Sequence[SegmentTerm]) -> None:
-    """Refuse segments that are not numbered 1, 2, 3, …: BINARY objects cannot hold others.
+def check_numbers(segments: Sequence[Segment]) -> None:
+    """Check that segments are numbered 1, 2, 3, …: BINARY objects cannot hold others.
 
     Args:
-        terms: All segments of an object.
+        segments: All segments of an object.
 
     Raises:
         ValueError: If there is none, or another number.
     """
-    numbers = [term.number for term in terms]
+    numbers = [segment.number for segment in segments]
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         raise ValueError(
             f"segments must be numbered 1, 2, 3, … in this order, got {numbers}. "
@@ -174,14 +174,14 @@ def _from_channels(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"number": number, "label": name} for number, name in named if number > 0]
 
 
-def _make_term(entry: Mapping[str, Any]) -> SegmentTerm:
+def _make_segment(entry: Mapping[str, Any]) -> Segment:
     unknown = set(entry) - KEYS
     if unknown:
         raise ValueError(f"a segment has the keys {sorted(KEYS)}, got {sorted(unknown)}")
     number, label = int(entry["number"]), str(entry["label"])
     type_code, modifier, category = _find_type(entry, label)
     colour = entry.get("colour", PALETTE[(number - 1) % len(PALETTE)])
-    return SegmentTerm(
+    return Segment(
         number=number,
         label=label,
         category=_as_code(entry["category"]) if "category" in entry else category,

@@ -1,13 +1,13 @@
-"""How objects made by grata_monai name the device that made them, and what they are for."""
+"""Name the equipment that made an object: manufacturer, model, version, and what it computed."""
 
 import hashlib
 from typing import Any
 
 from grata_monai.record import Record, versions
+from grata_monai.write import RESEARCH_ONLY
 
-__all__ = ["RESEARCH_ONLY", "algorithm_parameters", "describe_series", "equipment"]
+__all__ = ["algorithm_parameters", "describe_series", "equipment"]
 
-RESEARCH_ONLY = "RESEARCH USE ONLY"
 NAME = "grata_monai"
 MANUFACTURER = "the developers of grata_monai"
 LONG_STRING = 64  # characters of a DICOM LO
@@ -16,8 +16,8 @@ LONG_STRING = 64  # characters of a DICOM LO
 def equipment(record: Record) -> dict[str, Any]:
     """Name manufacturer, model, version and serial number, as highdicom's constructors take them.
 
-    The serial number is the beginning of the digest of the network's weights: what tells one
-    installation's results from another's.
+    The serial number is the beginning of the digest of the network's weights, so that results of
+    different weights can be told apart.
 
     Args:
         record: Of the case.
@@ -39,7 +39,7 @@ def software_version() -> str:
 
 
 def weights_digest(record: Record) -> str:
-    """SHA-256 of the weights before adaptation; of nothing if the record does not know them."""
+    """SHA-256 of the weights before adaptation; of an empty text if the record does not hold it."""
     return str(record.weights.get("before") or hashlib.sha256(b"").hexdigest())
 
 

@@ -1,4 +1,4 @@
-"""Where an object goes, and what it is once it is there."""
+"""Write one DICOM instance to a file, and say what was written."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +9,17 @@ from grata_monai.core.files import atomic_path
 from grata_monai.write.dicom.source import quiet
 from grata_monai.write.dicom.uids import new_uid
 
-__all__ = ["NewSeries", "WrittenObject", "save_object"]
+__all__ = ["Instance", "NewSeries", "save_instance"]
 
 
 @dataclass(frozen=True)
 class NewSeries:
-    """The series that an object belongs to.
+    """The series that an instance belongs to.
 
     Attributes:
         uid: SeriesInstanceUID; one that no other run has, unless given.
         number: SeriesNumber; above those of scanners, so that results come last.
-        instance: InstanceNumber of the object in it.
+        instance: InstanceNumber in it.
     """
 
     uid: str = field(default_factory=new_uid)
@@ -36,12 +36,12 @@ class NewSeries:
 
 
 @dataclass(frozen=True)
-class WrittenObject:
-    """One DICOM object that we wrote.
+class Instance:
+    """One DICOM instance that was written.
 
     Attributes:
         path: The file.
-        sop_class_uid: What kind of object it is.
+        sop_class_uid: Its kind.
         sop_instance_uid: The same for the same content.
         series_uid: SeriesInstanceUID.
         study_uid: The source's study.
@@ -54,8 +54,8 @@ class WrittenObject:
     study_uid: str
 
 
-def save_object(dataset: Dataset, path: str | Path) -> WrittenObject:
-    """Write an object as a DICOM file, whole or not at all.
+def save_instance(dataset: Dataset, path: str | Path) -> Instance:
+    """Write an instance as a DICOM file, whole or not at all.
 
     Args:
         dataset: With its file meta information.
@@ -69,7 +69,7 @@ def save_object(dataset: Dataset, path: str | Path) -> WrittenObject:
     """
     with quiet(), atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
-    return WrittenObject(
+    return Instance(
         path=Path(path),
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),

@@ -1,18 +1,18 @@
-"""Write what was measured as a DICOM structured report (TID 1500, Measurement Report)."""
+"""Write volumes and diameters as a DICOM structured report (TID 1500, Measurement Report)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import highdicom as hd
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.coded_concepts import SegmentTerm
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.equipment import (
     MANUFACTURER,
     NAME,
@@ -22,8 +22,7 @@ from grata_monai.write.dicom.equipment import (
     software_version,
     weights_digest,
 )
-from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
-from grata_monai.write.dicom.segmentation import check_masks
+from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
 from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, tracking_uid
 from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
@@ -47,15 +46,8 @@ SERIES_NUMBER = 9002
 
 
 def write_measurements(
-    masks: NDArray[Any],
-    volume: DicomVolume,
-    *,
-    segments: Sequence[SegmentTerm],
-    record: Record,
-    path: str | Path,
-    segmentation: WrittenObject | None = None,
-    series: NewSeries | None = None,
-) -> WrittenObject:
+    case: SegmentedCase, *, path: str | Path, series: NewSeries | None = None
+) -> Instance:
     """Write volume and diameters of every segment, and what was done, as a structured report.
 
     Volume is (SCT 118565006) in ml; the longest distance within a frame is Long Axis (SCT
@@ -63,43 +55,34 @@ def write_measurements(
     a volume of 0, no diameters, and a comment that says so. The verdict is a comment of the report.
 
     Args:
-        masks: Label of every pixel, uint8 (frames, rows, columns), in the order of
-            ``volume.frames``.
-        volume: The source.
-        segments: What the labels 1, 2, 3, … mean.
-        record: Of the case.
+        case: Whose masks are measured. Every group of measurements refers to its segmentation;
+            without one, to the source images.
         path: The file to write.
-        segmentation: The segmentation of these masks, to which every group of measurements refers;
-            without one, groups refer to the source images.
         series: The series it belongs to; a new one if not given.
 
     Returns:
         What was written.
 
     Raises:
-        ValueError: If masks or segments do not fit each other or the volume.
         DicomError: If the source can no longer be read.
         OutputError: If the file cannot be written.
     """
-    check_masks(masks, volume, segments)
+    volume, record, segmentation = case.volume, case.record, case.segmentation
     series = series or NewSeries(number=SERIES_NUMBER)
     referred = segmentation.sop_instance_uid if segmentation else "no segmentation"
     uid = instance_uid(
         "measurements",
         volume=volume,
         record=record,
-        arrays=[masks],
-        settings=[repr(tuple(segments)), referred],
+        arrays=[case.masks],
+        settings=[repr(case.segments), referred],
     )
     sources = _unique(read_source_headers(volume))
-    groups = [
-        _measure(masks, volume, term=term, record=record, segmentation=segmentation)
-        for term in segments
-    ]
+    groups = [_measure(segment, case) for segment in case.segments]
     with quiet():
         dataset = hd.sr.ComprehensiveSR(
             evidence=[*sources, *([_evidence(segmentation)] if segmentation else [])],
-            content=_report(groups, volume=volume, record=record, sources=sources)[0],
+            content=_report(groups, case, sources)[0],
             series_instance_uid=series.uid,
             series_number=series.number,
             sop_instance_uid=uid,
@@ -108,17 +91,14 @@ def write_measurements(
             is_complete=True,
             **equipment(record),
         )
-    return save_object(dataset, path)
+    return save_instance(dataset, path)
 
 
 def _report(
-    groups: Sequence[Group],
-    *,
-    volume: DicomVolume,
-    record: Record,
-    sources: Sequence[Dataset],
+    groups: Sequence[Group], case: SegmentedCase, sources: Sequence[Dataset]
 ) -> hd.sr.MeasurementReport:
     """Compose the document: who observed, which images, what was done, the measurements."""
+    volume, record = case.volume, case.record
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -140,25 +120,20 @@ def _report(
     return report
 
 
-def _measure(
-    masks: NDArray[Any],
-    volume: DicomVolume,
-    *,
-    term: SegmentTerm,
-    record: Record,
-    segmentation: WrittenObject | None,
-) -> Group:
+def _measure(segment: Segment, case: SegmentedCase) -> Group:
     """Measure one segment: a group that refers to its segmentation, or to the source images."""
-    size = measure_segment(masks, volume, term.number)
+    volume, segmentation = case.volume, case.segmentation
+    spacing = volume.slice_spacing, volume.row_spacing, volume.column_spacing
+    size = measure_segment(case.masks, segment.number, spacing=spacing)
     shared: dict[str, Any] = {
         "tracking_identifier": hd.sr.TrackingIdentifier(
-            uid=tracking_uid(volume, term.number, term.type.value),
-            identifier=f"{term.label} of {volume.name}",
+            uid=tracking_uid(volume, segment.number, segment.type.value),
+            identifier=f"{segment.label} of {volume.name}",
         ),
-        "finding_category": term.category,
-        "finding_type": term.type,
-        "finding_sites": _find_sites(term),
-        "algorithm_id": _algorithm(record),
+        "finding_category": segment.category,
+        "finding_type": segment.type,
+        "finding_sites": _find_sites(segment),
+        "algorithm_id": _algorithm(case.record),
         "measurements": _numbers(size),
     }
     if segmentation:
@@ -166,7 +141,7 @@ def _measure(
             referenced_segment=hd.sr.ReferencedSegment(
                 sop_class_uid=segmentation.sop_class_uid,
                 sop_instance_uid=segmentation.sop_instance_uid,
-                segment_number=term.number,
+                segment_number=segment.number,
                 source_series=hd.sr.SourceSeriesForSegmentation(volume.series_uid),
             ),
             **shared,
@@ -176,7 +151,7 @@ def _measure(
             source_images=_source_images(volume), **shared
         )
     if not size.pixels:
-        group[0].ContentSequence.append(_comment(f"Empty: no pixel is {term.label}."))
+        group[0].ContentSequence.append(_comment(f"Empty: no pixel is {segment.label}."))
     return group
 
 
@@ -188,10 +163,10 @@ def _numbers(size: SegmentSize) -> list[hd.sr.Measurement]:
     return [hd.sr.Measurement(name, round(value, 3), unit) for name, value, unit in found]
 
 
-def _find_sites(term: SegmentTerm) -> list[hd.sr.FindingSite] | None:
-    if term.region is None and term.modifier is None:
+def _find_sites(segment: Segment) -> list[hd.sr.FindingSite] | None:
+    if segment.region is None and segment.modifier is None:
         return None
-    return [hd.sr.FindingSite(term.region or term.type, laterality=term.modifier)]
+    return [hd.sr.FindingSite(segment.region or segment.type, laterality=segment.modifier)]
 
 
 def _algorithm(record: Record) -> hd.sr.AlgorithmIdentification:
@@ -232,7 +207,7 @@ def _unique(headers: Sequence[Dataset]) -> list[Dataset]:
     return list({header.SOPInstanceUID: header for header in headers}.values())
 
 
-def _evidence(written: WrittenObject) -> Dataset:
+def _evidence(written: Instance) -> Dataset:
     evidence = Dataset()
     evidence.SOPClassUID = written.sop_class_uid
     evidence.SOPInstanceUID = written.sop_instance_uid

@@ -1,4 +1,4 @@
-"""What capture, report and structure set have in common: patient, study, series, references."""
+"""Begin a DICOM object: patient and study of its source, its series, equipment and references."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from grata_monai.read.dicom.volume import DicomVolume
-from grata_monai.record import Record
+from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.equipment import describe_series, equipment
 from grata_monai.write.dicom.instance import NewSeries
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
@@ -52,19 +52,13 @@ class Kind:
 
 
 def make_object(
-    kind: Kind,
-    *,
-    volume: DicomVolume,
-    record: Record,
-    uid: str,
-    series: NewSeries | None = None,
+    kind: Kind, case: SegmentedCase, *, uid: str, series: NewSeries | None = None
 ) -> FileDataset:
     """Begin an object: patient and study of the source, its own series and equipment.
 
     Args:
         kind: Of the object.
-        volume: The source.
-        record: Of the case.
+        case: Whose source and record it belongs to.
         uid: The object's SOPInstanceUID.
         series: The series it belongs to; a new one if not given.
 
@@ -75,7 +69,7 @@ def make_object(
         DicomError: If the source can no longer be read.
     """
     series = series or NewSeries(number=kind.series_number)
-    source, now = read_source_headers(volume)[0], datetime.now()
+    source, now = read_source_headers(case.volume)[0], datetime.now()
     with quiet():
         made = FileDataset("", {}, preamble=bytes(128), file_meta=_file_meta(kind, uid))
         for element in source:
@@ -87,11 +81,11 @@ def make_object(
         made.Modality, made.SeriesDescription = kind.modality, describe_series(kind.description)
         made.SeriesInstanceUID, made.SeriesNumber = series.uid, series.number
         made.InstanceNumber = series.instance
-        device = equipment(record)
-        made.Manufacturer = device["manufacturer"]
-        made.ManufacturerModelName = device["manufacturer_model_name"]
-        made.DeviceSerialNumber = device["device_serial_number"]
-        made.SoftwareVersions = device["software_versions"]
+        maker = equipment(case.record)
+        made.Manufacturer = maker["manufacturer"]
+        made.ManufacturerModelName = maker["manufacturer_model_name"]
+        made.DeviceSerialNumber = maker["device_serial_number"]
+        made.SoftwareVersions = maker["software_versions"]
     return made
 
 

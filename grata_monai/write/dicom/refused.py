@@ -1,4 +1,4 @@
-"""What was refused of a DICOM tree: in `refused.json`, and in the exit status of the run."""
+"""Report the rejected volumes of a DICOM tree: in `refused.json`, and by the run's exit status."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from grata_monai.read.dicom.triage import Triage
 __all__ = ["CODES", "list_barred", "raise_if_any_refused", "write_refused"]
 
 CODES = {reason.value for reason in Reason}
-"""Reasons of a failure that is a refusal."""
+"""Reason codes; a failure with one of them is a rejection."""
 
 
 def write_refused(
@@ -28,7 +28,7 @@ def write_refused(
     Args:
         found: By `triage`.
         output_dir: Made if missing.
-        failures: Of the run; those with a reason code are refusals too.
+        failures: Of the run; those with a reason code are rejections too.
 
     Returns:
         The file.
@@ -59,7 +59,7 @@ def raise_if_any_refused(
     Args:
         engine: The evaluator, after its run.
         found: By `triage`.
-        allow_refused: True allows every refusal, a list those with these reason codes.
+        allow_refused: True allows every rejection, a list those with these reason codes.
 
     Raises:
         DicomError: Naming how many volumes were refused, and each with its reason code.
@@ -90,8 +90,8 @@ def list_barred(
 
     Args:
         found: By `triage`.
-        failures: Of the run; those with a reason code are refusals too.
-        allow_refused: True allows every refusal, a list those with these reason codes.
+        failures: Of the run; those with a reason code are rejections too.
+        allow_refused: True allows every rejection, a list those with these reason codes.
 
     Returns:
         Name and reason code of each.

@@ -1,16 +1,16 @@
-"""The report as an encapsulated PDF: the contact sheet and what was done, for any PACS."""
+"""Write the report as an encapsulated PDF: the contact sheet, and a table of what was done."""
 
 from hashlib import sha256
 from pathlib import Path
 
 from pydicom import Dataset
 
-from grata_monai.write.dicom.equipment import RESEARCH_ONLY
-from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
+from grata_monai.write import RESEARCH_ONLY
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
 from grata_monai.write.dicom.uids import instance_uid
 from grata_monai.write.pictures.pages import make_pdf
-from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["write_report"]
 
@@ -23,15 +23,15 @@ REPORT = Kind(
 
 
 def write_report(
-    sheet: Sheet, *, path: str | Path, series: NewSeries | None = None
-) -> WrittenObject:
+    case: SegmentedCase, *, path: str | Path, series: NewSeries | None = None
+) -> Instance:
     """Write a report of two pages as an Encapsulated PDF.
 
-    BurnedInAnnotation is NO: the pages identify nobody; patient and study are in the object's own
-    attributes. The instance's UID follows from the source, the record and the pages.
+    BurnedInAnnotation is NO: the pages hold no identifier; patient and study are in the object's
+    own attributes. The instance's UID follows from the source, the record and the pages.
 
     Args:
-        sheet: The case.
+        case: What it is about.
         path: The file to write.
         series: The series it belongs to; a new one if not given.
 
@@ -42,9 +42,10 @@ def write_report(
         DicomError: If the source can no longer be read.
         OutputError: If the file cannot be written.
     """
-    volume, record, pdf = sheet.volume, sheet.record, make_pdf(sheet)
-    uid = instance_uid("report", volume=volume, record=record, settings=[sha256(pdf).hexdigest()])
-    made = make_object(REPORT, volume=volume, record=record, uid=uid, series=series)
+    volume, pdf = case.volume, make_pdf(case.sheet)
+    digest = sha256(pdf).hexdigest()
+    uid = instance_uid("report", volume=volume, record=case.record, settings=[digest])
+    made = make_object(REPORT, case, uid=uid, series=series)
     made.ContentDate, made.ContentTime = made.InstanceCreationDate, made.InstanceCreationTime
     made.AcquisitionDateTime = ""
     made.ConversionType = "WSD"  # made on a workstation
@@ -55,7 +56,7 @@ def write_report(
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     made.EncapsulatedDocument = pdf + bytes(len(pdf) % 2)
     made.EncapsulatedDocumentLength = len(pdf)
-    return save_object(made, path)
+    return save_instance(made, path)
 
 
 def _imaging_measurement_report() -> Dataset:

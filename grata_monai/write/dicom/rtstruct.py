@@ -1,6 +1,5 @@
 """Write masks as an RT Structure Set: closed planar contours, for planning systems and viewers."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +9,17 @@ from pydicom import Dataset
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
-from grata_monai.record import Record
-from grata_monai.write.dicom.coded_concepts import ORGAN, SegmentTerm
-from grata_monai.write.dicom.equipment import RESEARCH_ONLY
-from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
+from grata_monai.write import RESEARCH_ONLY
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.coded_concepts import ORGAN, Segment
+from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
-from grata_monai.write.dicom.segmentation import check_masks
 from grata_monai.write.dicom.source import quiet, read_source_headers
 from grata_monai.write.dicom.uids import instance_uid
-from grata_monai.write.pictures.contours import to_patient, trace_regions
+from grata_monai.write.pictures.contours import Ring, trace_regions
 from grata_monai.write.pictures.verdict import describe_verdict
 
-__all__ = ["write_rtstruct"]
+__all__ = ["to_patient", "write_rtstruct"]
 
 STRUCTURE_SET = Kind(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set Storage
@@ -30,31 +28,22 @@ STRUCTURE_SET = Kind(
     description="structure set",
     is_implicit=True,  # a long contour has more than 64 kB
 )
-DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"  # retired, and still what stands for a study here
+DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"  # retired, but still required in this place
 
 
 def write_rtstruct(
-    masks: NDArray[np.uint8],
-    volume: DicomVolume,
-    *,
-    segments: Sequence[SegmentTerm],
-    record: Record,
-    path: str | Path,
-    series: NewSeries | None = None,
-) -> WrittenObject:
+    case: SegmentedCase, *, path: str | Path, series: NewSeries | None = None
+) -> Instance:
     """Write one region of interest per segment, outlined on every source frame that it meets.
 
     Contours run half-way between pixels inside and outside and cut the corners: the centre of
     every pixel is on its own side, so that a reader who fills them gets the mask back. A hole is
     joined to its outline by a channel without width (keyhole technique). Points are in the
     patient's coordinates by their own frame's position, also where frames are sheared (gantry
-    tilt), and rounded to 0.1 µm. A segment that is nowhere keeps its region, without contours.
+    tilt), and rounded to 0.1 µm. An empty segment keeps its region, without contours.
 
     Args:
-        masks: Label of every pixel, (frames, rows, columns), in the order of ``volume.frames``.
-        volume: The source.
-        segments: What the labels 1, 2, 3, … mean.
-        record: Of the case.
+        case: Whose masks are outlined.
         path: The file to write.
         series: The series it belongs to; a new one if not given.
 
@@ -62,16 +51,17 @@ def write_rtstruct(
         What was written.
 
     Raises:
-        ValueError: If masks and segments do not fit each other or the volume.
         DicomError: If the source has no frame of reference or can no longer be read.
         OutputError: If the file cannot be written.
     """
-    check_masks(masks, volume, segments)
+    volume, record = case.volume, case.record
     _check_frame_of_reference(volume)
-    settings = [repr(tuple(segments))]
-    uid = instance_uid("rtstruct", volume=volume, record=record, arrays=[masks], settings=settings)
+    settings = [repr(case.segments)]
+    uid = instance_uid(
+        "rtstruct", volume=volume, record=record, arrays=[case.masks], settings=settings
+    )
     header = read_source_headers(volume)[0]
-    made = make_object(STRUCTURE_SET, volume=volume, record=record, uid=uid, series=series)
+    made = make_object(STRUCTURE_SET, case, uid=uid, series=series)
     with quiet():
         made.OperatorsName = ""
         made.FrameOfReferenceUID = volume.frame_of_reference_uid
@@ -84,10 +74,27 @@ def write_rtstruct(
         made.StructureSetTime = made.InstanceCreationTime
         made.ApprovalStatus = "UNAPPROVED"
         made.ReferencedFrameOfReferenceSequence = [_refer_to_source(volume)]
-        made.StructureSetROISequence = [_describe(term, volume, record) for term in segments]
-        made.ROIContourSequence = [_outline(masks, volume, term) for term in segments]
-        made.RTROIObservationsSequence = [_observe(term) for term in segments]
-    return save_object(made, path)
+        made.StructureSetROISequence = [_describe(segment, case) for segment in case.segments]
+        made.ROIContourSequence = [_outline(segment, case) for segment in case.segments]
+        made.RTROIObservationsSequence = [_observe(segment) for segment in case.segments]
+    return save_instance(made, path)
+
+
+def to_patient(ring: Ring, volume: DicomVolume, frame: int) -> NDArray[np.float64]:
+    """Turn an outline into points in the patient, by the position of its own frame.
+
+    Args:
+        ring: (n, 2), row and column.
+        volume: Whose frame it is.
+        frame: Index in `volume.frames`.
+
+    Returns:
+        (n, 3), LPS in mm.
+    """
+    down = np.asarray(volume.column_direction) * volume.row_spacing
+    along = np.asarray(volume.row_direction) * volume.column_spacing
+    position = np.asarray(volume.frames[frame].position_lps)
+    return np.asarray(position + ring[:, :1] * down + ring[:, 1:] * along, dtype=np.float64)
 
 
 def _check_frame_of_reference(volume: DicomVolume) -> None:
@@ -112,24 +119,25 @@ def _refer_to_source(volume: DicomVolume) -> Dataset:
     return frame_of_reference
 
 
-def _describe(term: SegmentTerm, volume: DicomVolume, record: Record) -> Dataset:
+def _describe(segment: Segment, case: SegmentedCase) -> Dataset:
     region = Dataset()
-    region.ROINumber = term.number
-    region.ReferencedFrameOfReferenceUID = volume.frame_of_reference_uid
-    region.ROIName = term.label
+    region.ROINumber = segment.number
+    region.ReferencedFrameOfReferenceUID = case.volume.frame_of_reference_uid
+    region.ROIName = segment.label
     region.ROIDescription = RESEARCH_ONLY
     region.ROIGenerationAlgorithm = "AUTOMATIC"
-    region.ROIGenerationDescription = describe_verdict(record, max_length=64)
+    region.ROIGenerationDescription = describe_verdict(case.record, max_length=64)
     return region
 
 
-def _outline(masks: NDArray[np.uint8], volume: DicomVolume, term: SegmentTerm) -> Dataset:
+def _outline(segment: Segment, case: SegmentedCase) -> Dataset:
+    masks, volume = case.masks, case.volume
     region = Dataset()
-    region.ROIDisplayColor = list(term.colour)
-    region.ReferencedROINumber = term.number
+    region.ROIDisplayColor = list(segment.colour)
+    region.ReferencedROINumber = segment.number
     contours: list[Dataset] = []
-    for frame in np.flatnonzero((masks == term.number).any(axis=(1, 2))):
-        for ring in trace_regions(masks[frame] == term.number):
+    for frame in np.flatnonzero((masks == segment.number).any(axis=(1, 2))):
+        for ring in trace_regions(masks[frame] == segment.number):
             contour = Dataset()
             contour.ContourImageSequence = reference_frames(volume, [int(frame)])
             contour.ContourGeometricType = "CLOSED_PLANAR"
@@ -143,16 +151,16 @@ def _outline(masks: NDArray[np.uint8], volume: DicomVolume, term: SegmentTerm) -
     return region
 
 
-def _observe(term: SegmentTerm) -> Dataset:
+def _observe(segment: Segment) -> Dataset:
     observation, code = Dataset(), Dataset()
-    observation.ObservationNumber = term.number
-    observation.ReferencedROINumber = term.number
-    observation.RTROIInterpretedType = "ORGAN" if term.category == ORGAN else ""
+    observation.ObservationNumber = segment.number
+    observation.ReferencedROINumber = segment.number
+    observation.RTROIInterpretedType = "ORGAN" if segment.category == ORGAN else ""
     observation.ROIInterpreter = ""
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = (
-        term.type.value,
-        term.type.scheme_designator,
-        term.type.meaning,
+        segment.type.value,
+        segment.type.scheme_designator,
+        segment.type.meaning,
     )
     observation.RTROIIdentificationCodeSequence = [code]
     return observation

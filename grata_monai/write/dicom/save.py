@@ -1,9 +1,10 @@
-"""Write the folder of a case: segmentation and record always, other objects by option."""
+"""Write the folder of a case: segmentation and record always, other objects on request."""
 
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,25 @@ from monai.transforms import MapTransform
 
 from grata_monai.core.errors import OutputError
 from grata_monai.core.files import atomic_folder, ensure_writable
-from grata_monai.read.dicom.decode import decode_volume
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import map_probabilities_to_frames, map_to_frames
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.capture import write_capture
-from grata_monai.write.dicom.coded_concepts import SegmentTerm
-from grata_monai.write.dicom.instance import WrittenObject
-from grata_monai.write.dicom.measurements import write_measurements
-from grata_monai.write.dicom.report import write_report
-from grata_monai.write.dicom.rtstruct import write_rtstruct
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.coded_concepts import Segment
+from grata_monai.write.dicom.instance import Instance
+from grata_monai.write.dicom.outputs import OUTPUTS
 from grata_monai.write.dicom.segmentation import SegmentationOptions, write_segmentation
-from grata_monai.write.pictures.sheet import Sheet
 
-__all__ = ["OUTPUTS", "DicomOutput", "SaveDicomd"]
-
-OUTPUTS = ("measurements", "capture", "report", "rtstruct")
+__all__ = ["OutputOptions", "SaveDicomd"]
 
 
 @dataclass(frozen=True)
-class DicomOutput:
-    """What is written for a case besides its segmentation and record.
+class OutputOptions:
+    """Which objects are written for a case, and how its segmentation is.
 
     Attributes:
-        also: Any of ``measurements`` (TID 1500 structured report), ``capture`` (contact sheet),
-            ``report`` (encapsulated PDF) and ``rtstruct``.
+        also: Names of `OUTPUTS`: the objects besides segmentation and record.
         kind: Of the segmentation: ``BINARY``, ``LABELMAP`` or ``FRACTIONAL``.
         omit_empty_frames: Whether the segmentation leaves out frames without a segment.
 
@@ -57,12 +51,14 @@ class DicomOutput:
         object.__setattr__(self, "also", tuple(also))
         unknown = sorted(set(self.also) - set(OUTPUTS))
         if unknown:
-            raise ValueError(f"also must be among {', '.join(OUTPUTS)}, got {unknown}.")
+            near = get_close_matches(unknown[0], OUTPUTS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"also must be among {', '.join(OUTPUTS)}, got {unknown}.{hint}")
         SegmentationOptions(kind=self.kind)
 
 
 class SaveDicomd(MapTransform):
-    """Write ``<volume's name>/``: ``segmentation.dcm``, ``record.json``, and what else is asked.
+    """Write ``<volume's name>/`` with ``segmentation.dcm``, ``record.json`` and further objects.
 
     The last transform of postprocessing, after `Invertd`. The folder appears whole or not at all.
 
@@ -83,9 +79,9 @@ class SaveDicomd(MapTransform):
         self,
         keys: KeysCollection,
         volumes: Sequence[DicomVolume],
-        segments: Sequence[SegmentTerm],
+        segments: Sequence[Segment],
         output_dir: str | Path,
-        output: Mapping[str, Any] | DicomOutput | None = None,
+        output: Mapping[str, Any] | OutputOptions | None = None,
         *,
         phi: str = "hash",
         limits: Limits | None = None,
@@ -102,7 +98,8 @@ class SaveDicomd(MapTransform):
         self.volumes = {volume.name: volume for volume in volumes}
         self.segments = tuple(segments)
         self.output_dir = Path(output_dir)
-        self.output = output if isinstance(output, DicomOutput) else DicomOutput(**(output or {}))
+        options = output if isinstance(output, OutputOptions) else OutputOptions(**(output or {}))
+        self.output = options
         self.limits = limits or Limits()
         self.source_key, self.probabilities_key = source_key, probabilities_key
         self.record_key = record_key
@@ -117,10 +114,10 @@ class SaveDicomd(MapTransform):
                 f"{self.record_key!r}. Put LiftRecordd first in postprocessing, and predict with "
                 "GraTaInferer."
             )
-        mask = _on_frames(saved[self.first_key(saved)], volume)
+        case = self._collect(saved, volume, Record.from_json(text))
         with atomic_folder(ensure_writable(self.output_dir) / volume.name) as folder:
-            written = self._write_objects(folder, mask, volume, text, saved)
-            described = self._describe(volume, mask.tobytes(), written)
+            written = self._write_objects(case, folder)
+            described = self._describe(case, written)
             content = {**json.loads(text), "dicom": described}
             record = json.dumps(content, indent=2, sort_keys=True) + "\n"
             (folder / "record.json").write_text(record, encoding="utf-8")
@@ -135,39 +132,27 @@ class SaveDicomd(MapTransform):
             )
         return self.volumes[str(name)]
 
-    def _write_objects(
-        self, folder: Path, mask: Any, volume: DicomVolume, text: str, data: Mapping[Hashable, Any]
-    ) -> list[WrittenObject]:
-        record = Record.from_json(text)
-        given: dict[str, Any] = {"segments": self.segments, "record": record}
-        segmentation = write_segmentation(
-            mask,
-            volume,
-            path=folder / "segmentation.dcm",
+    def _collect(
+        self, data: dict[Hashable, Any], volume: DicomVolume, record: Record
+    ) -> SegmentedCase:
+        source = data.get(self.source_key)
+        return SegmentedCase(
+            masks=_on_frames(data[self.first_key(data)], volume),
+            volume=volume,
+            segments=self.segments,
+            record=record,
+            source=None if source is None else _on_frames(source, volume),
             probabilities=self._probabilities(data, volume),
-            options=SegmentationOptions(self.output.kind, self.output.omit_empty_frames),
-            **given,
+            limits=self.limits,
         )
-        written = [segmentation]
-        if "measurements" in self.output.also:
-            written.append(
-                write_measurements(
-                    mask,
-                    volume,
-                    segmentation=segmentation,
-                    path=folder / "measurements.dcm",
-                    **given,
-                )
-            )
-        if "rtstruct" in self.output.also:
-            path = folder / "rtstruct.dcm"
-            written.append(write_rtstruct(mask, volume, path=path, **given))
-        if {"capture", "report"} & set(self.output.also):
-            sheet = self._draw(mask, volume, record, data)
-            for name, write in (("capture", write_capture), ("report", write_report)):
-                if name in self.output.also:
-                    written.append(write(sheet, path=folder / f"{name}.dcm"))
-        return written
+
+    def _write_objects(self, case: SegmentedCase, folder: Path) -> list[Instance]:
+        options = SegmentationOptions(self.output.kind, self.output.omit_empty_frames)
+        segmentation = write_segmentation(case, path=folder / "segmentation.dcm", options=options)
+        case = replace(case, segmentation=segmentation)
+        wanted = [output for name, output in OUTPUTS.items() if name in self.output.also]
+        others = [output.write(case, path=folder / f"{output.name}.dcm") for output in wanted]
+        return [segmentation, *others]
 
     def _probabilities(self, data: Mapping[Hashable, Any], volume: DicomVolume) -> Any:
         if self.output.kind != "FRACTIONAL":
@@ -176,34 +161,19 @@ class SaveDicomd(MapTransform):
         values = map_probabilities_to_frames(maps.as_tensor(), maps.affine, volume).clip(0, 1)
         return values[-len(self.segments) :]  # a softmax network's first channel is background
 
-    def _draw(
-        self, mask: Any, volume: DicomVolume, record: Record, data: Mapping[Hashable, Any]
-    ) -> Sheet:
-        source = data.get(self.source_key)
-        return Sheet(
-            voxels=decode_volume(volume, limits=self.limits).transpose(2, 1, 0),
-            mask=mask,
-            volume=volume,
-            record=record,
-            segments=self.segments,
-            source=None if source is None else _on_frames(source, volume),
-        )
-
-    def _describe(
-        self, volume: DicomVolume, mask: bytes, written: Sequence[WrittenObject]
-    ) -> dict[str, Any]:
-        keeps = self.phi == "keep"
+    def _describe(self, case: SegmentedCase, written: Sequence[Instance]) -> dict[str, Any]:
+        volume, keeps = case.volume, self.phi == "keep"
         return {
             "study": volume.study_uid if keeps else _hash(volume.study_uid),
             "series": volume.series_uid if keeps else _hash(volume.series_uid),
             "frames": len(volume.frames),
             "notes": list(volume.notes),
-            "mask_sha256": hashlib.sha256(mask).hexdigest(),
+            "mask_sha256": hashlib.sha256(case.masks.tobytes()).hexdigest(),
             "objects": [
                 {
                     "file": item.path.name,
                     "sop_class_uid": item.sop_class_uid,
-                    # made of content alone: it names an object of ours, not the patient
+                    # follows from the content alone and does not identify the patient
                     "sop_instance_uid": item.sop_instance_uid,
                 }
                 for item in written

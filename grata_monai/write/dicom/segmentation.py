@@ -1,6 +1,5 @@
 """Write masks as a DICOM Segmentation on the source's own frames."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from pydicom.sr.codedict import codes
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
-from grata_monai.record import Record
-from grata_monai.write.dicom.coded_concepts import SegmentTerm, check_numbers
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.equipment import (
     MANUFACTURER,
     NAME,
@@ -24,12 +23,12 @@ from grata_monai.write.dicom.equipment import (
     equipment,
     software_version,
 )
-from grata_monai.write.dicom.instance import NewSeries, WrittenObject, save_object
+from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
 from grata_monai.write.dicom.uids import instance_uid, tracking_uid
 from grata_monai.write.pictures.verdict import describe_verdict
 
-__all__ = ["SEGMENTATION_KINDS", "SegmentationOptions", "check_masks", "write_segmentation"]
+__all__ = ["SEGMENTATION_KINDS", "SegmentationOptions", "write_segmentation"]
 
 SEGMENTATION_KINDS = ("BINARY", "LABELMAP", "FRACTIONAL")
 CLASSIC = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
@@ -61,15 +60,8 @@ class SegmentationOptions:
 
 
 def write_segmentation(
-    masks: NDArray[Any],
-    volume: DicomVolume,
-    *,
-    segments: Sequence[SegmentTerm],
-    record: Record,
-    path: str | Path,
-    probabilities: NDArray[Any] | None = None,
-    options: SegmentationOptions | None = None,
-) -> WrittenObject:
+    case: SegmentedCase, *, path: str | Path, options: SegmentationOptions | None = None
+) -> Instance:
     """Write masks as a DICOM Segmentation that refers to every source frame.
 
     Every frame has the orientation, position and spacing of its source frame, also where the
@@ -77,33 +69,29 @@ def write_segmentation(
     SOPInstanceUID and pixels.
 
     Args:
-        masks: Label of every pixel, (frames, rows, columns), in the order of ``volume.frames``.
-        volume: The source.
-        segments: What the labels 1, 2, 3, … mean.
-        record: Of the case; goes into the algorithm's parameters.
+        case: Its masks, or its probabilities for ``FRACTIONAL``; its record goes into the
+            algorithm's parameters.
         path: The file to write.
-        probabilities: For ``FRACTIONAL``: of each segment, without background, in [0, 1],
-            (segments, frames, rows, columns).
         options: How to write; BINARY with all frames in a new series if not given.
 
     Returns:
         What was written.
 
     Raises:
-        ValueError: If masks, segments or probabilities do not fit each other or the volume.
+        ValueError: If probabilities are missing, or do not fit the masks.
         DicomError: If the source has no frame of reference or can no longer be read.
         OutputError: If the file cannot be written.
     """
     options = options or SegmentationOptions()
-    check_masks(masks, volume, segments)
+    volume, record = case.volume, case.record
     _check_frame_of_reference(volume)
-    pixels = _choose_pixels(masks, probabilities, len(segments), options.kind)
+    pixels = _choose_pixels(case, options.kind)
     uid = instance_uid(
         options.kind,
         volume=volume,
         record=record,
         arrays=[pixels],
-        settings=[repr(tuple(segments)), str(options.omit_empty_frames)],
+        settings=[repr(case.segments), str(options.omit_empty_frames)],
     )
     sources = [_as_single_frame(h, i, volume) for i, h in enumerate(read_source_headers(volume))]
     with quiet():
@@ -111,7 +99,7 @@ def write_segmentation(
             source_images=sources,
             pixel_array=pixels,
             segmentation_type=options.kind,
-            segment_descriptions=[_describe(term, volume, record) for term in segments],
+            segment_descriptions=[_describe(segment, case) for segment in case.segments],
             series_instance_uid=options.series.uid,
             series_number=options.series.number,
             sop_instance_uid=uid,
@@ -124,32 +112,7 @@ def write_segmentation(
         )
         if is_multiframe(volume):
             _refer_to_frames(dataset, volume)
-    return save_object(dataset, path)
-
-
-def check_masks(masks: NDArray[Any], volume: DicomVolume, segments: Sequence[SegmentTerm]) -> None:
-    """Refuse masks that do not lie on the volume's frames, or hold labels without a meaning.
-
-    Args:
-        masks: (frames, rows, columns).
-        volume: The source.
-        segments: What the labels mean.
-
-    Raises:
-        ValueError: If shape, type, labels or segment numbers break their rule.
-    """
-    check_numbers(segments)
-    expected = (len(volume.frames), volume.rows, volume.columns)
-    if masks.shape != expected or masks.dtype != np.uint8:
-        raise ValueError(
-            f"masks must be uint8 of shape {expected} (frames, rows, columns), got {masks.dtype} "
-            f"of {masks.shape}. Map the label map to the source's frames first."
-        )
-    if int(masks.max(initial=0)) > len(segments):
-        raise ValueError(
-            f"masks must hold labels up to {len(segments)}, the number of segments, got "
-            f"{int(masks.max())}. Describe every label in the bundle's metadata."
-        )
+    return save_instance(dataset, path)
 
 
 def _check_frame_of_reference(volume: DicomVolume) -> None:
@@ -162,13 +125,11 @@ def _check_frame_of_reference(volume: DicomVolume) -> None:
         )
 
 
-def _choose_pixels(
-    masks: NDArray[Any], probabilities: NDArray[Any] | None, count: int, kind: str
-) -> NDArray[Any]:
+def _choose_pixels(case: SegmentedCase, kind: str) -> NDArray[Any]:
     """Take masks, or probabilities as float32 (frames, rows, columns, segments)."""
     if kind != "FRACTIONAL":
-        return np.ascontiguousarray(masks)
-    expected = (count, *masks.shape)
+        return np.ascontiguousarray(case.masks)
+    probabilities, expected = case.probabilities, (len(case.segments), *case.masks.shape)
     if probabilities is None or probabilities.shape != expected:
         found = None if probabilities is None else probabilities.shape
         raise ValueError(
@@ -184,36 +145,36 @@ def _choose_pixels(
     return np.ascontiguousarray(np.moveaxis(probabilities, 0, -1), dtype=np.float32)
 
 
-def _describe(term: SegmentTerm, volume: DicomVolume, record: Record) -> hd.seg.SegmentDescription:
+def _describe(segment: Segment, case: SegmentedCase) -> hd.seg.SegmentDescription:
     """Describe one segment: coded, coloured, tracked, and how it was found."""
     algorithm = hd.AlgorithmIdentificationSequence(
         name=NAME,
         version=software_version(),
         family=codes.DCM.ArtificialIntelligence,
         source=MANUFACTURER,
-        parameters={**algorithm_parameters(record), "verdict": describe_verdict(record)},
+        parameters={**algorithm_parameters(case.record), "verdict": describe_verdict(case.record)},
     )
     description = hd.seg.SegmentDescription(
-        segment_number=term.number,
-        segment_label=term.label,
-        segmented_property_category=term.category,
-        segmented_property_type=term.type,
+        segment_number=segment.number,
+        segment_label=segment.label,
+        segmented_property_category=segment.category,
+        segmented_property_type=segment.type,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        tracking_uid=tracking_uid(volume, term.number, term.type.value),
-        tracking_id=f"{term.label} of {volume.name}",
-        anatomic_regions=[term.region] if term.region else None,
-        display_color=hd.color.CIELabColor.from_rgb(*term.colour),
+        tracking_uid=tracking_uid(case.volume, segment.number, segment.type.value),
+        tracking_id=f"{segment.label} of {case.volume.name}",
+        anatomic_regions=[segment.region] if segment.region else None,
+        display_color=hd.color.CIELabColor.from_rgb(*segment.colour),
     )
-    if term.modifier:
+    if segment.modifier:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
-        modifier = hd.sr.CodedConcept.from_code(term.modifier)
+        modifier = hd.sr.CodedConcept.from_code(segment.modifier)
         kind.SegmentedPropertyTypeModifierCodeSequence = [modifier]
     return description
 
 
 def _as_single_frame(header: Dataset, index: int, volume: DicomVolume) -> Dataset:
-    """Let a frame of an enhanced object stand for itself.
+    """Describe a frame of an enhanced object as a single-frame image.
 
     highdicom takes either single-frame images or one whole enhanced object, whose frames must all
     be segmented. A volume may be a part of such an object, or made of several.

@@ -1,6 +1,6 @@
-"""What an object made from a volume takes over from its source: patient, study, geometry.
+"""Take over patient, study and geometry from a volume's source into an object made from it.
 
-Everything else (free text, private elements, overlays) stays behind.
+Everything else (free text, private elements, overlays) is left out.
 """
 
 import copy
@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import pydicom
 from pydicom import Dataset, config
 from pydicom.datadict import dictionary_VR
@@ -23,7 +22,7 @@ from grata_monai.read.dicom.volume import DicomVolume
 
 __all__ = ["is_multiframe", "quiet", "read_source_headers"]
 
-# Taken over as it is, even where it breaks a rule: another identity would be another patient.
+# Taken over unchanged, even where a value is invalid: a changed identity is another patient's.
 IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID")
 CHECKED = (
     "PatientBirthDate",
@@ -77,14 +76,14 @@ def read_source_headers(volume: DicomVolume) -> list[Dataset]:
 
     Each header holds patient, study and series, and its frame's own SOP class, SOP instance and
     geometry as a single-frame image would state them, for enhanced sources too (their frame's
-    number is in ``volume.frames``). Text is in Unicode; what is no valid value is left out, except
-    the patient's identity. Attributes that must be there but may be empty are there.
+    number is in ``volume.frames``). Text is in Unicode; invalid values are left out, except the
+    patient's identity. Attributes that must be present but may be empty are present.
 
     Args:
         volume: The source.
 
     Returns:
-        Headers without pixels, in the order of ``volume.frames``; each may be changed at will.
+        Headers without pixels, in the order of ``volume.frames``; each may be changed.
 
     Raises:
         DicomError: If the first file can no longer be read.
@@ -101,7 +100,7 @@ def is_multiframe(volume: DicomVolume) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom and highdicom from warning, logging and refusing: they quote element values.
+    """Silence pydicom and highdicom, which quote element values, and switch off their validation.
 
     Yields:
         Nothing. Inside, values that we take over from a source are not validated.
@@ -167,7 +166,7 @@ def _set_volume(shared: Dataset, volume: DicomVolume) -> None:
     shared.Modality = volume.modality
     shared.Rows, shared.Columns = volume.rows, volume.columns
     shared.PixelSpacing = [_as_ds(volume.row_spacing), _as_ds(volume.column_spacing)]
-    shared.SpacingBetweenSlices = _as_ds(abs(float(volume.step @ volume.normal)))
+    shared.SpacingBetweenSlices = _as_ds(volume.slice_spacing)
     orientation = (*volume.row_direction, *volume.column_direction)
     shared.ImageOrientationPatient = [_as_ds(cosine) for cosine in orientation]
 
@@ -206,7 +205,7 @@ def _take_sex(source: Dataset, target: Dataset) -> None:
 
 
 def _take_trial(source: Dataset, target: Dataset) -> None:
-    """Copy the clinical trial's attributes if those without which the others mean nothing exist."""
+    """Copy the clinical trial's attributes if its sponsor, protocol and subject are there."""
     trial = Dataset()
     for keyword in TRIAL:
         _take(source, trial, keyword)
@@ -218,7 +217,7 @@ def _take_trial(source: Dataset, target: Dataset) -> None:
 
 
 def _take_deidentification(source: Dataset, target: Dataset) -> None:
-    """Say how identity was removed wherever it says that it was: the one needs the other."""
+    """State how identity was removed if the source says that it was; DICOM demands both."""
     codes = source.get("DeidentificationMethodCodeSequence")
     if codes:
         target.DeidentificationMethodCodeSequence = codes
@@ -236,7 +235,6 @@ def _take_compression(source: Dataset, target: Dataset) -> None:
 
 def _find_thickness(source: Dataset, volume: DicomVolume) -> float:
     """Read SliceThickness where classic and enhanced objects have it; else the slices touch."""
-    spacing = abs(float(np.dot(volume.step, volume.normal)))
     for holder in (source, *_pixel_measures(source)):
         try:
             thickness = float(holder.SliceThickness)
@@ -244,7 +242,7 @@ def _find_thickness(source: Dataset, volume: DicomVolume) -> float:
             continue
         if math.isfinite(thickness) and thickness > 0:
             return thickness
-    return spacing
+    return volume.slice_spacing
 
 
 def _pixel_measures(source: Dataset) -> list[Dataset]:

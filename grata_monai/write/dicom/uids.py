@@ -1,4 +1,4 @@
-"""UIDs of what we write: the same for the same content, so that a repeated send is harmless."""
+"""Make the UIDs of what we write: the same for the same content, so that sending twice is safe."""
 
 import hashlib
 import uuid
@@ -18,7 +18,7 @@ def hash_to_uid(*parts: bytes | str) -> str:
     """Make a UID from what it stands for: ``2.25.`` and a UUID as a number (at most 44 characters).
 
     Args:
-        parts: Anything; their borders count.
+        parts: Any texts or bytes; where one part ends and the next begins matters.
 
     Returns:
         The same UID for the same parts, on every machine.

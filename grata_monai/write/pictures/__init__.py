@@ -1,3 +1,3 @@
-"""What a reader looks at: contours on slices, sheets of measurements, the verdict in words."""
+"""Make what a reader looks at: contours on slices, sizes, report pages; independent of DICOM."""
 
 __all__: list[str] = []

@@ -1,24 +1,22 @@
-"""Outlines of a mask in one plane of pixels, and where they lie in the patient.
+"""Trace the outlines of a mask in one plane of pixels.
 
 Coordinates in the plane are (row, column), counted from the centre of the first pixel. Outlines
-run half-way between the centres of pixels inside and outside, and cut the corners; so every
-pixel's centre is on its own side of the outline, by at least 0.35 of a pixel.
+run half-way between the centres of pixels inside and outside, and cut the corners, so that every
+centre of a pixel is at least 0.35 pixels from the outline.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
-from grata_monai.read.dicom.volume import DicomVolume
-
-__all__ = ["to_patient", "trace_regions", "trace_rings"]
+__all__ = ["Ring", "area", "trace_regions", "trace_rings"]
 
 Ring = NDArray[np.float64]
 """Vertices (n, 2) of a closed line, row and column; the first is not repeated at the end."""
 
 Vertex = tuple[float, float]
-Guest = tuple[int, Ring, Ring]
-"""A hole at a ring: the vertex after which it comes, where its channel lands, its own ring."""
+Channel = tuple[int, Ring, Ring]
+"""From a ring to a hole: the vertex after which it begins, its point on the ring, the hole."""
 
 
 def trace_rings(plane: NDArray[np.bool_]) -> list[Ring]:
@@ -53,13 +51,13 @@ def trace_regions(plane: NDArray[np.bool_]) -> list[Ring]:
         One line per region, without vertices on straight stretches.
     """
     traced = trace_rings(plane)
-    holes = [_begin_at_door(ring) for ring in traced if area(ring) < 0]
-    holes.sort(key=lambda hole: -hole[0, 1])  # what a channel meets is further to the left
+    holes = [_begin_at_channel(ring) for ring in traced if area(ring) < 0]
+    holes.sort(key=lambda hole: -hole[0, 1])  # a channel ends further to the left
     outlines = [ring for ring in traced if area(ring) > 0]
     if not holes:
         return [_straighten(ring) for ring in outlines]
     rings = outlines + holes
-    guests: list[list[Guest]] = [[] for _ in rings]
+    channels: list[list[Channel]] = [[] for _ in rings]
     owners = {
         (row, column): (ring, index)
         for ring, vertices in enumerate(rings)
@@ -67,11 +65,11 @@ def trace_regions(plane: NDArray[np.bool_]) -> list[Ring]:
     }
     solid = np.pad(np.asarray(plane, dtype=np.bool_), 1)
     for number in range(len(outlines), len(rings)):
-        loop = _take_in(rings[number], guests[number])
-        landing = _walk_left(solid, loop[0])
-        host, index = _find_host(owners, landing)
-        guests[host].append((index, np.asarray([landing]), loop))
-    return [_straighten(_take_in(*pair)) for pair in zip(outlines, guests, strict=False)]
+        loop = _insert_holes(rings[number], channels[number])
+        point = _end_channel(solid, loop[0])
+        outer, index = _find_ring(owners, point)
+        channels[outer].append((index, np.asarray([point]), loop))
+    return [_straighten(_insert_holes(*pair)) for pair in zip(outlines, channels, strict=False)]
 
 
 def area(ring: Ring) -> float:
@@ -80,51 +78,37 @@ def area(ring: Ring) -> float:
     return float(np.dot(row, np.roll(column, 1)) - np.dot(column, np.roll(row, 1))) / 2
 
 
-def to_patient(ring: Ring, volume: DicomVolume, frame: int) -> NDArray[np.float64]:
-    """Carry an outline into the patient, by the position of its own frame.
-
-    Args:
-        ring: (n, 2), row and column.
-        volume: Whose frame it is.
-        frame: Index in `volume.frames`.
-
-    Returns:
-        (n, 3), LPS in mm.
-    """
-    down = np.asarray(volume.column_direction) * volume.row_spacing
-    along = np.asarray(volume.row_direction) * volume.column_spacing
-    position = np.asarray(volume.frames[frame].position_lps)
-    return np.asarray(position + ring[:, :1] * down + ring[:, 1:] * along, dtype=np.float64)
-
-
-def _begin_at_door(hole: Ring) -> Ring:
+def _begin_at_channel(hole: Ring) -> Ring:
     """Begin the outline of a hole with the leftmost of its vertices between two rows."""
     between = np.flatnonzero(hole[:, 0] % 1)
     return np.roll(hole, -int(between[hole[between, 1].argmin()]), axis=0)
 
 
-def _walk_left(solid: NDArray[np.bool_], door: Ring) -> Vertex:
-    """Walk from a hole's door through the mask to the next outline; `solid` has a margin."""
-    upper, column = int(np.floor(door[0])) + 1, int(door[1]) + 1
+def _end_channel(solid: NDArray[np.bool_], start: Ring) -> Vertex:
+    """Go left from a channel's start at a hole, through the mask, to the next outline.
+
+    `solid` has a margin of one pixel.
+    """
+    upper, column = int(np.floor(start[0])) + 1, int(start[1]) + 1
     pairs = solid[upper : upper + 2, :column]
     stop = int(np.flatnonzero(~pairs.all(axis=0))[-1])
-    return float(door[0]), stop - 1 + (0.0 if pairs[:, stop].any() else 0.5)
+    return float(start[0]), stop - 1 + (0.0 if pairs[:, stop].any() else 0.5)
 
 
-def _find_host(owners: dict[Vertex, tuple[int, int]], landing: Vertex) -> tuple[int, int]:
+def _find_ring(owners: dict[Vertex, tuple[int, int]], point: Vertex) -> tuple[int, int]:
     """Find the ring that passes a point between two rows, and the last vertex before the point."""
-    if landing in owners:
-        return owners[landing]
-    row, column = landing  # half-way between two vertices, whichever of them comes first
-    (host, one), (_, other) = owners[row - 0.5, column], owners[row + 0.5, column]
-    return host, min(one, other) if abs(one - other) == 1 else max(one, other)
+    if point in owners:
+        return owners[point]
+    row, column = point  # half-way between two vertices, whichever of them comes first
+    (ring, one), (_, other) = owners[row - 0.5, column], owners[row + 0.5, column]
+    return ring, min(one, other) if abs(one - other) == 1 else max(one, other)
 
 
-def _take_in(ring: Ring, guests: list[Guest]) -> Ring:
-    """Go around a ring, on the way to each guest, around it and back."""
+def _insert_holes(ring: Ring, channels: list[Channel]) -> Ring:
+    """Follow a ring; at each channel, go to the hole, around it and back."""
     pieces, begin = [], 0
-    for index, landing, loop in sorted(guests, key=lambda guest: guest[0]):
-        pieces += [ring[begin : index + 1], landing, loop, loop[:1], landing]
+    for index, point, loop in sorted(channels, key=lambda channel: channel[0]):
+        pieces += [ring[begin : index + 1], point, loop, loop[:1], point]
         begin = index + 1
     return np.concatenate([*pieces, ring[begin:]])
 

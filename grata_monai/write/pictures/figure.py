@@ -1,10 +1,11 @@
-"""A contact sheet of one case: what the source network drew, and what the final mask is.
+"""Draw the contact sheet of one case: slices with the contours of source and final mask.
 
-Slices are drawn as they lie in their frames, with the patient's letters at the edges, so that a
-contour is where the PACS shows it. Nothing on the sheet identifies the patient.
+Slices are drawn as they are stored, with the patient's directions as letters at the edges, so that
+a contour is where the PACS shows it. Nothing on the sheet identifies the patient.
 """
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +20,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from grata_monai.write.dicom.source import quiet
+from grata_monai.write import RESEARCH_ONLY
 from grata_monai.write.pictures.contours import trace_rings
 from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["PAPER", "SCREEN", "Theme", "draw_sheet", "render_sheet"]
 
-SOURCE_COLOUR, FINAL_COLOUR = "#E69F00", "#56B4E9"  # Okabe and Ito: apart for every colour vision
+SOURCE_COLOUR, FINAL_COLOUR = (
+    "#E69F00",
+    "#56B4E9",
+)  # of Okabe and Ito, 2008, for any colour vision
 WARNING_COLOUR = "#F0E442"
 DASHES = (0.0, (3.0, 2.5))  # on and off, in line widths
 DPI = 400 / 3
@@ -39,9 +43,9 @@ class Theme:
     """Colours and size of a sheet.
 
     Attributes:
-        ground: Behind everything.
+        ground: Of the background.
         ink: Of text.
-        faint: Of lines that only help.
+        faint: Of axes.
         size: Width and height in inches.
     """
 
@@ -66,7 +70,8 @@ def render_sheet(sheet: Sheet, *, theme: Theme = SCREEN) -> NDArray[np.uint8]:
         Red, green, blue (rows, columns, 3); 1200 × 1600 for `SCREEN`. Equal sheets, equal pixels.
     """
     canvas = FigureCanvasAgg(draw_sheet(sheet, theme=theme))
-    with quiet():  # a glyph that the font lacks
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of glyphs that the font lacks
         canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba(), dtype=np.uint8)  # type: ignore[no-untyped-call]
     return np.ascontiguousarray(pixels[..., :3])
@@ -89,7 +94,7 @@ def draw_sheet(sheet: Sheet, *, theme: Theme = SCREEN) -> Figure:
     figure = Figure(figsize=theme.size, dpi=DPI, facecolor=theme.ground)
     _draw_header(figure, sheet, theme)
     frames, crop = sheet.choose_frames(), sheet.crop(aspect=CROP_ASPECT)
-    whole = (slice(0, sheet.volume.rows), slice(0, sheet.volume.columns))
+    whole = slice(0, sheet.mask.shape[1]), slice(0, sheet.mask.shape[2])
     middle = frames[len(frames) // 2] if sheet.most_changed is None else sheet.most_changed
     tiles = [(middle, whole)] if crop != whole else []
     tiles += [(frame, crop) for frame in frames]
@@ -103,7 +108,7 @@ def draw_sheet(sheet: Sheet, *, theme: Theme = SCREEN) -> Figure:
             vmin=low,
             vmax=high,
             interpolation="bilinear",
-            aspect=sheet.volume.row_spacing / sheet.volume.column_spacing,
+            aspect=sheet.in_plane_spacing[0] / sheet.in_plane_spacing[1],
         )
         _frame_tile(axes, part)
         _label_tile(axes, sheet, frame, is_overview=part != crop)
@@ -126,7 +131,7 @@ def _draw_header(figure: Figure, sheet: Sheet, theme: Theme) -> None:
     figure.text(
         1 - left,
         top,
-        "RESEARCH USE ONLY",
+        RESEARCH_ONLY,
         family=FONT,
         size=13,
         weight="bold",
@@ -168,8 +173,8 @@ def _arrange(
     width, height = theme.size
     room = width - 2 * MARGIN, height - TOP - BOTTOM
     rows, columns = parts[-1]
-    tall = (rows.stop - rows.start) * sheet.volume.row_spacing
-    wide = (columns.stop - columns.start) * sheet.volume.column_spacing
+    tall = (rows.stop - rows.start) * sheet.in_plane_spacing[0]
+    wide = (columns.stop - columns.start) * sheet.in_plane_spacing[1]
     count = len(parts)
 
     def tile_scale(across: int) -> float:

@@ -1,7 +1,8 @@
-"""The report's pages: the contact sheet, and a table of what was done."""
+"""Make the report's two pages as a PDF: the contact sheet, and a table of what was done."""
 
 import io
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,8 +10,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from grata_monai.record import Record
-from grata_monai.write.dicom.equipment import RESEARCH_ONLY
-from grata_monai.write.dicom.source import quiet
+from grata_monai.write import RESEARCH_ONLY
 from grata_monai.write.pictures.figure import FONT, PAPER, WARNING_COLOUR, draw_sheet
 from grata_monai.write.pictures.sheet import Sheet
 
@@ -42,7 +42,8 @@ def make_pdf(sheet: Sheet) -> bytes:
     """
     buffer = io.BytesIO()
     metadata = {"CreationDate": None, "Title": f"Segmentation report, {RESEARCH_ONLY.lower()}"}
-    with quiet(), PdfPages(buffer, metadata=metadata) as pages:  # a glyph that the font lacks
+    with warnings.catch_warnings(), PdfPages(buffer, metadata=metadata) as pages:
+        warnings.simplefilter("ignore")  # of glyphs that the font lacks
         for page in (draw_sheet(sheet, theme=PAPER), _draw_table(sheet)):
             pages.savefig(page, dpi=IMAGE_DPI)
     return buffer.getvalue()
@@ -194,7 +195,7 @@ def _write_table(
 
 
 def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Write text whose first letter's foot is at x, y inches from the page's."""
+    """Write text that begins at x, y inches from the page's upper left corner."""
     width, height = PAPER.size
     settings = {"size": 8.5, "color": PAPER.ink, "va": "baseline", **style}
     figure.text(x / width, 1 - y / height, text, family=FONT, parse_math=False, **settings)

@@ -1,69 +1,76 @@
-"""What a contact sheet shows of a case: its slices, its crop, its numbers, its orientation."""
+"""Choose what a contact sheet shows of a case: slices, crop, numbers, orientation, facts."""
 
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
-from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.write.dicom.coded_concepts import SegmentTerm
-from grata_monai.write.dicom.source import is_multiframe, quiet
 from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["Sheet"]
 
 LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))  # towards minus and plus of LPS
-SMALLEST_SHARE = 0.2  # of a direction, for its letter to be named: about 12 degrees
+SMALLEST_SHARE = 0.2  # of a direction, below which its letter is left out: about 12 degrees
 MOST_SLICES, SLICES_OF_AN_EMPTY_MASK = 11, 6
 MARGIN_SHARE, SMALLEST_CROP_MM = 0.3, 60.0
-LARGEST_NUMBER = 99_999  # what fits in a tile
-BROKEN = (AttributeError, InvalidDicomError, TypeError, ValueError)
 GREY_PERCENTILES = (1.0, 99.5)
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """One case, as a reader shall see it.
+    """One case, as it is shown to a reader.
 
     Attributes:
-        voxels: Intensities (frames, rows, columns), in the order of `volume.frames`.
+        voxels: Intensities (frames, rows, columns).
         mask: Final labels, likewise; 0 is background.
-        volume: The frames.
+        affine_lps: 4×4, index (column, row, frame) to LPS in mm.
         record: Of the case.
-        segments: What the labels mean; a label without a term goes by its number.
+        names: Of the labels; a label without a name goes by its number.
         source: The source network's labels, likewise, or None if they are not known.
+        numbers: What readers call the frames; 1, 2, 3, … if empty.
 
     Raises:
-        ValueError: If an array does not lie on the volume's frames.
+        ValueError: If arrays differ in shape, or there are not as many numbers as frames.
     """
 
     voxels: NDArray[np.float32]
     mask: NDArray[np.uint8]
-    volume: DicomVolume
+    affine_lps: NDArray[np.float64]
     record: Record
-    segments: tuple[SegmentTerm, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
     source: NDArray[np.uint8] | None = None
+    numbers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that everything has as many frames, rows and columns as the volume."""
-        shape = self.volume.spatial_shape[::-1]
-        for name in ("voxels", "mask", "source"):
+        """Check that everything has as many frames, rows and columns as the mask."""
+        shape = self.mask.shape
+        for name in ("voxels", "source"):
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 raise ValueError(
-                    f"{name} must be (frames, rows, columns) = {shape}, got {array.shape}. "
-                    "Map it to the source frames first, see map_to_frames."
+                    f"{name} must be (frames, rows, columns) = {shape} as the mask, got "
+                    f"{array.shape}. Map both to the source frames first, see map_to_frames."
                 )
+        numbers = self.numbers or tuple(range(1, len(self.mask) + 1))
+        if len(numbers) != len(self.mask):
+            raise ValueError(
+                f"numbers must be one per frame, {len(self.mask)}, got {len(numbers)}. "
+                "Leave them out to count from 1."
+            )
+        object.__setattr__(self, "numbers", numbers)
+
+    @property
+    def in_plane_spacing(self) -> tuple[float, float]:
+        """Distance between rows and between columns, mm."""
+        along, down = np.linalg.norm(self.affine_lps[:3, :2], axis=0)
+        return float(down), float(along)
 
     @property
     def verdict(self) -> str:
-        """What was decided, in a few words; the numbers of this mask are among the facts."""
+        """What was decided, in a few words; Dice and volume of this mask are in `facts`."""
         is_adapted = self.record.outcome == "adapted"
         return describe_verdict(self.record, max_length=30 if is_adapted else 168)
 
@@ -71,17 +78,6 @@ class Sheet:
     def masks(self) -> tuple[NDArray[np.uint8], ...]:
         """Final mask, and the source's if it is known."""
         return (self.mask,) if self.source is None else (self.mask, self.source)
-
-    @cached_property
-    def numbers(self) -> tuple[int, ...]:
-        """What a PACS calls the frames: InstanceNumber, or the frame's number in its file."""
-        frames = self.volume.frames
-        if is_multiframe(self.volume):
-            found = [frame.number for frame in frames]
-        else:
-            found = [_read_instance_number(frame.file) for frame in frames]
-        is_usable = len(set(found)) == len(frames) and max(found) <= LARGEST_NUMBER
-        return tuple(found if is_usable and min(found) >= 0 else range(1, len(frames) + 1))
 
     @cached_property
     def most_changed(self) -> int | None:
@@ -114,15 +110,15 @@ class Sheet:
         """Choose rows and columns around both masks, with room to see what surrounds them.
 
         Args:
-            aspect: Wished width to height in mm; the frame's edges may forbid it.
+            aspect: Wanted width to height in mm; a frame too small for it gives less.
 
         Returns:
             Rows and columns; whole frames where nothing is segmented.
         """
         outline = np.asarray(self._any_mask().any(axis=0))
         if not outline.any():
-            return slice(0, self.volume.rows), slice(0, self.volume.columns)
-        spacings = self.volume.row_spacing, self.volume.column_spacing
+            return slice(0, outline.shape[0]), slice(0, outline.shape[1])
+        spacings = self.in_plane_spacing
         occupied = [np.flatnonzero(outline.any(axis=1)), np.flatnonzero(outline.any(axis=0))]
         tall, wide = (
             max(np.ptp(found) * spacing * (1 + 2 * MARGIN_SHARE), SMALLEST_CROP_MM)
@@ -146,25 +142,24 @@ class Sheet:
 
     def letters(self) -> tuple[str, str, str, str]:
         """Where left, right, top and bottom of a frame point to in the patient."""
-        along = np.asarray(self.volume.row_direction)
-        down = np.asarray(self.volume.column_direction)
+        directions = self.affine_lps[:3, :2] / np.linalg.norm(self.affine_lps[:3, :2], axis=0)
+        along, down = directions.T
         return _letter(-along), _letter(along), _letter(-down), _letter(down)
 
     def areas(self, mask: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Foreground of each frame in cm²."""
-        pixel = self.volume.row_spacing * self.volume.column_spacing / 100
+        pixel = float(np.prod(self.in_plane_spacing)) / 100
         return np.asarray((mask > 0).sum(axis=(1, 2)) * pixel, dtype=np.float64)
 
     def millilitres(self, mask: NDArray[np.uint8], label: int) -> float:
         """Volume of one label."""
-        voxel = abs(float(np.linalg.det(self.volume.affine_lps[:3, :3]))) / 1000
+        voxel = abs(float(np.linalg.det(self.affine_lps[:3, :3]))) / 1000
         return float((mask == label).sum() * voxel)
 
     def labels(self) -> dict[int, str]:
-        """Numbers and names of every segment that is told of, found or not."""
-        named = {term.number: term.label for term in self.segments}
+        """Numbers and names of every segment, those without a pixel too."""
         found = {int(label) for mask in self.masks for label in np.unique(mask)} - {0}
-        return named | {k: f"segment {k}" for k in sorted(found - set(named))}
+        return {**self.names, **{k: f"segment {k}" for k in sorted(found - set(self.names))}}
 
     def facts(self) -> list[str]:
         """Volumes, agreement and recipe, each in a few words."""
@@ -186,15 +181,6 @@ class Sheet:
 
     def _any_mask(self) -> NDArray[np.bool_]:
         return np.asarray(np.any([mask > 0 for mask in self.masks], axis=0), dtype=np.bool_)
-
-
-def _read_instance_number(file: Path) -> int:
-    """Read InstanceNumber; -1 without a valid one."""
-    with quiet(), suppress(OSError, *BROKEN):
-        return int(
-            dcmread(file, stop_before_pixels=True, specific_tags=["InstanceNumber"]).InstanceNumber
-        )
-    return -1
 
 
 def _spread(first: int, last: int, most: int) -> list[int]:

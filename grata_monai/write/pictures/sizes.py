@@ -1,5 +1,6 @@
-"""How large a segment is, from its pixels and the true geometry of its frames."""
+"""Measure the size of a segment from its pixels and their spacing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
-
-from grata_monai.read.dicom.volume import DicomVolume
 
 __all__ = ["SegmentSize", "measure_segment"]
 
@@ -30,37 +29,40 @@ class SegmentSize:
     depth_mm: float
 
 
-def measure_segment(masks: NDArray[Any], volume: DicomVolume, number: int) -> SegmentSize:
+def measure_segment(
+    masks: NDArray[Any], number: int, *, spacing: tuple[float, float, float]
+) -> SegmentSize:
     """Measure one segment.
 
     Args:
-        masks: Labels, (frames, rows, columns), in the order of ``volume.frames``.
-        volume: The source, whose spacing counts; tilted frames do not enlarge the volume.
+        masks: Labels, (frames, rows, columns).
         number: The label.
+        spacing: Between frames along their normal, rows and columns, mm; so measured, a tilt does
+            not enlarge the volume.
 
     Returns:
         Its size.
     """
     segment = masks == number
     pixels = int(np.count_nonzero(segment))
-    spacing = abs(float(volume.step @ volume.normal))
+    between_frames, *in_plane = spacing
     frames = np.flatnonzero(segment.any(axis=(1, 2)))
     if not pixels:
         return SegmentSize(0, 0.0, 0.0, 0.0)
     return SegmentSize(
         pixels=pixels,
-        volume_ml=pixels * volume.row_spacing * volume.column_spacing * spacing / 1000,
-        long_axis_mm=max(_longest_distance(segment[frame], volume) for frame in frames),
-        depth_mm=float(frames[-1] - frames[0] + 1) * spacing,
+        volume_ml=pixels * in_plane[0] * in_plane[1] * between_frames / 1000,
+        long_axis_mm=max(_longest_distance(segment[frame], in_plane) for frame in frames),
+        depth_mm=float(frames[-1] - frames[0] + 1) * between_frames,
     )
 
 
-def _longest_distance(plane: NDArray[Any], volume: DicomVolume) -> float:
-    """Longest distance between corners of pixels: it ends on the convex hull."""
+def _longest_distance(plane: NDArray[Any], spacing: Sequence[float]) -> float:
+    """Find the longest distance between corners of pixels; its ends are on the convex hull."""
     rows = np.flatnonzero(plane.any(axis=1))
     first = plane[rows].argmax(axis=1)
     last = plane.shape[1] - plane[rows, ::-1].argmax(axis=1)
     left_and_right = np.concatenate([np.stack([rows, ends], axis=1) for ends in (first, last)])
     corners = np.concatenate([left_and_right, left_and_right + np.array([1, 0])])
-    edges = corners * (volume.row_spacing, volume.column_spacing)
+    edges = corners * np.asarray(spacing)
     return float(pdist(edges[ConvexHull(edges).vertices]).max())

@@ -13,6 +13,8 @@ from grata_monai.read.dicom.policy import modality_of
 from grata_monai.transfer.address import AeAddress
 from grata_monai.transfer.commitment import Commitment, _listening, _Report
 from grata_monai.transfer.security import Security
+from grata_monai.write.dicom.outputs import OUTPUTS
+from grata_monai.write.dicom.segmentation import SEGMENTATION_KINDS
 from tools.compliance import dicom_example
 from tools.compliance.dicom_example import write_examples
 from tools.compliance.dicom_tables import (
@@ -31,7 +33,7 @@ PARTICULAR = {
     "LossyImageCompressionMethod": "ISO_10918_1",
     "PatientSex": "M",
 }
-WITHOUT_IMAGES = {"SR", "SC", "PDF", "RTSTRUCT"}  # whose definitions lack some of an image's
+IMAGE_ONLY = ("Lossy", "PositionReference")  # attributes that other definitions lack
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +72,8 @@ def test_every_transfer_syntax_is_read_or_named_as_refused(repository):
 
 def test_the_page_names_kind_encoding_and_attributes_of_every_object(examples, page):
     found = {row[0]: row for row in rows(page) if len(row) == 8}
-    assert [each.name for each in examples] == [
-        "BINARY",
-        "LABELMAP",
-        "FRACTIONAL",
-        "SR",
-        "SC",
-        "PDF",
-        "RTSTRUCT",
-    ]
+    labels = [output.label for output in OUTPUTS.values()]
+    assert [each.name for each in examples] == [*SEGMENTATION_KINDS, *labels]
     for each in examples:
         row = found[each.name]
         assert row[2:4] == [each.dataset.SOPClassUID, each.dataset.Modality]
@@ -112,9 +107,9 @@ def test_what_is_said_to_be_taken_over_is_taken_over(repository, monkeypatch):
             dataset.save_as(file)
 
     monkeypatch.setattr(dicom_example, "write_series", write_with_everything)
-    image_only = {key for key in keywords if key.startswith(("Lossy", "PositionReference"))}
+    image_only = {key for key in keywords if key.startswith(IMAGE_ONLY)}
     for each in write_examples(repository / METADATA):
-        expected = set(keywords) - (image_only if each.name in WITHOUT_IMAGES else set())
+        expected = set(keywords) - (image_only if each.name not in SEGMENTATION_KINDS else set())
         assert {key for key in expected if key not in each.dataset} == set()
         assert each.dataset.PatientName == "A^B"
 

@@ -5,16 +5,11 @@ from dataclasses import replace
 import highdicom as hd
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from pydicom.sr.codedict import codes
-from scipy.spatial.distance import pdist
 
 from grata_monai.core.errors import OutputError
 from grata_monai.write.dicom.measurements import write_measurements
 from grata_monai.write.dicom.segmentation import write_segmentation
-from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
 
 # Of the fixtures: spacing 0.75 mm between rows, 0.5 mm between columns, 3 mm between frames.
 # Segment 1 has 3 × 5 × 3 pixels, segment 2 has 2 × 3 × 4 (frames × rows × columns).
@@ -24,25 +19,16 @@ EXPECTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def volume(make_volume):
-    """Made once for all examples of Hypothesis."""
-    return make_volume()
-
-
 @pytest.fixture
-def write(make_volume, masks, segments, record, tmp_path):
+def write(make_case, tmp_path):
     """Write the report of the fixtures' masks, with what the test changes."""
 
-    def run(volume=None, *, with_segmentation=True, labels=None, **changes):
-        volume, labels = volume or make_volume(), masks if labels is None else labels
-        common = {"segments": segments, "record": record}
-        seg = None
+    def run(volume=None, *, with_segmentation=True, path=tmp_path / "sr.dcm", **changes):
+        case = make_case(volume, **changes)
         if with_segmentation:
-            seg = write_segmentation(labels, volume, path=tmp_path / "seg.dcm", **common)
-        path = tmp_path / "sr.dcm"
-        settings = {**common, "segmentation": seg, "path": path, **changes}
-        return write_measurements(labels, volume, **settings)
+            written = write_segmentation(case, path=tmp_path / "seg.dcm")
+            case = replace(case, segmentation=written)
+        return write_measurements(case, path=path)
 
     return run
 
@@ -64,45 +50,6 @@ def comments_of(items):
     ]
 
 
-@pytest.mark.parametrize("tilt", [0, 15])
-@pytest.mark.parametrize("orientation", ["axial", "oblique"])
-def test_sizes_follow_from_the_frames_geometry(make_volume, masks, orientation, tilt):
-    volume = make_volume(orientation, tilt=tilt)
-    for number, (volume_ml, long_axis, depth) in EXPECTED.items():
-        size = measure_segment(masks, volume, number)
-        assert size.volume_ml == pytest.approx(volume_ml)
-        assert size.volume_ml == pytest.approx(
-            size.pixels * abs(np.linalg.det(volume.affine_lps)) / 1000
-        )
-        assert size.long_axis_mm == pytest.approx(long_axis)
-        assert size.depth_mm == pytest.approx(depth)
-    assert measure_segment(masks, volume, 3) == SegmentSize(0, 0.0, 0.0, 0.0)
-
-
-def test_one_pixel_is_as_long_as_its_diagonal(make_volume, masks):
-    labels = np.zeros_like(masks)
-    labels[2, 3, 4] = 1
-    size = measure_segment(labels, make_volume(), 1)
-    assert size.long_axis_mm == pytest.approx(np.hypot(0.75, 0.5))
-    assert size.depth_mm == pytest.approx(3)
-
-
-@given(plane=arrays(np.bool_, (12, 10), elements=st.booleans()))
-def test_the_long_axis_is_the_longest_distance_between_any_two_corners(volume, plane):
-    plane[0, 0] = True
-    labels = np.zeros((5, 12, 10), np.uint8)
-    labels[2] = plane
-    rows, columns = np.nonzero(plane)
-    corners = [
-        ((r + i) * 0.75, (c + j) * 0.5)
-        for r, c in zip(rows, columns, strict=True)
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-    size = measure_segment(labels, volume, 1)
-    assert size.long_axis_mm == pytest.approx(pdist(np.array(corners)).max())
-
-
 @pytest.mark.parametrize("with_segmentation", [True, False])
 @pytest.mark.parametrize("is_enhanced", [False, True])
 def test_highdicom_reads_the_measurements_back(
@@ -112,16 +59,16 @@ def test_highdicom_reads_the_measurements_back(
     written = write(volume, with_segmentation=with_segmentation)
     _, groups = groups_of(written)
     assert len(groups) == 2
-    for term, group in zip(segments, groups, strict=True):
+    for segment, group in zip(segments, groups, strict=True):
         found = {(m.name.value, m.unit.value): float(m.value) for m in group.get_measurements()}
-        volume_ml, long_axis, depth = EXPECTED[term.number]
+        volume_ml, long_axis, depth = EXPECTED[segment.number]
         assert found == {
             ("118565006", "ml"): pytest.approx(volume_ml, abs=5e-4),
             ("103339001", "mm"): pytest.approx(long_axis, abs=5e-4),
             ("131197000", "mm"): pytest.approx(depth, abs=5e-4),
         }
-        assert group.finding_type == term.type
-        assert group.finding_category == term.category
+        assert group.finding_type == segment.type
+        assert group.finding_category == segment.category
 
 
 def test_every_group_refers_to_its_segment_and_the_source_series(make_volume, write, tmp_path):
@@ -157,7 +104,7 @@ def test_a_kept_source_prediction_is_said(write, source_record):
 
 
 def test_an_empty_mask_is_said_to_be_empty(masks, write):
-    _, groups = groups_of(write(labels=np.zeros_like(masks)))
+    _, groups = groups_of(write(masks=np.zeros_like(masks)))
     for group, label in zip(groups, ("prostate", "left kidney"), strict=True):
         (measurement,) = group.get_measurements()
         assert measurement.value == 0
@@ -170,9 +117,9 @@ def test_an_empty_mask_is_said_to_be_empty(masks, write):
 def test_dciodvfy_finds_no_error(  # every kind of group
     make_volume, masks, write, find_dicom_errors, is_enhanced, is_empty, with_segmentation
 ):
-    labels = masks * np.uint8(not is_empty)
+    masks = masks * np.uint8(not is_empty)
     volume = make_volume("oblique", is_enhanced=is_enhanced, tilt=15)
-    written = write(volume, labels=labels, with_segmentation=with_segmentation)
+    written = write(volume, masks=masks, with_segmentation=with_segmentation)
     assert find_dicom_errors(written.path) == []
 
 
@@ -186,7 +133,7 @@ def test_two_runs_make_the_same_instance(make_volume, masks, write):
     one, two = write(volume), write(volume)
     assert one.sop_instance_uid == two.sop_instance_uid
     assert one.series_uid != two.series_uid
-    assert write(volume, labels=masks[::-1].copy()).sop_instance_uid != one.sop_instance_uid
+    assert write(volume, masks=masks[::-1].copy()).sop_instance_uid != one.sop_instance_uid
 
 
 def test_a_failed_write_leaves_nothing(write, tmp_path):

@@ -7,16 +7,14 @@ import pytest
 from skimage.draw import polygon2mask
 
 from grata_monai.core.errors import DicomError
-from grata_monai.write.dicom.rtstruct import write_rtstruct
+from grata_monai.write.dicom.rtstruct import to_patient, write_rtstruct
 
 
 @pytest.fixture
-def write(segments, record, tmp_path, read_back):
-    def _write(masks, volume, terms=segments):
-        path = tmp_path / "rtstruct.dcm"
-        return read_back(
-            write_rtstruct(masks, volume, segments=terms, record=record, path=path).path
-        )
+def write(make_case, tmp_path, read_back):
+    def _write(masks, volume, **changes):
+        case = make_case(volume, masks=masks, **changes)
+        return read_back(write_rtstruct(case, path=tmp_path / "rtstruct.dcm").path)
 
     return _write
 
@@ -76,12 +74,11 @@ def test_frames_of_an_enhanced_source_are_told_apart(make_volume, write, masks):
 
 @pytest.mark.parametrize("is_enhanced", [False, True])
 @pytest.mark.parametrize("tilt", [0.0, 15.0])
-def test_it_is_valid(  # noqa: PLR0913, PLR0917  # fixtures
-    make_volume, segments, record, shapes, tmp_path, find_dicom_errors, is_enhanced, tilt
+def test_it_is_valid(
+    make_volume, make_case, shapes, tmp_path, find_dicom_errors, is_enhanced, tilt
 ):
     volume = make_volume("oblique", is_enhanced=is_enhanced, tilt=tilt)
-    path = tmp_path / "a.dcm"
-    written = write_rtstruct(shapes, volume, segments=segments, record=record, path=path)
+    written = write_rtstruct(make_case(volume, masks=shapes), path=tmp_path / "a.dcm")
     assert find_dicom_errors(written.path) == []
 
 
@@ -113,19 +110,19 @@ def test_it_has_what_planning_systems_ask_for(make_volume, write, masks, segment
     assert series.SeriesInstanceUID == volume.series_uid
     assert len(series.ContourImageSequence) == len(volume.frames)
     colours = [list(region.ROIDisplayColor) for region in structures.ROIContourSequence]
-    assert colours == [list(term.colour) for term in segments]
+    assert colours == [list(segment.colour) for segment in segments]
     codes = [o.RTROIIdentificationCodeSequence[0] for o in structures.RTROIObservationsSequence]
-    assert [code.CodeValue for code in codes] == [term.type.value for term in segments]
+    assert [code.CodeValue for code in codes] == [segment.type.value for segment in segments]
 
 
 def test_a_contour_longer_than_64_kb_is_written(
-    make_volume, write, record, segments, tmp_path, find_dicom_errors
+    make_volume, write, segments, tmp_path, find_dicom_errors
 ):
     volume = replace(make_volume("axial"), rows=96, columns=96)
     masks = np.zeros((5, 96, 96), dtype=np.uint8)
     masks[1, 1:95, 1:95] = 1
     masks[1, 2:94:3, 2:94:3] = 0  # 31 × 31 holes, all in one contour
-    structures = write(masks, volume, segments[:1])
+    structures = write(masks, volume, segments=segments[:1])
     (contour,) = structures.ROIContourSequence[0].ContourSequence
     assert sum(len(str(v)) + 1 for v in contour.ContourData) > 65536
     assert contour["ContourData"].VR == "DS"
@@ -134,31 +131,29 @@ def test_a_contour_longer_than_64_kb_is_written(
 
 
 def test_the_same_mask_has_the_same_uid_and_another_one_another(
-    make_volume, masks, segments, record, tmp_path
+    make_volume, make_case, masks, tmp_path
 ):
     volume = make_volume("axial")
-    path = tmp_path / "a.dcm"
     one, again, other = (
-        write_rtstruct(mask, volume, segments=segments, record=record, path=path)
+        write_rtstruct(make_case(volume, masks=mask), path=tmp_path / "a.dcm")
         for mask in (masks, masks.copy(), np.roll(masks, 1, axis=2))
     )
     assert one.sop_instance_uid == again.sop_instance_uid != other.sop_instance_uid
     assert len({one.series_uid, again.series_uid, other.series_uid}) == 3
 
 
-def test_a_source_without_a_frame_of_reference_is_refused(
-    make_volume, masks, segments, record, tmp_path
-):
+def test_a_source_without_a_frame_of_reference_is_refused(make_volume, make_case, tmp_path):
     nowhere = replace(make_volume("axial"), frame_of_reference_uid="")
-    path = tmp_path / "a.dcm"
     with pytest.raises(DicomError, match="needs the source's frame of reference") as caught:
-        write_rtstruct(masks, nowhere, segments=segments, record=record, path=path)
+        write_rtstruct(make_case(nowhere), path=tmp_path / "a.dcm")
     assert caught.value.reason == "no_frame_of_reference"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_label_without_a_term_is_refused(make_volume, masks, segments, record, tmp_path):
-    with pytest.raises(ValueError, match="masks must hold labels up to 1"):
-        write_rtstruct(
-            masks, make_volume("axial"), segments=segments[:1], record=record, path=tmp_path / "a"
-        )
+@pytest.mark.parametrize("name", ["axial", "sagittal", "oblique"])
+def test_outlines_lie_in_the_patient_by_the_affine_of_the_volume(make_volume, name):
+    volume = make_volume(name, tilt=12.0)
+    ring = np.array([[0.5, 2.0], [3.0, 0.0], [1.0, 4.5]])
+    index = np.column_stack([ring[:, 1], ring[:, 0], np.full(3, 3), np.ones(3)])
+    expected = (volume.affine_lps @ index.T).T[:, :3]
+    np.testing.assert_allclose(to_patient(ring, volume, 3), expected, atol=1e-9)

@@ -23,18 +23,13 @@ ORIENTATIONS = ("axial", "sagittal", "coronal", "oblique", "feet-first")
 
 
 @pytest.fixture
-def write(make_volume, masks, segments, record, tmp_path):
+def write(make_case, tmp_path):
     """Write the fixtures' masks, with what the test changes."""
 
-    def run(volume=None, *, kind="BINARY", omit=False, **changes):
-        options = SegmentationOptions(kind=kind, omit_empty_frames=omit)
-        settings = {"segments": segments, "record": record, "options": options, **changes}
-        return write_segmentation(
-            settings.pop("masks", masks),
-            volume or make_volume(),
-            path=tmp_path / "seg.dcm",
-            **settings,
-        )
+    def run(volume=None, *, kind="BINARY", omit=False, options=None, **changes):
+        options = options or SegmentationOptions(kind=kind, omit_empty_frames=omit)
+        case = make_case(volume, **changes)
+        return write_segmentation(case, path=tmp_path / "seg.dcm", options=options)
 
     return run
 
@@ -317,9 +312,8 @@ def test_an_unknown_kind_is_refused():
         SegmentationOptions(kind="binary")
 
 
-def test_a_failed_write_leaves_nothing(make_volume, masks, segments, record, tmp_path):
+def test_a_failed_write_leaves_nothing(make_case, tmp_path):
+    case = make_case()
     with pytest.raises(OutputError, match="must be writable"):
-        write_segmentation(
-            masks, make_volume(), segments=segments, record=record, path=tmp_path / "no" / "s.dcm"
-        )
+        write_segmentation(case, path=tmp_path / "no" / "s.dcm")
     assert list(tmp_path.iterdir()) == []

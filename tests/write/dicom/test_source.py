@@ -72,11 +72,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("is_enhanced", [False, True])
 def test_broken_values_do_not_reach_what_we_write(
-    make_volume, masks, segments, record, find_dicom_errors, tmp_path, is_enhanced
+    make_volume, make_case, find_dicom_errors, tmp_path, is_enhanced
 ):
     volume = change_source(make_volume(is_enhanced=is_enhanced), **BROKEN)
-    settings = {"segments": segments, "record": record, "path": tmp_path / "seg.dcm"}
-    written = write_segmentation(masks, volume, **settings)
+    written = write_segmentation(make_case(volume), path=tmp_path / "seg.dcm")
     assert find_dicom_errors(written.path) == []
     dataset = pydicom.dcmread(written.path)
     assert str(dataset.PatientName).startswith("Müller^Änne")

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from matplotlib.path import Path as Polygon
 from scipy import ndimage
 
-from grata_monai.write.pictures.contours import area, to_patient, trace_regions, trace_rings
+from grata_monai.write.pictures.contours import area, trace_regions, trace_rings
 
 planes = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.booleans())
 solid_planes = planes.map(ndimage.binary_closing)  # fewer specks, more holes
@@ -80,12 +80,3 @@ def test_a_noisy_frame_is_traced_as_well(share):
     plane = np.random.default_rng(0).random((96, 96)) < share
     filled = [fill(ring, plane.shape) for ring in trace_regions(plane)]
     np.testing.assert_array_equal(np.sum(filled, axis=0), plane.astype(int))
-
-
-@pytest.mark.parametrize("name", ["axial", "sagittal", "oblique"])
-def test_outlines_lie_in_the_patient_by_the_affine_of_the_volume(make_volume, name):
-    volume = make_volume(name, tilt=12.0)
-    ring = np.array([[0.5, 2.0], [3.0, 0.0], [1.0, 4.5]])
-    index = np.column_stack([ring[:, 1], ring[:, 0], np.full(3, 3), np.ones(3)])
-    expected = (volume.affine_lps @ index.T).T[:, :3]
-    np.testing.assert_allclose(to_patient(ring, volume, 3), expected, atol=1e-9)

@@ -9,7 +9,7 @@ from grata_monai.core.errors import DicomError
 from grata_monai.write.dicom.coded_concepts import (
     KNOWN,
     SAME,
-    SegmentTerm,
+    Segment,
     check_numbers,
     read_segments,
 )
@@ -35,31 +35,31 @@ def write(tmp_path):
 
 
 def test_the_shipped_bundle_segments_the_prostate(repository):
-    (term,) = read_segments(repository / "bundle" / "configs" / "metadata.json")
-    assert (term.number, term.label) == (1, "prostate")
-    assert term.type == Code("41216001", "SCT", "Prostate")
-    assert term.category == ORGAN
+    (segment,) = read_segments(repository / "bundle" / "configs" / "metadata.json")
+    assert (segment.number, segment.label) == (1, "prostate")
+    assert segment.type == Code("41216001", "SCT", "Prostate")
+    assert segment.category == ORGAN
 
 
 def test_codes_are_taken_as_given(write):
     code = {"value": "X1", "scheme": "99LOCAL", "meaning": "Something of ours"}
     entry = {"number": 1, "label": "ours", "type": code, "category": code, "modifier": code}
-    (term,) = read_segments(write([{**entry, "region": code, "colour": [1, 2, 3]}]))
+    (segment,) = read_segments(write([{**entry, "region": code, "colour": [1, 2, 3]}]))
     expected = Code("X1", "99LOCAL", "Something of ours")
-    assert term == SegmentTerm(1, "ours", *[expected] * 4, colour=(1, 2, 3))
+    assert segment == Segment(1, "ours", *[expected] * 4, colour=(1, 2, 3))
 
 
 def test_channels_are_found_by_name(write):
     channels = {"2": "Kidney_Left", "0": "background", "1": "right kidney", "3": "tumour"}
-    terms = read_segments(write(channels=channels))
-    assert [term.type.value for term in terms] == ["64033007", "64033007", "108369006"]
-    assert [term.modifier and term.modifier.value for term in terms] == [
+    segments = read_segments(write(channels=channels))
+    assert [segment.type.value for segment in segments] == ["64033007", "64033007", "108369006"]
+    assert [segment.modifier and segment.modifier.value for segment in segments] == [
         "24028007",
         "7771000",
         None,
     ]
-    assert terms[2].category.value == "49755003"  # morphologically abnormal structure
-    assert len({term.colour for term in terms}) == 3
+    assert segments[2].category.value == "49755003"  # morphologically abnormal structure
+    assert len({segment.colour for segment in segments}) == 3
 
 
 def test_a_left_ventricle_is_one_term():
@@ -68,9 +68,9 @@ def test_a_left_ventricle_is_one_term():
 
 def test_every_known_name_has_a_sct_code(write):
     for name in [*KNOWN, *SAME]:
-        (term,) = read_segments(write([{"number": 1, "label": name}]))
-        assert term.type.scheme_designator == "SCT"
-        assert term.modifier is None
+        (segment,) = read_segments(write([{"number": 1, "label": name}]))
+        assert segment.type.scheme_designator == "SCT"
+        assert segment.modifier is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 from grata_monai.record import Record
-from grata_monai.write.dicom.coded_concepts import SegmentTerm, _make_term
+from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.coded_concepts import Segment, _make_segment
 
 C, S = float(np.cos(np.radians(20))), float(np.sin(np.radians(20)))
 ORIENTATIONS = {
@@ -139,11 +140,11 @@ def masks():
 
 
 @pytest.fixture(scope="session")
-def segments() -> tuple[SegmentTerm, ...]:
+def segments() -> tuple[Segment, ...]:
     """Two segments, the second one with a side."""
     return (
-        _make_term({"number": 1, "label": "prostate"}),
-        _make_term({"number": 2, "label": "left kidney"}),
+        _make_segment({"number": 1, "label": "prostate"}),
+        _make_segment({"number": 2, "label": "left kidney"}),
     )
 
 
@@ -173,6 +174,17 @@ def record() -> Record:
 def source_record(record) -> Record:
     """Of a case whose source prediction was kept."""
     return replace(record, outcome="source", reason="adapted prediction must be finite.", steps=())
+
+
+@pytest.fixture(scope="session")
+def make_case(make_volume, masks, segments, record):
+    """``make_case(volume=None, masks=…)``: the fixtures' case, with what the test changes."""
+
+    def make(volume=None, **changes):
+        fields = {"masks": masks, "segments": segments, "record": record, **changes}
+        return SegmentedCase(volume=volume or make_volume(), **fields)
+
+    return make
 
 
 @pytest.fixture(scope="session")
