@@ -18,8 +18,8 @@ PORT ?= 8000
 help:
 	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
 	@echo 'make test      run every test'
-	@echo 'make lint      ruff and mypy'
-	@echo 'make coverage  tests with branch coverage'
+	@echo 'make lint      ruff, mypy and import-linter'
+	@echo 'make coverage  every test, with branch coverage; lines in htmlcov/'
 	@echo 'make sbom      CycloneDX bill of materials of .venv and the bundle: dist/sbom.cdx.json'
 	@echo 'make compliance  write the generated parts of the documentation anew'
 	@echo 'make label     MONAI Label with the bundle on 127.0.0.1:$(PORT); PORT=... STUDIES=... change it'
@@ -40,9 +40,10 @@ lint: $(STAMP)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 coverage: $(STAMP)
-	@$(BIN)/python -m pytest --cov
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-report=html
 
 # The time in it is that of the commit, so that the same commit and packages give the same bytes.
 # Outside of git there is none; an empty variable would be worse than none, numpy reads it too.
@@ -105,5 +106,5 @@ map:
 	@echo 'map/ is ready: see docs/how-to/build-a-map.md'
 
 clean:
-	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) map label_demo demo_output dist/sbom.cdx.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
-	@find grata_monai tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) map label_demo demo_output dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@find grata_monai tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

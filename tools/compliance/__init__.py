@@ -1,3 +1,3 @@
-"""Paperwork that a hospital asks for, made from what it is about, so that it cannot fall behind."""
+"""Documents that a hospital asks for, made from what they describe, so that they stay true."""
 
 __all__: list[str] = []

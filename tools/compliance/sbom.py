@@ -9,7 +9,7 @@ import os
 import platform
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -184,5 +184,5 @@ def _set_identity(content: dict[str, Any], environment: Mapping[str, str]) -> No
         raise ValueError(
             f"SOURCE_DATE_EPOCH must be a whole number of seconds, got {seconds!r}. Unset it."
         )
-    time = datetime.fromtimestamp(int(seconds), tz=timezone.utc)
+    time = datetime.fromtimestamp(int(seconds), tz=UTC)
     content["metadata"]["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ")

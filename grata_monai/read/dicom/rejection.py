@@ -1,14 +1,14 @@
 """Say why a DICOM file or volume is rejected: stable reason codes, each with what to do."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from grata_monai.core.errors import DicomError
 
 __all__ = ["REMEDIES", "Reason", "Rejection", "reject"]
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Stable reason codes; `docs/reference/dicom-reasons.md` lists them."""
 
     TOO_FEW_SLICES = "too_few_slices"
