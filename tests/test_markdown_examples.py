@@ -12,7 +12,7 @@ from grata_monai.cli import build_parser
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [
     path
-    for pattern in ("README.md", "docs/**/*.md", "bundle/docs/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "bundle/docs/*.md")
     for path in sorted(REPOSITORY.glob(pattern))
 ]
 SHELLS = ("bash", "console", "sh", "shell")
