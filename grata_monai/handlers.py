@@ -6,7 +6,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, Workflow
@@ -25,6 +25,7 @@ from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.record import Record
+from grata_monai.record.sentences import COLUMNS, summarise_record, tabulate_record
 
 __all__ = [
     "GraTaHandler",
@@ -136,7 +137,7 @@ class GraTaHandler:
         """Log the cases of an iteration and move the bar."""
         for case, record in _find_records(engine):
             _state(engine).grata.append((case, record))
-            logger.info("%s: %s", case, summarise(record))
+            logger.info("%s: %s", case, summarise_record(record))
         self.progress.advance(self.progress.task_ids[0])
 
     def finish(self, engine: Engine) -> None:
@@ -146,9 +147,9 @@ class GraTaHandler:
             rows = _state(engine).grata
             table = _table(rows, list_failures(engine))
             for refusal in self.refusals:
-                table.add_row(refusal.name, f"refused: {refusal.reason.value}", *["-"] * 6)
+                _add_row(table, refusal.name, f"refused: {refusal.reason.value}")
             self.console.print(table)
-            if any(record.verdict.get("is_calibrated") is False for _, record in rows):
+            if any(record.verdict.is_calibrated is False for _, record in rows):
                 self.console.print(_NOT_CALIBRATED)
 
     def abort(self, engine: Engine, error: BaseException) -> None:
@@ -157,37 +158,20 @@ class GraTaHandler:
         raise error
 
 
-def summarise(record: Record) -> str:
-    """Say in one line what was done to a case."""
-    cosines = ", ".join(f"{step['cosine']:+.2f}" for step in record.steps) or "none"
-    total = sum(record.seconds.values())
-    done = f"{len(record.steps)} step(s), cosine {cosines}"
-    kept = f"; kept the source prediction: {record.reason}" if record.reason else ""
-    return f"{done}, Dice to source {record.change['dice']:.3f}, {total:.1f} s{kept}"
-
-
 def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) -> Table:
     table = Table(title="grata_monai")
-    numbers = ("steps", "last cosine", "Dice to source", "volume", "s")
-    for heading in ("case", "outcome", "light", *numbers):
-        justify: Literal["left", "right"] = "right" if heading in numbers else "left"
-        table.add_column(heading, justify=justify, overflow="fold")
+    for index, heading in enumerate(("case", *COLUMNS)):
+        table.add_column(heading, justify="left" if index < 3 else "right", overflow="fold")
     for case, record in rows:
-        last = f"{record.steps[-1]['cosine']:+.2f}" if record.steps else "-"
-        ratio = record.change["volume_ratio"]
-        table.add_row(
-            case,
-            record.outcome,
-            str(record.verdict.get("light", "none")),
-            str(len(record.steps)),
-            last,
-            f"{record.change['dice']:.3f}",
-            "-" if ratio is None else f"×{ratio:.2f}",
-            f"{sum(record.seconds.values()):.1f}",
-        )
+        table.add_row(case, *tabulate_record(record))
     for failure in failures:
-        table.add_row(failure.case, f"failed: {failure.reason}", *["-"] * 5)
+        _add_row(table, failure.case, f"failed: {failure.reason}")
     return table
+
+
+def _add_row(table: Table, case: str, what: str) -> None:
+    """Add a case that has no record."""
+    table.add_row(case, what, *["-"] * (len(COLUMNS) - 1))
 
 
 def _find_records(engine: Engine) -> list[tuple[str, Record]]:

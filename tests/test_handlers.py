@@ -22,7 +22,6 @@ from grata_monai.handlers import (
     raise_if_any_failed,
     report_failure,
     segment_or_report,
-    summarise,
 )
 from grata_monai.read.dataset import CaseDataset, collate_cases
 
@@ -61,14 +60,6 @@ def text_of(screen: Console) -> str:
     return screen.file.getvalue()
 
 
-def make_record(**changes) -> Record:
-    content = {name: {} for name in Record.__dataclass_fields__}
-    content |= {"schema_version": "1.0", "outcome": "adapted", "reason": "", "recipe_sha256": ""}
-    content |= {"steps": ({"cosine": 0.5}, {"cosine": -0.25}), "seconds": {"source": 1.0, "x": 0.5}}
-    content |= {"change": {"dice": 0.875, "volume_ratio": 1.25}}
-    return Record(**{**content, **changes})
-
-
 def image_dataset(names: str) -> list[dict]:
     return [
         {"image": MetaTensor(torch.rand(1, 16, 16), meta={"filename_or_obj": f"{name}.nii.gz"})}
@@ -87,21 +78,6 @@ def evaluator(network: torch.nn.Module, data, handler, **settings) -> Supervised
     )
 
 
-# ------------------------------------------------------------------------------- summary line
-
-
-def test_the_summary_tells_steps_cosines_change_and_time():
-    assert summarise(make_record()) == (
-        "2 step(s), cosine +0.50, -0.25, Dice to source 0.875, 1.5 s"
-    )
-
-
-def test_the_summary_of_a_fall_back_tells_the_reason():
-    record = make_record(outcome="source", reason="out of memory", steps=())
-    expected = "0 step(s), cosine none, Dice to source 0.875, 1.5 s"
-    assert summarise(record) == f"{expected}; kept the source prediction: out of memory"
-
-
 # ------------------------------------------------------------------------------- ignite
 
 
@@ -112,7 +88,7 @@ def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen,
     with caplog.at_level(logging.INFO, "grata_monai.handlers"):
         state = engine.run([0, 1])
     assert [case for case, _ in state.grata] == ["a", "a"]
-    assert "a: 2 step(s), cosine" in caplog.text
+    assert "a: Adapted to this case in 2 steps; " in caplog.text
     assert "2/2" in text_of(screen)
     assert len(re.findall(r"│ a\s+│ adapted │ none\s+│\s+2 │", text_of(screen))) == 2
 
@@ -121,7 +97,7 @@ def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen,
 def test_a_guard_that_nobody_calibrated_for_this_network_is_told(is_calibrated, network, screen):
     pred = predict(network, "a.nii.gz")
     record = Record.from_json(pred.meta["grata"])
-    verdict = {**record.verdict, "is_calibrated": is_calibrated}
+    verdict = replace(record.verdict, is_calibrated=is_calibrated)
     pred.meta["grata"] = replace(record, verdict=verdict).to_json()
     engine = Engine(lambda _engine, _batch: pred)
     GraTaHandler(console=screen).attach(engine)
@@ -203,7 +179,7 @@ def test_a_monai_evaluator_reports_every_case(network, screen, caplog, tmp_path)
         engine.run()
     assert [case for case, _ in engine.state.grata] == ["a", "b"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_record.json", "b_record.json"]
-    assert "b: 2 step(s)" in caplog.text
+    assert "b: Adapted to this case in 2 steps; " in caplog.text
     assert "2/2" in text_of(screen)
 
 

@@ -12,6 +12,7 @@ from monai.utils import set_determinism
 from grata_monai import GraTaInferer, Record
 from grata_monai.adapt.network import hash_weights
 from grata_monai.core.errors import NothingToAdaptError, RecipeError
+from grata_monai.record.types import Precision
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def test_the_prediction_carries_its_record_and_the_meta_data_of_the_inputs(input
     assert torch.equal(pred.affine, inputs.affine)
     assert pred.meta["filename_or_obj"] == "case.nii.gz"
     assert record.outcome == "adapted"
-    assert record.weights["before"] == record.weights["restored"] == hash_weights(network)
-    assert record.parameters["groups"] == ["norm"]
+    assert record.weights.before == record.weights.restored == hash_weights(network)
+    assert record.parameters.groups == ("norm",)
     assert "grata" not in inputs.meta
 
 
@@ -80,8 +81,8 @@ def test_lower_precision_predicts_nearly_the_same_in_float32(inputs, network, pr
     pred = sliding_window(precision=precision)(inputs, network)
     assert pred.dtype == torch.float32
     torch.testing.assert_close(pred.as_tensor(), expected.as_tensor(), atol=0.1, rtol=0.1)
-    precisions = Record.from_json(pred.meta["grata"]).environment["precision"]
-    assert precisions == {"adaptation": "fp32", "prediction": precision}
+    precisions = Record.from_json(pred.meta["grata"]).environment.precision
+    assert precisions == Precision("fp32", precision)
 
 
 def test_adaptation_in_bfloat16_moves_the_weights(inputs, network):
@@ -90,7 +91,7 @@ def test_adaptation_in_bfloat16_moves_the_weights(inputs, network):
     )
     record = Record.from_json(pred.meta["grata"])
     assert record.outcome == "adapted"
-    assert all(step["update_norm"] > 0 for step in record.steps)
+    assert all(step.update_norm > 0 for step in record.steps)
 
 
 def test_the_source_prediction_is_handed_on_when_asked_for(inputs, network):
@@ -110,14 +111,14 @@ def test_two_dimensional_networks_adapt_on_images_and_slice_by_slice(channels, n
         torch.rand(1, 1, 16, 16, 4), network_2d
     )
     assert volume.shape[2:] == (16, 16, 4)
-    assert Record.from_json(volume.meta["grata"]).windows["roi_size"] == [16, 16, 1]
+    assert Record.from_json(volume.meta["grata"]).windows.roi_size == (16, 16, 1)
 
 
 def test_unequal_spacing_drops_quarter_turns_and_says_so(network):
     affine = torch.diag(torch.tensor([0.8, 1.6, 3.0, 1.0]))
     inputs = MetaTensor(torch.rand(1, 1, 16, 16, 8), affine=affine)
     pred = sliding_window("paper")(inputs, network)
-    dropped = Record.from_json(pred.meta["grata"]).views["dropped"]
+    dropped = Record.from_json(pred.meta["grata"]).views.dropped
     assert set(dropped) == {"turn90:0,1", "turn270:0,1"}
 
 

@@ -12,6 +12,7 @@
     ├── DatasetError                 no case found, or a list of cases that cannot be read
     ├── BundleError                  a bundle whose files are not those of its manifest
     ├── OutputError                  the output folder cannot be written
+    ├── RecordError                  a text that is no record of a case
     ├── TransferError                a DICOM peer did not answer, or refused what was sent
     ├── RecipeError                  a setting that does not exist or breaks its rule (a ValueError)
     ├── NetworkError                 a network that cannot be copied, run or loaded
@@ -34,6 +35,7 @@ __all__ = [
     "NothingToAdaptError",
     "OutputError",
     "RecipeError",
+    "RecordError",
     "TransferError",
     "UnreadableImageError",
     "WeightsError",
@@ -88,6 +90,10 @@ class BundleError(GrataError):
 
 class OutputError(GrataError):
     """The output folder or file cannot be written."""
+
+
+class RecordError(GrataError):
+    """A text is no record of a case, or a record that was changed or cut off."""
 
 
 class TransferError(GrataError):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from grata_monai.core.errors import GeometryError, OutputError
 from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
+from grata_monai.record.types import Output
 
 __all__ = ["LiftRecordd", "SaveImageAndRecordd", "write_label_map"]
 
@@ -144,7 +146,7 @@ def _write_pair(pred: MetaTensor, record: str, mask_file: Path, record_file: Pat
     """Stage both files, then put the record in its place, then the mask."""
     labels = _as_labels(pred[0], np.dtype(np.uint8))
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
-    output = {"file": mask_file.name, "sha256": digest}
+    output = asdict(Output(mask_file.name, digest))
     text = json.dumps({**json.loads(record), "output": output}, indent=2, sort_keys=True) + "\n"
     is_staged = False
     try:

@@ -195,7 +195,7 @@ def test_a_case_gives_the_same_bytes_whatever_came_before(
     )
     for case in "ab":
         weights = read_record(tmp_path / "one", case).weights
-        assert weights["before"] != weights["after"]
+        assert weights.before != weights.after
         assert same_mask_and_record(tmp_path / "one", tmp_path / "two", case)
 
 
@@ -270,7 +270,7 @@ def test_a_copied_bundle_uses_its_own_weights_and_output_folder(
     run_bundle("source_only", configs="copy/configs", dataset_dir=path)
     run_bundle("source_only", dataset_dir=path, output_dir=str(tmp_path / "out"))
     own, others = (read_record(folder, "a").weights for folder in (copy / "eval", tmp_path / "out"))
-    assert own["before"] != others["before"]
+    assert own.before != others.before
 
 
 def test_without_a_data_set_a_phantom_is_made(tmp_path, run_bundle):

@@ -120,4 +120,4 @@ def test_a_changed_bundle_is_refused_unless_that_is_asked_for(call, render, bund
         case.image, affine_ras=case.affine_ras, bundle_dir=copy, recipe="source", unverified=True
     )
     assert result.record.outcome == "source"
-    assert result.record.environment["bundle"]["is_verified"] is False
+    assert result.record.environment.bundle.is_verified is False

@@ -18,6 +18,7 @@ from grata_monai.experiments.harness.bench import open_bench
 from grata_monai.experiments.reproduce.part import Part
 from grata_monai.experiments.reproduce.run import Options, run_part
 from grata_monai.hosts.python_dicom import segment_dicom
+from grata_monai.record.types import BundleVerification
 
 
 @pytest.fixture
@@ -103,18 +104,16 @@ def test_wrapping_a_bundle_without_a_manifest_says_so(copy, tmp_path):
 # ------------------------------------------------------------------------- monai.bundle run
 
 
-def read_bundle(folder: Path) -> dict:
+def read_bundle(folder: Path) -> BundleVerification | None:
     record = Record.from_json((folder / "a_record.json").read_text())
-    return record.environment["bundle"]
+    return record.environment.bundle
 
 
 def test_the_record_names_the_state_of_the_bundle(image, tmp_path, run_bundle, bundle):
     run_bundle("source_only", dataset_dir=image, output_dir=str(tmp_path / "out"))
-    assert read_bundle(tmp_path / "out") == {
-        "is_verified": True,
-        "manifest_sha256": manifest_digest(bundle),
-        "reason": "",
-    }
+    assert read_bundle(tmp_path / "out") == BundleVerification(
+        is_verified=True, manifest_sha256=manifest_digest(bundle), reason=""
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,11 +150,9 @@ def test_unverified_lets_a_changed_bundle_run_and_stays_in_the_record(
         output_dir=str(out),
         unverified=True,
     )
-    assert read_bundle(out) == {
-        "is_verified": False,
-        "manifest_sha256": None,
-        "reason": "asked for",
-    }
+    assert read_bundle(out) == BundleVerification(
+        is_verified=False, manifest_sha256=None, reason="asked for"
+    )
 
 
 @pytest.mark.slow
@@ -168,7 +165,7 @@ def test_the_option_of_the_command_line_is_understood(copy, image, tmp_path, run
     assert "'docs/README.md' differs" in done.stderr
     done = run_process("inference", *options, "--unverified", "True")
     assert done.returncode == 0, done.stderr
-    assert not read_bundle(tmp_path / "out")["is_verified"]
+    assert not read_bundle(tmp_path / "out").is_verified
 
 
 def parse(bundle: Path, **places: str) -> ConfigParser:

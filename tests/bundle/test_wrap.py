@@ -115,10 +115,10 @@ def test_a_wrapped_bundle_adapts_to_its_case(name, tmp_path):
     parser.get_parsed_content("evaluator").run()
     record = Record.from_json((bundle / "eval" / "one_record.json").read_text())
     assert record.outcome == "adapted"
-    assert record.parameters["groups"] == list(groups)
-    assert record.parameters["count"] == report.count
-    assert any(step["update_norm"] > 0 for step in record.steps)
-    assert record.weights["before"] == record.weights["restored"] != record.weights["after"]
+    assert record.parameters.groups == tuple(groups)
+    assert record.parameters.count == report.count
+    assert any(step.update_norm > 0 for step in record.steps)
+    assert record.weights.before == record.weights.restored != record.weights.after
     assert (bundle / "eval" / "one" / "one_trans.nii.gz").exists()
 
 

@@ -27,6 +27,7 @@ from grata_monai.bundle.verify import find_differences
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
 from grata_monai.record import Record
+from grata_monai.record.sentences import describe_record
 
 pytestmark = [
     pytest.mark.hosts,
@@ -140,7 +141,7 @@ def test_a_nifti_gets_the_mask_and_record_of_the_bundles_run(server, expected, r
     assert found.weights == record.weights
     assert found.verdict == record.verdict
     assert found.recipe_sha256 == record.recipe_sha256
-    assert found.environment["bundle"] == record.environment["bundle"]
+    assert found.environment.bundle == record.environment.bundle
     schema = json.loads((repository / "docs/reference/record.schema.json").read_text())
     jsonschema.validate(answer.record, schema)
 
@@ -149,7 +150,7 @@ def test_the_light_and_the_verdict_come_first(server):
     answer = server.segment("case_3")
     assert list(answer.params)[:2] == ["light", "verdict"]
     assert answer.params["light"] == answer.record["verdict"]["light"] != "none"
-    assert answer.params["verdict"] == answer.record["verdict"]["reason"]
+    assert answer.params["verdict"] == describe_record(Record.from_json(json.dumps(answer.record)))
     assert answer.params["label_names"] == {"prostate": 1}
 
 

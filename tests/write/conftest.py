@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pydicom
 import pytest
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from records import ADAPTED, KEPT
 
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 from grata_monai.record import Record
@@ -151,29 +151,13 @@ def segments() -> tuple[Segment, ...]:
 @pytest.fixture(scope="session")
 def record() -> Record:
     """Of an adapted case."""
-    step = {"auxiliary_loss": 0.5, "pseudo_loss": 0.25, "cosine": 0.5, "rate": 1e-4}
-    return Record(
-        schema_version="1.0",
-        outcome="adapted",
-        reason="",
-        recipe={"name": "grata"},
-        recipe_sha256="1" * 64,
-        weights={"before": "a" * 64, "after": "b" * 64, "restored": "a" * 64},
-        parameters={"groups": ["normalisation"], "count": 8, "names": ["norm.weight"]},
-        statistics={"image_share": 0.0, "layers": []},
-        views={"weak": [], "prediction": ["flip"], "dropped": {}},
-        windows={"roi_size": [8, 8, 8], "starts": [[0, 0, 0]]},
-        steps=({**step, "update_norm": 0.1, "is_taken": True},) * 5,
-        change={"dice": 0.9712, "source_voxels": 100, "final_voxels": 103, "volume_ratio": 1.03},
-        environment={"device": "cpu", "seed": 0, "threads": 1, "versions": {}},
-        seconds={"adaptation": 1.0},
-    )
+    return ADAPTED
 
 
 @pytest.fixture(scope="session")
-def source_record(record) -> Record:
+def source_record() -> Record:
     """Of a case whose source prediction was kept."""
-    return replace(record, outcome="source", reason="adapted prediction must be finite.", steps=())
+    return KEPT
 
 
 @pytest.fixture(scope="session")

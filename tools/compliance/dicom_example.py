@@ -17,6 +17,17 @@ from grata_monai.phantom import PhantomCase, make_case
 from grata_monai.phantom.dicom import write_series
 from grata_monai.read.dicom.triage import triage
 from grata_monai.record import SCHEMA_VERSION, Record
+from grata_monai.record.types import (
+    Change,
+    Environment,
+    MovingParameters,
+    OutcomeName,
+    Precision,
+    Statistics,
+    Views,
+    WeightHashes,
+    Windows,
+)
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import read_segments
 from grata_monai.write.dicom.outputs import OUTPUTS
@@ -108,17 +119,17 @@ def _make_record() -> Record:
     """Of an invented case: only the objects' attributes are looked at."""
     return Record(
         schema_version=SCHEMA_VERSION,
-        outcome="source",
+        outcome=OutcomeName.SOURCE,
         reason="example",
         recipe={"name": "source"},
         recipe_sha256=sha256(b"recipe").hexdigest(),
-        weights={"before": sha256(b"weights").hexdigest()},
-        parameters={"count": 0, "groups": [], "names": []},
-        statistics={},
-        views={"weak": [], "prediction": [], "focus": [], "dropped": {}},
-        windows={},
+        weights=WeightHashes(*[sha256(b"weights").hexdigest()] * 3),
+        parameters=MovingParameters(),
+        statistics=Statistics(),
+        views=Views(),
+        windows=Windows(),
         steps=(),
-        change={"dice": 1.0, "source_voxels": 1, "final_voxels": 1, "volume_ratio": 1.0},
-        environment={"device": "cpu", "versions": {}},
+        change=Change(dice=1.0, source_voxels=1, final_voxels=1, volume_ratio=1.0),
+        environment=Environment("cpu", Precision("fp32", "fp32"), seed=0, threads=1),
         seconds={},
     )

@@ -14,6 +14,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "monai": "networks, transforms, sliding windows, bundles",
         "nibabel": "reads and writes NIfTI",
         "numpy": "arrays and geometry",
+        "pydantic": "reads records, checks them, describes them as a JSON schema",
         "pytorch-ignite": "engine that runs the bundle, case by case",
         "rich": "progress and tables on the terminal",
         "scikit-image": "largest connected component, outlines",

@@ -26,7 +26,7 @@ from packageurl import PackageURL
 
 from grata_monai.core.errors import OutputError
 from grata_monai.core.files import atomic_path
-from grata_monai.record import versions
+from grata_monai.record.environment import versions
 from grata_monai.write.dicom.equipment import MANUFACTURER
 from tools.compliance.model_component import MODEL_REF, describe_model, make_model_card
 from tools.compliance.packages import (

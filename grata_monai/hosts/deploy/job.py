@@ -13,12 +13,12 @@ from monai.transforms import Compose
 from grata_monai.core.errors import BundleError, GrataError, find_cause, find_root
 from grata_monai.core.failures import CaseFailure
 from grata_monai.core.files import ensure_writable
-from grata_monai.handlers import summarise
 from grata_monai.hosts.python import predict_case
 from grata_monai.hosts.python_dicom import DicomRun, collect_run, open_dicom
 from grata_monai.read.dicom.cases import list_volumes
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.record import Record
+from grata_monai.record.sentences import summarise_record
 from grata_monai.write.dicom.refused import CODES, list_barred, write_refused
 from grata_monai.write.dicom.save import SaveDicomd
 
@@ -118,7 +118,7 @@ class Job:
         written = self._try(str(item["case"]), lambda: self._parts["writer"](item))
         if written is None:
             return None
-        logger.info("%s: %s", item["case"], summarise(Record.from_json(written["grata"])))
+        logger.info("%s: %s", item["case"], summarise_record(Record.from_json(written["grata"])))
         return Path(written["output_folder"])
 
     def finish(self) -> DicomRun:

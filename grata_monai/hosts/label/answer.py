@@ -6,6 +6,9 @@ from typing import Any
 
 from monai.transforms import Transform
 
+from grata_monai.record import Record
+from grata_monai.record.sentences import describe_record
+
 __all__ = ["AnswerRecordd"]
 
 EXTENSION = ".nii.gz"
@@ -31,13 +34,13 @@ class AnswerRecordd(Transform):
         answered = dict(data)
         text = answered.get(self.record_key)
         if isinstance(text, str):
-            record = json.loads(text)
+            record = Record.from_json(text)
             answered[self.result_key] = {
-                "light": record["verdict"]["light"],
-                "verdict": record["verdict"]["reason"] or record["reason"],
-                "outcome": record["outcome"],
-                "reason": record["reason"],
-                "record": record,
+                "light": str(record.verdict.light),
+                "verdict": describe_record(record),
+                "outcome": str(record.outcome),
+                "reason": record.reason,
+                "record": json.loads(text),
             }
         if isinstance(answered.get("image_path"), str):  # the host is MONAI Label
             answered["result_extension"] = _choose_extension(answered)

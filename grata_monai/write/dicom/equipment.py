@@ -1,9 +1,9 @@
 """Name the equipment that made an object: manufacturer, model, version, and what it computed."""
 
-import hashlib
 from typing import Any
 
-from grata_monai.record import Record, versions
+from grata_monai.record import Record
+from grata_monai.record.environment import versions
 from grata_monai.write import RESEARCH_ONLY
 
 __all__ = ["algorithm_parameters", "describe_series", "equipment"]
@@ -29,18 +29,13 @@ def equipment(record: Record) -> dict[str, Any]:
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": NAME,
         "software_versions": software_version(),
-        "device_serial_number": weights_digest(record)[:16],
+        "device_serial_number": record.weights.before[:16],
     }
 
 
 def software_version() -> str:
     """Version of grata_monai, short enough for a DICOM LO."""
     return versions()["grata-monai"][:LONG_STRING]
-
-
-def weights_digest(record: Record) -> str:
-    """SHA-256 of the weights before adaptation; of an empty text if the record does not hold it."""
-    return str(record.weights.get("before") or hashlib.sha256(b"").hexdigest())
 
 
 def algorithm_parameters(record: Record) -> dict[str, str]:
@@ -55,9 +50,9 @@ def algorithm_parameters(record: Record) -> dict[str, str]:
     return {
         "recipe": str(record.recipe.get("name", "unnamed")),
         "recipe_sha256": record.recipe_sha256,
-        "steps": str(sum(bool(step.get("is_taken", True)) for step in record.steps)),
-        "outcome": record.outcome,
-        "weights_sha256": weights_digest(record),
+        "steps": str(record.steps_taken),
+        "outcome": str(record.outcome),
+        "weights_sha256": record.weights.before,
         "record_sha256": record.digest,
     }
 

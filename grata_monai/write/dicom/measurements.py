@@ -11,6 +11,7 @@ from pydicom.sr.coding import Code
 
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
+from grata_monai.record.sentences import describe_record
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.equipment import (
@@ -20,13 +21,11 @@ from grata_monai.write.dicom.equipment import (
     describe_series,
     equipment,
     software_version,
-    weights_digest,
 )
 from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
 from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, tracking_uid
 from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
-from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["write_measurements"]
 
@@ -102,11 +101,11 @@ def _report(
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-            uid=hash_to_uid("device", NAME, software_version(), weights_digest(record)),
+            uid=hash_to_uid("device", NAME, software_version(), record.weights.before),
             name=NAME,
             manufacturer_name=MANUFACTURER,
             model_name=NAME,
-            serial_number=weights_digest(record)[:16],
+            serial_number=record.weights.before[:16],
         ),
     )
     report = hd.sr.MeasurementReport(
@@ -116,7 +115,7 @@ def _report(
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=None if is_multiframe(volume) else list(sources),
     )
-    report[0].ContentSequence.append(_comment(f"Research use only. {describe_verdict(record)}"))
+    report[0].ContentSequence.append(_comment(f"Research use only. {describe_record(record)}"))
     return report
 
 

@@ -9,6 +9,7 @@ from pydicom import Dataset
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.record.sentences import describe_record
 from grata_monai.write import RESEARCH_ONLY
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import ORGAN, Segment
@@ -17,7 +18,6 @@ from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
 from grata_monai.write.dicom.source import quiet, read_source_headers
 from grata_monai.write.dicom.uids import instance_uid
 from grata_monai.write.pictures.contours import Ring, trace_regions
-from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["to_patient", "write_rtstruct"]
 
@@ -67,9 +67,7 @@ def write_rtstruct(
         made.FrameOfReferenceUID = volume.frame_of_reference_uid
         made.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
         made.StructureSetLabel = "grata_monai"
-        made.StructureSetDescription = (
-            f"{RESEARCH_ONLY}. {describe_verdict(record, max_length=900)}"
-        )
+        made.StructureSetDescription = f"{RESEARCH_ONLY}. {describe_record(record, max_length=900)}"
         made.StructureSetDate = made.InstanceCreationDate
         made.StructureSetTime = made.InstanceCreationTime
         made.ApprovalStatus = "UNAPPROVED"
@@ -126,7 +124,7 @@ def _describe(segment: Segment, case: SegmentedCase) -> Dataset:
     region.ROIName = segment.label
     region.ROIDescription = RESEARCH_ONLY
     region.ROIGenerationAlgorithm = "AUTOMATIC"
-    region.ROIGenerationDescription = describe_verdict(case.record, max_length=64)
+    region.ROIGenerationDescription = describe_record(case.record, max_length=64)
     return region
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import map_probabilities_to_frames, map_to_frames
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
+from grata_monai.record.types import DicomObject, DicomSeries
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.instance import Instance
@@ -118,7 +119,7 @@ class SaveDicomd(MapTransform):
         with atomic_folder(ensure_writable(self.output_dir) / volume.name) as folder:
             written = self._write_objects(case, folder)
             described = self._describe(case, written)
-            content = {**json.loads(text), "dicom": described}
+            content = {**json.loads(text), "dicom": asdict(described)}
             record = json.dumps(content, indent=2, sort_keys=True) + "\n"
             (folder / "record.json").write_text(record, encoding="utf-8")
         return {**saved, "output_folder": str(self.output_dir / volume.name)}
@@ -161,24 +162,20 @@ class SaveDicomd(MapTransform):
         values = map_probabilities_to_frames(maps.as_tensor(), maps.affine, volume).clip(0, 1)
         return values[-len(self.segments) :]  # a softmax network's first channel is background
 
-    def _describe(self, case: SegmentedCase, written: Sequence[Instance]) -> dict[str, Any]:
+    def _describe(self, case: SegmentedCase, written: Sequence[Instance]) -> DicomSeries:
         volume, keeps = case.volume, self.phi == "keep"
-        return {
-            "study": volume.study_uid if keeps else _hash(volume.study_uid),
-            "series": volume.series_uid if keeps else _hash(volume.series_uid),
-            "frames": len(volume.frames),
-            "notes": list(volume.notes),
-            "mask_sha256": hashlib.sha256(case.masks.tobytes()).hexdigest(),
-            "objects": [
-                {
-                    "file": item.path.name,
-                    "sop_class_uid": item.sop_class_uid,
-                    # follows from the content alone and does not identify the patient
-                    "sop_instance_uid": item.sop_instance_uid,
-                }
+        return DicomSeries(
+            study=volume.study_uid if keeps else _hash(volume.study_uid),
+            series=volume.series_uid if keeps else _hash(volume.series_uid),
+            frames=len(volume.frames),
+            notes=volume.notes,
+            mask_sha256=hashlib.sha256(case.masks.tobytes()).hexdigest(),
+            # an instance's UID follows from the content alone and does not identify the patient
+            objects=tuple(
+                DicomObject(item.path.name, item.sop_class_uid, item.sop_instance_uid)
                 for item in written
-            ],
-        }
+            ),
+        )
 
 
 def _on_frames(label_map: torch.Tensor, volume: DicomVolume) -> Any:

@@ -13,6 +13,7 @@ from pydicom.sr.codedict import codes
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.record.sentences import describe_record
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.equipment import (
@@ -26,7 +27,6 @@ from grata_monai.write.dicom.equipment import (
 from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
 from grata_monai.write.dicom.uids import instance_uid, tracking_uid
-from grata_monai.write.pictures.verdict import describe_verdict
 
 __all__ = ["SEGMENTATION_KINDS", "SegmentationOptions", "write_segmentation"]
 
@@ -106,7 +106,7 @@ def write_segmentation(
             instance_number=options.series.instance,
             omit_empty_frames=options.omit_empty_frames,
             content_label="SEGMENTATION",
-            content_description=describe_verdict(record, max_length=64),
+            content_description=describe_record(record, max_length=64),
             series_description=describe_series(f"segmentation, {record.outcome}"),
             **equipment(record),
         )
@@ -152,7 +152,7 @@ def _describe(segment: Segment, case: SegmentedCase) -> hd.seg.SegmentDescriptio
         version=software_version(),
         family=codes.DCM.ArtificialIntelligence,
         source=MANUFACTURER,
-        parameters={**algorithm_parameters(case.record), "verdict": describe_verdict(case.record)},
+        parameters={**algorithm_parameters(case.record), "verdict": describe_record(case.record)},
     )
     description = hd.seg.SegmentDescription(
         segment_number=segment.number,

@@ -4,12 +4,14 @@ import io
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from grata_monai.record import Record
+from grata_monai.record.types import OutcomeName
 from grata_monai.write import RESEARCH_ONLY
 from grata_monai.write.pictures.figure import FONT, PAPER, WARNING_COLOUR, draw_sheet
 from grata_monai.write.pictures.sheet import Sheet
@@ -28,6 +30,15 @@ LIMITS = (
     "learnt from may be wrong in both masks."
 )
 PALE = "#555555"
+STEP_COLUMNS = {
+    "auxiliary_loss": ("auxiliary", ".4f"),
+    "pseudo_loss": ("pseudo", ".4f"),
+    "loss": ("loss", ".4f"),
+    "cosine": ("cosine", "+.3f"),
+    "rate": ("rate", ".2e"),
+    "update_norm": ("update", ".2e"),
+}
+"""Field of a step to heading and format; a column is drawn where any step has a value."""
 Row = tuple[str, str]
 
 
@@ -76,14 +87,13 @@ def _draw_table(sheet: Sheet) -> Figure:
 
 def _outcome_rows(record: Record, verdict: str) -> Iterator[Row]:
     yield "verdict", verdict
-    yield "outcome", {"source": "source prediction kept"}.get(record.outcome, record.outcome)
+    is_source = record.outcome == OutcomeName.SOURCE
+    yield "outcome", "source prediction kept" if is_source else str(record.outcome)
     if record.reason:
         yield "reason", record.reason
-    dice, ratio = record.change.get("dice"), record.change.get("volume_ratio")
-    if dice is not None:
-        yield "raw predictions", f"Dice with source {dice:.3f}, before postprocessing"
-    if ratio is not None:
-        yield "", f"volume {ratio:.3f} times the source's"
+    yield "raw predictions", f"Dice with source {record.change.dice:.3f}, before postprocessing"
+    if record.change.volume_ratio is not None:
+        yield "", f"volume {record.change.volume_ratio:.3f} times the source's"
 
 
 def _recipe_rows(record: Record) -> Iterator[Row]:
@@ -99,23 +109,21 @@ def _recipe_rows(record: Record) -> Iterator[Row]:
         "memory": "memory",
     }
     yield from ((label, str(recipe[key])) for key, label in names.items() if key in recipe)
-    moving = ", ".join(record.parameters.get("groups", ())) or "none"
-    yield "moving", f"{moving}; {record.parameters.get('count', 0)} scalars"
+    moving = ", ".join(record.parameters.groups) or "none"
+    yield "moving", f"{moving}; {record.parameters.count} scalars"
     views = record.views
-    yield "weak views", ", ".join(views.get("weak", ())) or "none"
-    yield "prediction views", ", ".join(views.get("prediction", ())) or "none"
-    dropped = views.get("dropped") or {}
-    if dropped:
-        yield "dropped views", "; ".join(f"{view}: {why}" for view, why in dropped.items())
+    yield "weak views", ", ".join(views.weak) or "none"
+    yield "prediction views", ", ".join(views.prediction) or "none"
+    if views.dropped:
+        yield "dropped views", "; ".join(f"{view}: {why}" for view, why in views.dropped.items())
 
 
 def _origin_rows(record: Record) -> Iterator[Row]:
     environment = record.environment
-    found = environment.get("versions", {}).items()
-    yield "versions", ", ".join(f"{name} {version}" for name, version in found) or "not recorded"
-    yield "device, seed", f"{environment.get('device')}, {environment.get('seed')}"
-    for name in ("before", "after", "restored"):
-        yield f"weights {name}", str(record.weights.get(name, "not recorded"))
+    yield "versions", ", ".join(f"{name} {found}" for name, found in environment.versions.items())
+    yield "device, seed", f"{environment.device}, {environment.seed}"
+    for name, digest in asdict(record.weights).items():
+        yield f"weights {name}", digest
     yield "record SHA-256", record.digest
 
 
@@ -139,13 +147,16 @@ def _step_table(record: Record) -> list[Sequence[str]]:
     steps = list(enumerate(record.steps, 1))
     if not steps:
         return [("none was taken",)]
-    rows: list[Sequence[str]] = [("step", "auxiliary", "pseudo", "cosine", "rate", "update")]
+    known = {
+        name: column
+        for name, column in STEP_COLUMNS.items()
+        if any(getattr(step, name) is not None for _, step in steps)
+    }
+    rows: list[Sequence[str]] = [("step", *(heading for heading, _ in known.values()))]
     rows += [
         (
-            f"{number}" if step.get("is_taken", True) else f"{number} skipped",
-            *(_format(step.get(key), ".4f") for key in ("auxiliary_loss", "pseudo_loss")),
-            _format(step.get("cosine"), "+.3f"),
-            *(_format(step.get(key), ".2e") for key in ("rate", "update_norm")),
+            f"{number}" if step.is_taken else f"{number} skipped",
+            *(_format(getattr(step, name), code) for name, (_, code) in known.items()),
         )
         for number, step in steps[:MOST_STEPS]
     ]

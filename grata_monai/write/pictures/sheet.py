@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grata_monai.record import Record
-from grata_monai.write.pictures.verdict import describe_verdict
+from grata_monai.record.sentences import describe_record
+from grata_monai.record.types import OutcomeName
 
 __all__ = ["Sheet"]
 
@@ -71,8 +72,8 @@ class Sheet:
     @property
     def verdict(self) -> str:
         """What was decided, in a few words; Dice and volume of this mask are in `facts`."""
-        is_adapted = self.record.outcome == "adapted"
-        return describe_verdict(self.record, max_length=30 if is_adapted else 168)
+        is_adapted = self.record.outcome == OutcomeName.ADAPTED
+        return describe_record(self.record, max_length=30 if is_adapted else 168)
 
     @property
     def masks(self) -> tuple[NDArray[np.uint8], ...]:

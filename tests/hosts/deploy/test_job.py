@@ -132,7 +132,7 @@ def test_the_record_says_that_a_bundle_was_not_verified(tree, tmp_path, bundle):
     (folder,), done = run(job)
     (result,) = done.results
     assert result.folder == folder
-    assert result.record.environment["bundle"]["is_verified"] is False
+    assert result.record.environment.bundle.is_verified is False
 
 
 def test_a_changed_bundle_is_refused_before_anything_is_parsed(tree, tmp_path, bundle):

@@ -1,30 +1,29 @@
 """The record's essence lies where MONAI Label looks for it, and the mask gets a name's ending."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from records import KEPT
 
+from grata_monai.adapt.scores import Quality
 from grata_monai.hosts.label.answer import AnswerRecordd
-
-VERDICT = {"light": "amber", "kept": "views", "reason": "low agreement", "agreement": 0.9}
-RECORD = {"verdict": VERDICT, "outcome": "unadapted", "reason": "", "steps": []}
+from grata_monai.record.types import Verdict
 
 
-def test_light_and_verdict_come_first_and_the_record_is_whole():
-    answered = AnswerRecordd()({"pred": 1, "grata": json.dumps(RECORD)})
-    assert list(answered["result"].items())[:2] == [
+def test_light_and_sentence_come_first_and_the_record_is_whole():
+    text = replace(KEPT, verdict=Verdict(Quality.AMBER)).to_json()
+    answered = AnswerRecordd()({"pred": 1, "grata": text})
+    sentence = "Source prediction kept, because adapted prediction must be finite."
+    assert list(answered["result"].items()) == [
         ("light", "amber"),
-        ("verdict", "low agreement"),
+        ("verdict", f"AMBER, low agreement: look closely. {sentence}"),
+        ("outcome", "source"),
+        ("reason", "adapted prediction must be finite."),
+        ("record", json.loads(text)),
     ]
-    assert answered["result"]["record"] == RECORD
     assert answered["pred"] == 1
     assert "result_extension" not in answered
-
-
-def test_without_a_guard_the_verdict_is_the_reason():
-    record = {**RECORD, "verdict": {**VERDICT, "reason": ""}, "reason": "the recipe takes no step"}
-    answered = AnswerRecordd()({"grata": json.dumps(record)})
-    assert answered["result"]["verdict"] == "the recipe takes no step"
 
 
 def test_data_without_a_record_stay_as_they_are():

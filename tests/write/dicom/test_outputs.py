@@ -58,7 +58,7 @@ def test_a_registered_object_is_written_and_recorded(save, record):
     assert note.ImageComments == f"prostate of {segmentation.SOPInstanceUID}"
     assert note.PatientID == "P-1"
     assert note.SeriesDescription == "RESEARCH USE ONLY: note"
-    assert note.DeviceSerialNumber == record.weights["before"][:16]
+    assert note.DeviceSerialNumber == record.weights.before[:16]
     objects = json.loads((folder / "record.json").read_text())["dicom"]["objects"]
     assert [item["file"] for item in objects] == ["segmentation.dcm", "note.dcm"]
     assert objects[1]["sop_instance_uid"] == note.SOPInstanceUID

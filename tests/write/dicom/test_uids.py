@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
+from grata_monai.record.types import OutcomeName
 from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, new_uid, tracking_uid
 
 
@@ -31,7 +32,7 @@ def test_an_instance_depends_on_all_that_makes_it(make_volume, masks, record):
         {},
         {"volume": replace(volume, frames=volume.frames[1:])},
         {"volume": replace(volume, frames=volume.frames[::-1])},
-        {"record": replace(record, outcome="source")},
+        {"record": replace(record, outcome=OutcomeName.SOURCE)},
         {"arrays": [masks[::-1]]},
         {"arrays": [masks.astype(np.uint16)]},
         {"arrays": [masks.reshape(-1)]},

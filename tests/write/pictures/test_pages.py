@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from grata_monai.record.types import StepEntry, Views
 from grata_monai.write.pictures import pages
 
 
@@ -23,8 +24,10 @@ def long_sheet(sheet, source_record):
         source_record,
         reason="adaptation ended early because " + "of one thing and another " * 20,
         steps=sheet.record.steps * 10,
-        views={"weak": ["flip:0", "turn:90"] * 20, "prediction": [], "dropped": {"a": "b " * 200}},
-        environment={"device": "cuda:0 (a GPU)", "seed": 0, "versions": {"monai": "1.6.1"}},
+        views=Views(("flip:0", "turn:90") * 20, dropped={"a": "b " * 200}),
+        environment=replace(
+            source_record.environment, device="cuda:0 (a GPU)", versions={"monai": "1.6.1"}
+        ),
     )
     return replace(sheet, names=many, record=record)
 
@@ -78,3 +81,10 @@ def test_it_names_nobody(sheet, make_volume, read_back):
     texts = " ".join(table_texts(sheet))
     for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
         assert str(source[keyword].value) not in texts
+
+
+def test_a_step_shows_what_its_method_has(sheet):
+    step = StepEntry(rate=1e-4, update_norm=0.25, loss=0.75)
+    texts = table_texts(replace(sheet, record=replace(sheet.record, steps=(step,))))
+    assert {"loss", "0.7500", "rate", "1.00e-04", "update", "2.50e-01"} <= set(texts)
+    assert not {"auxiliary", "pseudo", "cosine"} & set(texts)

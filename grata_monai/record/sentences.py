@@ -1,0 +1,98 @@
+"""What was done to a case, in words for people: one sentence, a line of the log, a table's row."""
+
+from collections.abc import Iterator
+
+from grata_monai.adapt.scores import Quality
+from grata_monai.record.types import OutcomeName, Record
+
+__all__ = ["COLUMNS", "describe_record", "summarise_record", "tabulate_record"]
+
+COLUMNS = ("outcome", "light", "steps", "last cosine", "Dice to source", "volume", "s")
+"""Headings of `tabulate_record`; the first two are words, the others numbers."""
+
+_MARKS = {
+    Quality.RED: ("RED, do not rely on this mask. ", "RED. "),
+    Quality.AMBER: ("AMBER, low agreement: look closely. ", "AMBER. "),
+    Quality.GREEN: ("GREEN. ",),
+    Quality.NONE: ("",),
+}
+"""What precedes the sentence, the fullest first; nothing where no guard was asked."""
+
+
+def describe_record(record: Record, *, max_length: int | None = None) -> str:
+    """Say in one sentence whether the network was adapted, and why not if it was not.
+
+    Args:
+        record: Of the case.
+        max_length: Characters at most; 64 for a DICOM LO. Without it, the fullest sentence.
+
+    Returns:
+        The fullest of a few fixed sentences that fits.
+
+    Raises:
+        ValueError: If `max_length` is too short for any of them (below 30).
+    """
+    for mark in _MARKS[record.verdict.light]:
+        for sentence in _sentences(record):
+            marked = f"{mark}{sentence}"
+            if max_length is None or len(marked) <= max_length:
+                return marked
+    raise ValueError(
+        f"max_length must leave room for a sentence, got {max_length}. Give 30 or more."
+    )
+
+
+def summarise_record(record: Record) -> str:
+    """Say the sentence, and then the cosines of all steps and the time, in one line."""
+    cosines = [f"{step.cosine:+.2f}" for step in record.steps if step.cosine is not None]
+    told = f" Cosine {', '.join(cosines)}." if cosines else ""
+    return f"{describe_record(record)}{told} {_time(record)} s."
+
+
+def tabulate_record(record: Record) -> tuple[str, ...]:
+    """Fill a row of a table whose headings are `COLUMNS`."""
+    cosine = record.steps[-1].cosine if record.steps else None
+    ratio = record.change.volume_ratio
+    return (
+        str(record.outcome),
+        str(record.verdict.light),
+        str(len(record.steps)),
+        "-" if cosine is None else f"{cosine:+.2f}",
+        f"{record.change.dice:.3f}",
+        "-" if ratio is None else f"×{ratio:.2f}",
+        _time(record),
+    )
+
+
+def _time(record: Record) -> str:
+    return f"{sum(record.seconds.values()):.1f}"
+
+
+def _sentences(record: Record) -> Iterator[str]:
+    """Yield from the fullest to the shortest."""
+    if record.outcome == OutcomeName.ADAPTED:
+        yield from _adapted(record)
+    elif record.outcome == OutcomeName.SOURCE:
+        reason = record.reason.strip().rstrip(".")
+        yield f"Source prediction kept, because {reason}."
+        yield f"Source prediction kept: {reason}."
+        yield "Source prediction kept; the record says why."
+        yield "Source prediction kept."
+    else:
+        if record.verdict.reason:
+            yield f"Not adapted: {record.verdict.reason}."
+        if record.views.prediction:
+            yield "Not adapted: the source network's predictions of several views, averaged."
+        yield "Not adapted: the source network's prediction."
+        yield "Not adapted."
+
+
+def _adapted(record: Record) -> Iterator[str]:
+    steps = f"{record.steps_taken} step{'' if record.steps_taken == 1 else 's'}"
+    dice, ratio = record.change.dice, record.change.volume_ratio
+    agreement = f"the result agrees with the source prediction to a Dice of {dice:.3f}"
+    if ratio is not None:
+        yield f"Adapted to this case in {steps}; {agreement}, its volume is {ratio:.3f} times."
+    yield f"Adapted to this case in {steps}; {agreement}."
+    yield f"Adapted in {steps}, Dice with source {dice:.3f}."
+    yield f"Adapted in {steps}."

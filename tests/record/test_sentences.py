@@ -1,0 +1,133 @@
+"""One plain sentence says what was done, as full as there is room for."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import ADAPTED, KEPT, STEP
+
+from grata_monai.adapt.scores import Quality
+from grata_monai.record.sentences import (
+    COLUMNS,
+    describe_record,
+    summarise_record,
+    tabulate_record,
+)
+from grata_monai.record.types import OutcomeName, StepEntry, Verdict, Views
+
+
+def test_an_adapted_case_says_how_far_it_went():
+    assert describe_record(ADAPTED) == (
+        "Adapted to this case in 5 steps; the result agrees with the source prediction to a Dice "
+        "of 0.971, its volume is 1.030 times."
+    )
+    assert describe_record(ADAPTED, max_length=64) == "Adapted in 5 steps, Dice with source 0.971."
+    assert describe_record(ADAPTED, max_length=24) == "Adapted in 5 steps."
+
+
+def test_only_steps_that_were_taken_count():
+    steps = (replace(STEP, is_taken=False), STEP)
+    sentence = describe_record(replace(ADAPTED, steps=steps), max_length=30)
+    assert sentence == "Adapted in 1 step."
+
+
+def test_an_empty_source_prediction_leaves_out_the_ratio():
+    change = replace(ADAPTED.change, volume_ratio=None)
+    assert describe_record(replace(ADAPTED, change=change)).endswith("to a Dice of 0.971.")
+
+
+def test_a_kept_source_prediction_says_why():
+    assert describe_record(KEPT) == (
+        "Source prediction kept, because adapted prediction must be finite."
+    )
+    assert describe_record(KEPT, max_length=64) == (
+        "Source prediction kept: adapted prediction must be finite."
+    )
+    long = replace(KEPT, reason="long " * 20)
+    assert describe_record(long, max_length=64) == "Source prediction kept; the record says why."
+
+
+def test_an_unadapted_case_says_whether_views_were_averaged():
+    unadapted = replace(ADAPTED, outcome=OutcomeName.UNADAPTED, steps=())
+    assert describe_record(unadapted) == (
+        "Not adapted: the source network's predictions of several views, averaged."
+    )
+    plain = replace(unadapted, views=Views())
+    assert describe_record(plain) == "Not adapted: the source network's prediction."
+
+
+def test_the_light_comes_first_and_red_says_what_it_means():
+    red = replace(KEPT, verdict=Verdict(Quality.RED), reason="views agree too little")
+    assert describe_record(red) == (
+        "RED, do not rely on this mask. Source prediction kept, because views agree too little."
+    )
+    assert describe_record(red, max_length=64) == (
+        "RED, do not rely on this mask. Source prediction kept."
+    )
+    amber = replace(ADAPTED, verdict=Verdict(Quality.AMBER))
+    assert describe_record(amber, max_length=64) == (
+        "AMBER, low agreement: look closely. Adapted in 5 steps."
+    )
+    assert describe_record(amber, max_length=30) == "AMBER. Adapted in 5 steps."
+
+
+def test_a_refused_step_is_told_in_the_guards_words():
+    verdict = Verdict(Quality.GREEN, reason="kept unadapted weights: views agree less")
+    refused = replace(ADAPTED, outcome=OutcomeName.UNADAPTED, verdict=verdict)
+    assert describe_record(refused) == (
+        "GREEN. Not adapted: kept unadapted weights: views agree less."
+    )
+
+
+@given(
+    length=st.integers(30, 200),
+    outcome=st.sampled_from(OutcomeName),
+    light=st.sampled_from(Quality),
+)
+def test_every_verdict_fits(length, outcome, light):
+    verdict = Verdict(light, reason="r")
+    told = replace(ADAPTED, outcome=outcome, reason="r", verdict=verdict)
+    sentence = describe_record(told, max_length=length)
+    assert len(sentence) <= length
+    assert sentence.endswith(".")
+
+
+def test_too_little_room_is_refused():
+    with pytest.raises(ValueError, match="room for a sentence, got 5"):
+        describe_record(ADAPTED, max_length=5)
+
+
+# ------------------------------------------------------------------------------- log and table
+
+
+def test_a_line_of_the_log_adds_cosines_and_time():
+    steps = (STEP, replace(STEP, cosine=-0.25))
+    assert summarise_record(replace(ADAPTED, steps=steps)) == (
+        "Adapted to this case in 2 steps; the result agrees with the source prediction to a Dice "
+        "of 0.971, its volume is 1.030 times. Cosine +0.50, -0.25. 1.5 s."
+    )
+
+
+def test_a_line_without_steps_has_no_cosines():
+    expected = "Source prediction kept, because adapted prediction must be finite. 1.5 s."
+    assert summarise_record(KEPT) == expected
+
+
+def test_a_row_has_a_cell_per_column():
+    row = dict(zip(COLUMNS, tabulate_record(ADAPTED), strict=True))
+    assert row == {
+        "outcome": "adapted",
+        "light": "none",
+        "steps": "5",
+        "last cosine": "+0.50",
+        "Dice to source": "0.971",
+        "volume": "×1.03",
+        "s": "1.5",
+    }
+
+
+def test_what_does_not_exist_is_a_dash():
+    change = replace(ADAPTED.change, volume_ratio=None)
+    row = tabulate_record(replace(ADAPTED, change=change, steps=(StepEntry(0.1, 0.2, loss=1.0),)))
+    assert (row[3], row[5]) == ("-", "-")
