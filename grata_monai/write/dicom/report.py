@@ -3,7 +3,8 @@
 from hashlib import sha256
 from pathlib import Path
 
-from pydicom import Dataset
+import highdicom as hd
+from pydicom.sr.codedict import codes
 
 from grata_monai.write import RESEARCH_ONLY
 from grata_monai.write.dicom.case import SegmentedCase
@@ -52,15 +53,10 @@ def write_report(
     made.BurnedInAnnotation = "NO"
     made.SourceInstanceSequence = reference_frames(volume, range(len(volume.frames)))
     made.DocumentTitle = f"Segmentation report, {RESEARCH_ONLY.lower()}"
-    made.ConceptNameCodeSequence = [_imaging_measurement_report()]
+    made.ConceptNameCodeSequence = [
+        hd.sr.CodedConcept.from_code(codes.DCM.ImagingMeasurementReport)
+    ]
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     made.EncapsulatedDocument = pdf + bytes(len(pdf) % 2)
     made.EncapsulatedDocumentLength = len(pdf)
     return save_instance(made, path)
-
-
-def _imaging_measurement_report() -> Dataset:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator = "126000", "DCM"
-    code.CodeMeaning = "Imaging Measurement Report"
-    return code

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from grata_monai.core.errors import DicomError
-from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record.sentences import describe_record
 from grata_monai.write import RESEARCH_ONLY
@@ -15,7 +14,7 @@ from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import ORGAN, Segment
 from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
-from grata_monai.write.dicom.source import quiet, read_source_headers
+from grata_monai.write.dicom.source import check_frame_of_reference, quiet, read_source_headers
 from grata_monai.write.dicom.uids import instance_uid
 from grata_monai.write.pictures.contours import Ring, trace_regions
 
@@ -55,7 +54,7 @@ def write_rtstruct(
         OutputError: If the file cannot be written.
     """
     volume, record = case.volume, case.record
-    _check_frame_of_reference(volume)
+    check_frame_of_reference(volume, "a structure set")
     settings = [repr(case.segments)]
     uid = instance_uid(
         "rtstruct", volume=volume, record=record, arrays=[case.masks], settings=settings
@@ -93,16 +92,6 @@ def to_patient(ring: Ring, volume: DicomVolume, frame: int) -> NDArray[np.float6
     along = np.asarray(volume.row_direction) * volume.column_spacing
     position = np.asarray(volume.frames[frame].position_lps)
     return np.asarray(position + ring[:, :1] * down + ring[:, 1:] * along, dtype=np.float64)
-
-
-def _check_frame_of_reference(volume: DicomVolume) -> None:
-    if not volume.frame_of_reference_uid:
-        raise DicomError(
-            "a structure set needs the source's frame of reference, volume "
-            f"{volume.name} has none. Write a secondary capture instead, or ask the sender for "
-            "images with FrameOfReferenceUID.",
-            reason=Reason.NO_FRAME_OF_REFERENCE.value,
-        )
 
 
 def _refer_to_source(volume: DicomVolume) -> Dataset:
@@ -150,15 +139,11 @@ def _outline(segment: Segment, case: SegmentedCase) -> Dataset:
 
 
 def _observe(segment: Segment) -> Dataset:
-    observation, code = Dataset(), Dataset()
+    observation = Dataset()
     observation.ObservationNumber = segment.number
     observation.ReferencedROINumber = segment.number
     observation.RTROIInterpretedType = "ORGAN" if segment.category == ORGAN else ""
     observation.ROIInterpreter = ""
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = (
-        segment.type.value,
-        segment.type.scheme_designator,
-        segment.type.meaning,
-    )
-    observation.RTROIIdentificationCodeSequence = [code]
+    identified = hd.sr.CodedConcept.from_code(segment.type)
+    observation.RTROIIdentificationCodeSequence = [identified]
     return observation

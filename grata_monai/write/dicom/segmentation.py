@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from grata_monai.core.errors import DicomError
-from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record.sentences import describe_record
 from grata_monai.write.dicom.case import SegmentedCase
@@ -25,7 +23,13 @@ from grata_monai.write.dicom.equipment import (
     software_version,
 )
 from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
-from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
+from grata_monai.write.dicom.objects import reference_frames, reference_series
+from grata_monai.write.dicom.source import (
+    check_frame_of_reference,
+    is_multiframe,
+    quiet,
+    read_source_headers,
+)
 from grata_monai.write.dicom.uids import instance_uid, tracking_uid
 
 __all__ = ["SEGMENTATION_KINDS", "SegmentationOptions", "write_segmentation"]
@@ -84,7 +88,7 @@ def write_segmentation(
     """
     options = options or SegmentationOptions()
     volume, record = case.volume, case.record
-    _check_frame_of_reference(volume)
+    check_frame_of_reference(volume, "a segmentation")
     pixels = _choose_pixels(case, options.kind)
     uid = instance_uid(
         options.kind,
@@ -113,16 +117,6 @@ def write_segmentation(
         if is_multiframe(volume):
             _refer_to_frames(dataset, volume)
     return save_instance(dataset, path)
-
-
-def _check_frame_of_reference(volume: DicomVolume) -> None:
-    if not volume.frame_of_reference_uid:
-        raise DicomError(
-            "a segmentation needs the source's frame of reference, volume "
-            f"{volume.name} has none. Write a structured report or a secondary capture instead, or "
-            "ask the sender for images with FrameOfReferenceUID.",
-            reason=Reason.NO_FRAME_OF_REFERENCE.value,
-        )
 
 
 def _choose_pixels(case: SegmentedCase, kind: str) -> NDArray[Any]:
@@ -200,11 +194,7 @@ def _refer_to_frames(dataset: Dataset, volume: DicomVolume) -> None:
             item.ReferencedSOPClassUID = volume.sop_class_uid
             item.ReferencedSOPInstanceUID = frame.sop_instance_uid
             item.ReferencedFrameNumber = frame.number
-    instances = []
-    for uid in dict.fromkeys(frame.sop_instance_uid for frame in volume.frames):
-        instance = Dataset()
-        instance.ReferencedSOPClassUID = volume.sop_class_uid
-        instance.ReferencedSOPInstanceUID = uid
-        instances.append(instance)
+    every = reference_frames(volume, range(len(volume.frames)))
+    instances = reference_series(volume, every).ReferencedInstanceSequence
     dataset.SourceImageSequence = instances
     dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence = instances

@@ -20,7 +20,7 @@ from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume
 
-__all__ = ["is_multiframe", "quiet", "read_source_headers"]
+__all__ = ["check_frame_of_reference", "is_multiframe", "quiet", "read_source_headers"]
 
 # Taken over unchanged, even where a value is invalid: a changed identity is another patient's.
 IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID")
@@ -96,6 +96,25 @@ def read_source_headers(volume: DicomVolume) -> list[Dataset]:
 def is_multiframe(volume: DicomVolume) -> bool:
     """Say whether references to a frame of this volume need the frame's number."""
     return volume.sop_class_uid not in SINGLE_FRAME
+
+
+def check_frame_of_reference(volume: DicomVolume, made: str) -> None:
+    """Reject a source without frame of reference for an object that lies in the patient.
+
+    Args:
+        volume: The source.
+        made: What shall be written, such as "a segmentation".
+
+    Raises:
+        DicomError: If the source has no frame of reference.
+    """
+    if not volume.frame_of_reference_uid:
+        raise DicomError(
+            f"{made} needs the source's frame of reference, volume {volume.name} has none. Write a "
+            "structured report or a secondary capture instead, or ask the sender for images with "
+            "FrameOfReferenceUID.",
+            reason=Reason.NO_FRAME_OF_REFERENCE.value,
+        )
 
 
 @contextmanager
