@@ -101,7 +101,7 @@ def test_a_named_recipe_is_an_option_of_the_command_line(images, run_process, bu
         "--recipe", "paper", "--only", "['b']",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "b: 1 step(s), cosine" in done.stderr
+    assert "b: Adapted to this case in 1 step; " in done.stderr
     assert read_record(tmp_path / "out", "b").recipe["name"] == "paper"
 
 
