@@ -108,7 +108,7 @@ def test_phantoms_are_written_as_series_of_studies_of_their_own(tmp_path, monkey
     assert main(["phantom", "--out", str(tmp_path), *arguments]) == 0
     volumes = triage(tmp_path / "series").volumes
     assert len({volume.study_uid for volume in volumes}) == 2
-    image = nib.load(tmp_path / "case_4.nii.gz")
+    image = nib.Nifti1Image.from_filename(tmp_path / "case_4.nii.gz")
     (volume,) = triage(tmp_path / "series" / "case_4").volumes
     voxels = read_volume(volume)
     assert np.allclose(voxels.affine, image.affine, atol=1e-4)

@@ -4,6 +4,7 @@ import logging
 import re
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 import torch
@@ -57,6 +58,7 @@ def predict(network: torch.nn.Module, name: str) -> MetaTensor:
 
 
 def text_of(screen: Console) -> str:
+    assert isinstance(screen.file, StringIO)
     return screen.file.getvalue()
 
 
@@ -83,7 +85,7 @@ def evaluator(network: torch.nn.Module, data, handler, **settings) -> Supervised
 
 @pytest.mark.parametrize("wrap", [lambda pred: pred, lambda pred: {"pred": pred}])
 def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen, caplog):
-    engine = Engine(lambda _engine, _batch: wrap(pred))
+    engine: Any = Engine(lambda _engine, _batch: wrap(pred))
     GraTaHandler(console=screen).attach(engine)
     with caplog.at_level(logging.INFO, "grata_monai.handlers"):
         state = engine.run([0, 1])
@@ -108,13 +110,15 @@ def test_a_guard_that_nobody_calibrated_for_this_network_is_told(is_calibrated, 
 
 def test_a_batch_of_two_gives_two_rows(network, screen):
     image = MetaTensor(torch.rand(2, 1, 16, 16), meta={"filename_or_obj": ["a.nii", "b.nii"]})
-    engine = Engine(lambda _engine, _batch: GraTaInferer(SimpleInferer(), RECIPE)(image, network))
+    engine: Any = Engine(
+        lambda _engine, _batch: GraTaInferer(SimpleInferer(), RECIPE)(image, network)
+    )
     GraTaHandler(console=screen).attach(engine)
     assert [case for case, _ in engine.run([0]).grata] == ["a", "b"]
 
 
 def test_an_output_without_a_record_is_no_row(screen):
-    engine = Engine(lambda _engine, _batch: torch.zeros(1, 2, 4, 4))
+    engine: Any = Engine(lambda _engine, _batch: torch.zeros(1, 2, 4, 4))
     GraTaHandler(console=screen).attach(engine)
     assert engine.run([0]).grata == []
 
@@ -142,7 +146,7 @@ def test_quiet_means_no_bar_and_no_table(pred, screen):
 
 
 def test_one_handler_serves_many_runs(pred, screen):
-    engine = Engine(lambda _engine, _batch: pred)
+    engine: Any = Engine(lambda _engine, _batch: pred)
     GraTaHandler(console=screen).attach(engine)
     assert [len(engine.run([0], max_epochs=1).grata) for _ in range(2)] == [1, 1]
 
@@ -244,7 +248,7 @@ def test_a_run_without_failures_ends_quietly():
 
 
 def test_a_run_with_failures_ends_with_all_of_them():
-    engine = Engine(lambda _engine, _batch: None)
+    engine: Any = Engine(lambda _engine, _batch: None)
     engine.state.failures = [
         CaseFailure("a", "GeometryError", ""),
         CaseFailure("b", "KeyError", ""),
@@ -254,7 +258,7 @@ def test_a_run_with_failures_ends_with_all_of_them():
 
 
 def test_a_failure_is_logged_with_its_remedy(caplog):
-    engine = Engine(lambda _engine, _batch: None)
+    engine: Any = Engine(lambda _engine, _batch: None)
     report_failure(
         engine, CaseFailure("a", "GeometryError", "affine must be finite. Export again.")
     )

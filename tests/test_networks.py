@@ -1,6 +1,7 @@
 """A DynUNet with heads: it segments as before, and its heads share its encoder."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_every_head_answers_in_the_shape_of_its_task(dims, channels, device):
 
 @pytest.mark.parametrize("task", ["rotation", "denoising"])
 def test_a_head_moves_the_encoder_and_not_the_decoder(task):
-    network = add_heads(dynunet(), [task]).eval()
+    network: Any = add_heads(dynunet(), [task]).eval()
     loss = HEAD_LOSSES[task](network, torch.rand(2, 1, 8, 8, 8), generator=torch.Generator())
     loss.backward()
     encoder = nn.ModuleList(

@@ -53,7 +53,7 @@ def segment(
         batch["pred"] = parser.get_parsed_content("inferer")(batch["image"], network)
         item = parser.get_parsed_content("postprocessing")(decollate_batch(batch)[0])
         path = parser.get_parsed_content("cases")[0]["image"]
-        image = None if dataset_dir else np.asanyarray(nib.load(path).dataobj)
+        image = None if dataset_dir else np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
     masks = {"reference": item["label"], "source": item["source"], "adapted": item["pred"]}
     return {name: np.asarray(mask[0]) for name, mask in masks.items()}, image
 

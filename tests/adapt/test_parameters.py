@@ -69,6 +69,7 @@ def test_the_input_adapter_starts_at_identity_and_is_reported():
     moving = resolve_parameters(nn.Conv3d(2, 1, 1), ("input",), image=images)
     assert moving.groups == ("input",)
     assert set(moving.named) == {"input:curve", "input:bias"}
+    assert moving.input_adapter is not None
     torch.testing.assert_close(moving.input_adapter(images), images, atol=0, rtol=0)
 
 

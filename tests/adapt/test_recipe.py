@@ -36,7 +36,7 @@ def test_a_base_fills_the_other_fields():
 
 def test_a_recipe_is_frozen():
     with pytest.raises(FrozenInstanceError):
-        CLINICAL.steps = 9
+        CLINICAL.steps = 9  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

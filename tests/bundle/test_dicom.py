@@ -78,7 +78,7 @@ def test_the_mask_equals_that_of_the_same_voxels_in_nifti(
 ):
     settings = {"recipe": one_step}
     run_bundle(dataset_dir=str(nifti), output_dir=str(tmp_path / "n"), **settings)
-    mask = np.asarray(nib.load(tmp_path / "n" / "a_seg.nii.gz").dataobj)
+    mask = np.asarray(nib.Nifti1Image.from_filename(tmp_path / "n" / "a_seg.nii.gz").dataobj)
     run_bundle("dicom", dataset_dir=str(tree / "a"), output_dir=str(tmp_path / "d"), **settings)
     (folder,) = (path for path in (tmp_path / "d").iterdir() if path.is_dir())
     frames = read_segmentation(folder).get_volume(combine_segments=True).array

@@ -90,7 +90,7 @@ def test_the_same_case_as_nifti_gives_the_same_voxels(
     voxels, affine = stored_volume(case.image, case.affine_ras)
     save(voxels.astype(np.float32), affine, tmp_path / "nifti" / "a.nii.gz")
     segment(open_bundle, bundle, tmp_path / "nifti", tmp_path / "n")
-    expected = np.asarray(nib.load(tmp_path / "n" / "a_seg.nii.gz").dataobj)
+    expected = np.asarray(nib.Nifti1Image.from_filename(tmp_path / "n" / "a_seg.nii.gz").dataobj)
     mask, from_dicom = segment(open_bundle, bundle, tmp_path / "dicom", tmp_path / "d", "dicom")
     assert np.allclose(from_dicom, affine, atol=1e-4)
     assert np.array_equal(mask, expected)

@@ -20,7 +20,7 @@ def centres(tmp_path, render, save) -> Path:
 
 
 def read_voxels(path: Path) -> np.ndarray:
-    return np.asarray(nib.load(path).dataobj).astype(bool)
+    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj).astype(bool)
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:

@@ -40,7 +40,7 @@ def images(tmp_path, render, save) -> Path:
 
 
 def read_mask(folder: Path, case: str) -> nib.Nifti1Image:
-    return nib.load(folder / f"{case}_seg.nii.gz")
+    return nib.Nifti1Image.from_filename(folder / f"{case}_seg.nii.gz")
 
 
 def read_record(folder: Path, case: str) -> Record:
@@ -115,7 +115,7 @@ def test_the_mask_lies_on_the_grid_of_its_image(orientation, tmp_path, render, s
     run_bundle(dataset_dir=str(path), output_dir=str(tmp_path / "out"), recipe="source")
     mask = read_mask(tmp_path / "out", "a")
     assert mask.shape == case.image.shape
-    np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-4)
+    np.testing.assert_allclose(mask.affine, nib.Nifti1Image.from_filename(path).affine, atol=1e-4)
 
 
 def test_the_mask_has_the_same_place_in_the_patient_for_every_orientation(

@@ -34,7 +34,7 @@ def test_file_voxels_and_tensor_give_the_bytes_of_the_bundles_run(
     path = save(case.image, case.affine_ras, tmp_path / "images" / "a.nii.gz")
     out = tmp_path / "out"
     run_bundle(dataset_dir=str(path), output_dir=str(out), recipe=one_step)
-    written = nib.load(out / "a_seg.nii.gz")
+    written = nib.Nifti1Image.from_filename(out / "a_seg.nii.gz")
     expected = np.asarray(written.dataobj)
     record = Record.from_json((out / "a_record.json").read_text())
     voxels = torch.from_numpy(np.array(case.image))

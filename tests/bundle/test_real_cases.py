@@ -58,9 +58,13 @@ def test_a_target_case_is_adapted_and_the_network_left_alone(shared_data, reposi
     record = json.loads((tmp_path / "Case44_record.json").read_text())
     assert record["weights"]["before"] == record["weights"]["restored"]
     assert record["outcome"] in ("adapted", "unadapted")
-    mask = nib.load(tmp_path / "Case44_seg.nii.gz")
-    image = nib.load(shared_data / "promise12" / "HK" / "images" / "Case44.nii.gz")
-    label = nib.load(shared_data / "promise12" / "HK" / "labels" / "Case44.nii.gz")
+    mask = nib.Nifti1Image.from_filename(tmp_path / "Case44_seg.nii.gz")
+    image = nib.Nifti1Image.from_filename(
+        shared_data / "promise12" / "HK" / "images" / "Case44.nii.gz"
+    )
+    label = nib.Nifti1Image.from_filename(
+        shared_data / "promise12" / "HK" / "labels" / "Case44.nii.gz"
+    )
     assert mask.shape == image.shape
     assert np.allclose(mask.affine, image.affine)
     one, two = np.asarray(mask.dataobj) > 0, np.asarray(label.dataobj) > 0

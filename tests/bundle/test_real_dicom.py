@@ -34,7 +34,7 @@ def test_a_real_series_is_segmented_where_its_reference_lies(
 
     volume = hd.seg.segread(result.folder / "segmentation.dcm").get_volume(combine_segments=True)
     assert volume.array.shape[0] == frames
-    reference = nib.load(data / "labels" / f"{label}.nii.gz")
+    reference = nib.Nifti1Image.from_filename(data / "labels" / f"{label}.nii.gz")
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ reference.affine
     inside = np.argwhere(np.asarray(reference.dataobj) > 0)
     to_frames = np.linalg.inv(volume.affine) @ lps

@@ -118,7 +118,8 @@ def on_grid(label_map: torch.Tensor, *, moved: float = 0.0) -> MetaTensor:
 
 
 def run_handler(folder, items: list[dict]) -> SimpleNamespace:
-    screen = Console(file=StringIO(), width=120)
+    text = StringIO()
+    screen = Console(file=text, width=120)
 
     def step(engine, item):
         engine.state.batch, engine.state.output = [item], [item]
@@ -126,7 +127,7 @@ def run_handler(folder, items: list[dict]) -> SimpleNamespace:
 
     engine = Engine(step)
     EvaluationHandler(str(folder), console=screen).attach(engine)
-    return SimpleNamespace(state=engine.run(items), text=screen.file.getvalue())
+    return SimpleNamespace(state=engine.run(items), text=text.getvalue())
 
 
 def test_the_handler_writes_and_prints_what_it_measured(tmp_path):

@@ -111,7 +111,7 @@ def expected(server, run, tmp_path_factory):
     run(good, out)
     return {
         f"case_{seed}": (
-            nib.load(out / f"case_{seed}_seg.nii.gz"),
+            nib.Nifti1Image.from_filename(out / f"case_{seed}_seg.nii.gz"),
             Record.from_json((out / f"case_{seed}_record.json").read_text()),
         )
         for seed in (3, 4)

@@ -119,7 +119,7 @@ def ask_bundle_run(given, path):
     )
     if is_dicom:
         return read_dicom(out, path)
-    mask = np.asarray(nib.load(out / "case_seg.nii.gz").dataobj)
+    mask = np.asarray(nib.Nifti1Image.from_filename(out / "case_seg.nii.gz").dataobj)
     return to_got(mask, json.loads((out / "case_record.json").read_text()))
 
 

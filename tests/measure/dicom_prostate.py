@@ -37,7 +37,7 @@ WAYS: dict[str, Any] = {
 def measure_dice(segmentation: Path, reference: Path) -> float:
     """Compare a DICOM SEG with a NIfTI mask on the same voxels, found by their positions."""
     volume = hd.seg.segread(segmentation).get_volume(combine_segments=True)
-    image = nib.load(reference)
+    image = nib.Nifti1Image.from_filename(reference)
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
     to_frames = np.linalg.inv(volume.affine) @ lps
     inside = np.argwhere(np.asarray(image.dataobj) > 0)

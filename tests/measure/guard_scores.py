@@ -16,7 +16,7 @@ are those that it was calibrated on. Rows are kept in --out.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +168,7 @@ def to_table(rows: Sequence[Row]) -> str:
     cases = np.array([row["case"] for row in rows])
     arrays = {n: np.array([float(row.get(n, -np.inf)) for row in rows]) for n in names}
     first, second = names[0], "soft-Dice confidence, views"
-    arrays[f"{first} + {second}"] = sum(  # type: ignore[assignment]
-        stats.rankdata(arrays[n]) for n in (first, second)
-    )
+    arrays[f"{first} + {second}"] = sum(stats.rankdata(arrays[n]) for n in (first, second))
     lines = [
         f"{len(set(cases))} cases, {len(rows)} cases × shifts: views gain {gain.mean():+.4f} "
         f"unguarded, harm {100 * (gain < -0.02).mean():.1f} %; {(views < USELESS).sum()} masks "
@@ -220,10 +218,8 @@ def leave_out(
         mine = cases == case
         limits = np.unique(np.append(score[~mine], -np.inf))
         middles = np.append(limits[:1], (limits[1:] + limits[:-1]) / 2)
-        gains: Callable[[float], float] = lambda limit, mine=mine: float(  # noqa: E731
-            np.where(score[~mine] < limit, 0, gain[~mine]).mean()
-        )
-        kept[mine] = score[mine] < max(middles, key=gains)
+        gains = [np.where(score[~mine] < limit, 0, gain[~mine]).mean() for limit in middles]
+        kept[mine] = score[mine] < middles[int(np.argmax(gains))]
     return kept
 
 

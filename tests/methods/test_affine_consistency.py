@@ -35,8 +35,8 @@ def test_overlap_by_hand():
     mask = torch.tensor([1.0, 1.0, 0.0]).view(1, 1, 1, 3)
     assert overlap(one, two, mask, "sigmoid").item() == pytest.approx(0.7 / 0.745)
     # softmax of (0, l) is the sigmoid of l, and the background does not count
-    pair = [torch.cat([torch.zeros_like(one), logits], 1) for logits in (one, two)]
-    assert overlap(*pair, mask, "softmax").item() == pytest.approx(0.7 / 0.745)
+    first, second = (torch.cat([torch.zeros_like(one), logits], 1) for logits in (one, two))
+    assert overlap(first, second, mask, "softmax").item() == pytest.approx(0.7 / 0.745)
     assert overlap(one, two, torch.zeros_like(mask), "sigmoid").item() == 1
 
 

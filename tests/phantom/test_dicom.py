@@ -231,7 +231,7 @@ def test_dcm2niix_reads_the_same_voxels_and_geometry(tmp_path, modality, is_enha
     command = [tool, "-b", "n", "-f", "a", "-o", tmp_path / "out", tmp_path / "in"]
     subprocess.run(command, capture_output=True, check=True)
     (path,) = (tmp_path / "out").glob("*.nii")
-    nifti = nib.load(path)
+    nifti = nib.Nifti1Image.from_filename(path)
     expected, affine_ras = stored_volume(case.image, case.affine_ras, options=options)
     index = np.stack(np.meshgrid(*map(np.arange, expected.shape), indexing="ij"), axis=-1)
     place = np.linalg.inv(nifti.affine) @ affine_ras

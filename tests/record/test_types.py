@@ -74,9 +74,9 @@ def test_the_digest_leaves_out_the_times_and_nothing_else():
 
 def test_a_record_is_frozen():
     with pytest.raises(FrozenInstanceError):
-        ADAPTED.outcome = OutcomeName.SOURCE
+        ADAPTED.outcome = OutcomeName.SOURCE  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
-        ADAPTED.verdict.light = Quality.GREEN
+        ADAPTED.verdict.light = Quality.GREEN  # type: ignore[misc]
 
 
 def test_only_steps_that_moved_anything_are_taken():

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     MPEG4HP41,
+    UID,
     DeflatedExplicitVRLittleEndian,
     EncapsulatedPDFStorage,
     ExplicitVRBigEndian,
@@ -264,7 +265,7 @@ def as_class(uid: str, **elements: Any) -> Callable[[list[Dataset]], None]:
     def change(datasets: list[Dataset]) -> None:
         set_all(SOPClassUID=uid, **elements)(datasets)
         for dataset in datasets:
-            dataset.file_meta.MediaStorageSOPClassUID = uid
+            dataset.file_meta.MediaStorageSOPClassUID = UID(uid)
 
     return change
 
@@ -272,7 +273,7 @@ def as_class(uid: str, **elements: Any) -> Callable[[list[Dataset]], None]:
 def as_syntax(uid: str) -> Callable[[list[Dataset]], None]:
     def change(datasets: list[Dataset]) -> None:
         for dataset in datasets:
-            dataset.file_meta.TransferSyntaxUID = uid
+            dataset.file_meta.TransferSyntaxUID = UID(uid)
             dataset.PixelData = encapsulate([b"\xff\xd8 no decoder reads this \xff\xd9"])
             dataset["PixelData"].is_undefined_length = True
 
@@ -433,7 +434,7 @@ def add_files(folder: Path) -> None:
     (folder / "empty.dcm").touch()
     (folder / "._0001.dcm").write_bytes(b"\x00\x05\x16\x07")
     index = series()[0]
-    index.SOPClassUID = index.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    index.SOPClassUID = index.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.1.3.10")
     index.save_as(folder / "DICOMDIR", enforce_file_format=True)
 
 

@@ -53,7 +53,7 @@ class Answer:
     affine_ras: np.ndarray | None = None
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Any:
         return self.params["record"]
 
 
@@ -79,7 +79,7 @@ class LabelServer:
         with self._open(urllib.request.Request(self._url(path))) as answer:
             return json.load(answer)
 
-    def allowed_origin(self, origin: str) -> str | None:
+    def allowed_origin(self, origin: str) -> Any:
         """Which origin may read an answer that a page of `origin` asked for."""
         with self._open(
             urllib.request.Request(self._url("info/"), headers={"Origin": origin})
@@ -210,8 +210,8 @@ def _read_answer(kind: str, content: bytes) -> Answer:
         str(part.get_param("name", header="content-disposition")): part
         for part in message.iter_parts()
     }
-    params = json.loads(parts["params"].get_payload(decode=True))
-    return Answer(200, params, *_read_image(parts["image"]))
+    params: Any = parts["params"].get_payload(decode=True)
+    return Answer(200, json.loads(params), *_read_image(parts["image"]))
 
 
 def _read_image(part: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -3,16 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from grata_monai.experiments.harness.bench import open_bench
+from grata_monai.experiments.harness.bench import Bench, open_bench
 from grata_monai.methods.source import Source
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8]}
 
 
-def open_tiny(device="cpu"):
+def open_tiny(device: str = "cpu") -> Bench:
     """Open the bundle on a device."""
     return open_bench(BUNDLE, settings={**TINY, "device#name": device})
 
@@ -23,5 +23,5 @@ class Ending(Source):
 
     name: ClassVar[str] = "ending"
 
-    def segment(self, case, state):
+    def segment(self, case: Any, state: Any) -> Any:
         os._exit(9)

@@ -231,10 +231,10 @@ def start_web() -> Iterator[Callable[..., Web]]:
     servers = []
 
     def start(answer: Callable[[Request], Reply | None], tls: ssl.SSLContext | None = None) -> Web:
-        handler = type("Handler", (_Handler,), {"answer": staticmethod(answer)})
+        handler: Any = type("Handler", (_Handler,), {"answer": staticmethod(answer)})
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients may leave
+        server.handle_error = lambda *_: None  # clients may leave
         web = Web(server)
         handler.web = web
         if tls:

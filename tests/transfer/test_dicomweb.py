@@ -56,11 +56,9 @@ def get(archive, start_web, retry, tmp_path):
     """Fetch the archive's study into a new folder."""
 
     def call(query="", **settings):
-        web = start_web(archive)
-        call.web, call.folder = web, tmp_path / "out"
-        return fetch(
-            f"{web.address}?study={archive.study}{query}", call.folder, retry=retry, **settings
-        )
+        web, folder = start_web(archive), tmp_path / "out"
+        vars(call).update(web=web, folder=folder)
+        return fetch(f"{web.address}?study={archive.study}{query}", folder, retry=retry, **settings)
 
     return call
 

@@ -12,7 +12,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import evt
-from pynetdicom.sop_class import StorageCommitmentPushModel
+from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from grata_monai.core.errors import DatasetError, DicomError, TransferError
 from grata_monai.transfer.commitment import Commitment

@@ -29,7 +29,7 @@ def put(start_web, replies, retry, series):
     def call(*first, files=series[:2], **settings):
         queue = list(first)
         web = start_web(lambda request: queue.pop(0) if queue else replies.json(GOOD))
-        call.web = web
+        vars(call).update(web=web)
         return send(files, web.address, retry=retry, **settings)
 
     return call

@@ -16,7 +16,6 @@ from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd
 from grata_monai.core.errors import GeometryError, OutputError
 from grata_monai.read.image import LoadImageCheckedd
 from grata_monai.read.transforms import SafeSpacingd
-from grata_monai.write import image as module
 from grata_monai.write.image import LiftRecordd, SaveImageAndRecordd, write_label_map
 
 AFFINE = np.array([[0.0, -0.8, 0, 11], [-0.8, 0, 0, 22], [0, 0, 3.0, 33], [0, 0, 0, 1]])
@@ -30,7 +29,7 @@ def label_map():
 def test_a_label_map_reads_back_with_its_grid(tmp_path, label_map):
     for values in (label_map, torch.tensor(label_map), MetaTensor(torch.tensor(label_map)).float()):
         write_label_map(values, affine_ras=AFFINE, path=tmp_path / "a.nii.gz")
-        file = nib.load(tmp_path / "a.nii.gz")
+        file = nib.Nifti1Image.from_filename(tmp_path / "a.nii.gz")
         np.testing.assert_array_equal(np.asarray(file.dataobj), label_map)
         assert file.get_data_dtype() == np.uint8
         np.testing.assert_allclose(file.get_sform(), AFFINE, atol=1e-6)
@@ -76,7 +75,7 @@ def test_mask_and_record_are_written_together(tmp_path, case):
     saved = SaveImageAndRecordd("pred", tmp_path / "out")(case)
     assert sorted(os.listdir(tmp_path / "out")) == ["A_Case07_record.json", "A_Case07_seg.nii.gz"]
     assert saved["mask_file"] == str(tmp_path / "out" / "A_Case07_seg.nii.gz")
-    file = nib.load(saved["mask_file"])
+    file = nib.Nifti1Image.from_filename(saved["mask_file"])
     voxels = np.asarray(file.dataobj)
     np.testing.assert_array_equal(voxels, case["pred"][0].numpy())
     np.testing.assert_allclose(file.affine, AFFINE, atol=1e-6)
@@ -139,7 +138,7 @@ def test_a_mask_that_cannot_be_written_leaves_no_new_record(tmp_path, case, monk
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.nib, "save", fail)
+    monkeypatch.setattr(nib, "save", fail)
     with pytest.raises(OutputError, match="No space left on device"):
         writer({**case, "grata": "{}"})
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
@@ -221,6 +220,8 @@ def test_the_whole_way_from_collated_logits_to_files(tmp_path):
     pred.meta["grata"], pred.meta["grata_source"] = RECORD, pred.as_tensor().clone()
     (item,) = decollate_batch({**batch, "pred": pred})
     saved = postprocessing(item)
-    assert nib.load(saved["mask_file"]).shape == shape
-    np.testing.assert_allclose(nib.load(saved["mask_file"]).affine, AFFINE, atol=1e-5)
+    assert nib.Nifti1Image.from_filename(saved["mask_file"]).shape == shape
+    np.testing.assert_allclose(
+        nib.Nifti1Image.from_filename(saved["mask_file"]).affine, AFFINE, atol=1e-5
+    )
     assert torch.equal(saved["source"].as_tensor(), saved["pred"].as_tensor())

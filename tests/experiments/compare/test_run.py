@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_a_failure_is_a_row_that_says_why_and_the_rest_goes_on(bench, cases, tmp
 
 
 def test_what_is_done_is_not_done_again(bench, cases, tmp_path, monkeypatch):
-    runs = run_methods({"c": Counting()}, cases, bench, tmp_path)
+    runs: Any = run_methods({"c": Counting()}, cases, bench, tmp_path)
     done = next(runs)
     runs.close()  # killed
     met = []
@@ -97,7 +97,7 @@ def test_what_is_done_is_not_done_again(bench, cases, tmp_path, monkeypatch):
 
 def test_an_online_method_meets_all_cases_again_after_a_kill(bench, cases, tmp_path, monkeypatch):
     method = Counting(is_online=True)
-    runs = run_methods({"c": method}, cases, bench, tmp_path)
+    runs: Any = run_methods({"c": method}, cases, bench, tmp_path)
     next(runs)
     runs.close()
     seen = []

@@ -154,7 +154,7 @@ def check_against_dcm2niix(volume, folder, tmp_path):
         str(folder),
     ]
     subprocess.run(command, check=True, capture_output=True)
-    theirs = nib.as_closest_canonical(nib.load(tmp_path / "converted.nii"))
+    theirs = nib.as_closest_canonical(nib.Nifti1Image.from_filename(tmp_path / "converted.nii"))
     image = read_volume(volume)
     ours = nib.as_closest_canonical(nib.Nifti1Image(image[0].numpy(), image.affine.numpy()))
     np.testing.assert_allclose(ours.affine, theirs.affine, rtol=0, atol=1e-3)  # theirs is float32
@@ -289,7 +289,7 @@ def test_real_series_lie_on_the_grid_of_their_masks(shared_data, read_frames, fo
     root = shared_data / "dicom_prostate"
     volume = read_frames(sorted((root / folder).glob("*.dcm")))
     image = read_volume(volume)
-    mask = nib.load(root / "labels" / f"{label}.nii.gz")
+    mask = nib.Nifti1Image.from_filename(root / "labels" / f"{label}.nii.gz")
     assert image.shape[1:] == mask.shape
     np.testing.assert_allclose(image.affine.numpy(), mask.affine, rtol=0, atol=1e-3)
     found = highdicom.get_volume_from_series([dcmread(frame.file) for frame in volume.frames])

@@ -71,7 +71,9 @@ def test_fragments_are_found_without_decoding(tmp_path, syntax, monkeypatch):
     pixels = pydicom.dcmread(path).PixelData
     frames = list(pydicom.encaps.generate_frames(pixels, number_of_frames=4))
     for number, frame in enumerate(frames, start=1):
-        start, length = header.pixel_range(number)
+        place = header.pixel_range(number)
+        assert place is not None
+        start, length = place
         assert path.read_bytes()[start : start + length] == frame
 
 

@@ -8,7 +8,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, evt
 
-from grata_monai.phantom.dicom import TRANSFER_SYNTAXES
+from grata_monai.phantom.dicom import TRANSFER_SYNTAXES, write_series
 from grata_monai.read.dicom.policy import modality_of
 from grata_monai.transfer.address import AeAddress
 from grata_monai.transfer.commitment import Commitment, _listening, _Report
@@ -96,7 +96,7 @@ def test_objects_have_no_private_element(examples):
 
 def test_what_is_said_to_be_taken_over_is_taken_over(repository, monkeypatch):
     keywords = [key for _, keys in TAKEN[:3] for key in keys]
-    write = dicom_example.write_series
+    write = write_series
 
     def write_with_everything(folder, *arguments):
         for file in write(folder, *arguments):

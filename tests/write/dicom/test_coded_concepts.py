@@ -46,7 +46,7 @@ def test_codes_are_taken_as_given(write):
     entry = {"number": 1, "label": "ours", "type": code, "category": code, "modifier": code}
     (segment,) = read_segments(write([{**entry, "region": code, "colour": [1, 2, 3]}]))
     expected = Code("X1", "99LOCAL", "Something of ours")
-    assert segment == Segment(1, "ours", *[expected] * 4, colour=(1, 2, 3))
+    assert segment == Segment(1, "ours", *[expected] * 4, colour=(1, 2, 3))  # type: ignore[misc]
 
 
 def test_channels_are_found_by_name(write):

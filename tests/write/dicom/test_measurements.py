@@ -1,6 +1,7 @@
 """A structured report holds volumes and diameters that arithmetic gives, and is valid."""
 
 from dataclasses import replace
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -35,9 +36,10 @@ def write(make_case, tmp_path):
 
 def groups_of(written):
     report = hd.sr.srread(written.path)
+    content: Any = report.content
     return report, [
-        *report.content.get_volumetric_roi_measurement_groups(),
-        *report.content.get_image_measurement_groups(),
+        *content.get_volumetric_roi_measurement_groups(),
+        *content.get_image_measurement_groups(),
     ]
 
 

@@ -148,7 +148,7 @@ def test_dcmqi_reads_the_same_masks(make_volume, masks, write, tmp_path, orienta
     assert done.returncode == 0, done.stdout + done.stderr
     for number in (1, 2):
         (file,) = out.glob(f"{number}.nii*")
-        image = nib.load(file)
+        image = nib.Nifti1Image.from_filename(file)
         voxels = np.argwhere(np.asarray(image.dataobj) > 0)
         expected = np.argwhere(masks == number)[:, ::-1]
         world = nib.affines.apply_affine(image.affine, voxels)
