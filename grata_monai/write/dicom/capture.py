@@ -38,7 +38,7 @@ def write_capture(
     Args:
         case: What to draw.
         path: The file to write.
-        series: The series it belongs to; a new one if not given.
+        series: The series it belongs to; one of its own if not given.
 
     Returns:
         What was written.

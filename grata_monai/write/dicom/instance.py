@@ -1,13 +1,13 @@
 """Write one DICOM instance to a file, and say what was written."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset
 
 from grata_monai.core.files import atomic_path
 from grata_monai.write.dicom.source import quiet
-from grata_monai.write.dicom.uids import new_uid
+from grata_monai.write.dicom.uids import series_uid
 
 __all__ = ["Instance", "NewSeries", "save_instance"]
 
@@ -17,12 +17,12 @@ class NewSeries:
     """The series that an instance belongs to.
 
     Attributes:
-        uid: SeriesInstanceUID; one that no other run has, unless given.
+        uid: SeriesInstanceUID; empty to let it follow from the object's UID.
         number: SeriesNumber; above those of scanners, so that results come last.
         instance: InstanceNumber in it.
     """
 
-    uid: str = field(default_factory=new_uid)
+    uid: str = ""
     number: int = 9001
     instance: int = 1
 
@@ -33,6 +33,10 @@ class NewSeries:
                 f"series and instance numbers must be positive, got {self.number} and "
                 f"{self.instance}. Count from 1."
             )
+
+    def uid_for(self, sop_instance_uid: str) -> str:
+        """The SeriesInstanceUID for an object."""
+        return self.uid or series_uid(sop_instance_uid)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def write_measurements(
         case: Whose masks are measured. Every group of measurements refers to its segmentation;
             without one, to the source images.
         path: The file to write.
-        series: The series it belongs to; a new one if not given.
+        series: The series it belongs to; one of its own if not given.
 
     Returns:
         What was written.
@@ -82,7 +82,7 @@ def write_measurements(
         dataset = hd.sr.ComprehensiveSR(
             evidence=[*sources, *([_evidence(segmentation)] if segmentation else [])],
             content=_report(groups, case, sources)[0],
-            series_instance_uid=series.uid,
+            series_instance_uid=series.uid_for(uid),
             series_number=series.number,
             sop_instance_uid=uid,
             instance_number=series.instance,

@@ -60,7 +60,7 @@ def make_object(
         kind: Of the object.
         case: Whose source and record it belongs to.
         uid: The object's SOPInstanceUID.
-        series: The series it belongs to; a new one if not given.
+        series: The series it belongs to; one of its own if not given.
 
     Returns:
         Patient, study, series, equipment and SOP attributes; the caller adds the rest.
@@ -79,7 +79,7 @@ def make_object(
         made.InstanceCreationDate = f"{now:%Y%m%d}"
         made.InstanceCreationTime = f"{now:%H%M%S}"
         made.Modality, made.SeriesDescription = kind.modality, describe_series(kind.description)
-        made.SeriesInstanceUID, made.SeriesNumber = series.uid, series.number
+        made.SeriesInstanceUID, made.SeriesNumber = series.uid_for(uid), series.number
         made.InstanceNumber = series.instance
         maker = equipment(case.record)
         made.Manufacturer = maker["manufacturer"]

@@ -34,7 +34,7 @@ def write_report(
     Args:
         case: What it is about.
         path: The file to write.
-        series: The series it belongs to; a new one if not given.
+        series: The series it belongs to; one of its own if not given.
 
     Returns:
         What was written.

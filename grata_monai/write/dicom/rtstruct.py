@@ -44,7 +44,7 @@ def write_rtstruct(
     Args:
         case: Whose masks are outlined.
         path: The file to write.
-        series: The series it belongs to; a new one if not given.
+        series: The series it belongs to; one of its own if not given.
 
     Returns:
         What was written.

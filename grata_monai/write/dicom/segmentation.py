@@ -47,7 +47,7 @@ class SegmentationOptions:
             ``FRACTIONAL``, which holds probabilities in 255 levels.
         omit_empty_frames: Whether to leave out frames without a segment. An empty result keeps
             all of its frames anyway.
-        series: The series it belongs to; a new one if not given.
+        series: The series it belongs to; one of its own if not given.
     """
 
     kind: str = "BINARY"
@@ -76,7 +76,7 @@ def write_segmentation(
         case: Its masks, or its probabilities for ``FRACTIONAL``; its record goes into the
             algorithm's parameters.
         path: The file to write.
-        options: How to write; BINARY with all frames in a new series if not given.
+        options: How to write; BINARY with all frames in a series of its own if not given.
 
     Returns:
         What was written.
@@ -104,7 +104,7 @@ def write_segmentation(
             pixel_array=pixels,
             segmentation_type=options.kind,
             segment_descriptions=[_describe(segment, case) for segment in case.segments],
-            series_instance_uid=options.series.uid,
+            series_instance_uid=options.series.uid_for(uid),
             series_number=options.series.number,
             sop_instance_uid=uid,
             instance_number=options.series.instance,

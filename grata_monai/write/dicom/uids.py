@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
 
-__all__ = ["hash_to_uid", "instance_uid", "new_uid", "tracking_uid"]
+__all__ = ["hash_to_uid", "instance_uid", "series_uid", "tracking_uid"]
 
 
 def hash_to_uid(*parts: bytes | str) -> str:
@@ -77,6 +77,15 @@ def tracking_uid(volume: DicomVolume, number: int, type_code: str) -> str:
     return hash_to_uid("tracking", volume.name, volume.series_uid, str(number), type_code)
 
 
-def new_uid() -> str:
-    """Make a UID that no other run has, such as a series' (random, ``2.25.``)."""
-    return f"2.25.{uuid.uuid4().int}"
+def series_uid(sop_instance_uid: str) -> str:
+    """Make the SeriesInstanceUID of the series that an object has for itself.
+
+    It follows from the object alone, so that an instance never belongs to two series.
+
+    Args:
+        sop_instance_uid: Of the object, from `instance_uid`.
+
+    Returns:
+        The UID.
+    """
+    return hash_to_uid("series", sop_instance_uid)

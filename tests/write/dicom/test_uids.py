@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydicom.uid import UID
 
 from grata_monai.record.types import OutcomeName
-from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, new_uid, tracking_uid
+from grata_monai.write.dicom.uids import hash_to_uid, instance_uid, series_uid, tracking_uid
 
 
 @given(parts=st.lists(st.binary() | st.text(st.characters(codec="utf-8"))))
@@ -58,7 +58,19 @@ def test_a_segment_is_tracked_from_run_to_run(make_volume):
     assert len(uids) == 8
 
 
-def test_a_new_uid_is_new_and_valid():
-    uids = {new_uid() for _ in range(100)}
-    assert len(uids) == 100
-    assert all(UID(uid).is_valid for uid in uids)
+def test_a_series_follows_from_its_object_and_from_nothing_else(make_volume, masks, record):
+    given = {"volume": make_volume(), "record": record, "arrays": [masks]}
+    weights = {**record.weights, "before": "0" * 64}
+    changes = [
+        {},
+        {"record": replace(record, recipe_sha256="0" * 64)},
+        {"record": replace(record, weights=weights)},
+        {"arrays": [masks[::-1]]},
+    ]
+    objects = [instance_uid("BINARY", **{**given, **change}) for change in changes]
+    objects.append(instance_uid("measurements", **given))
+    series = [series_uid(uid) for uid in objects]
+    assert len({*objects, *series}) == 2 * len(objects)
+    assert all(UID(uid).is_valid for uid in series)
+    later = replace(record, seconds={"adaptation": 99.0})
+    assert series_uid(instance_uid("BINARY", **{**given, "record": later})) == series[0]
