@@ -17,7 +17,7 @@ __all__ = ["build_parser", "main", "run"]
 _EXIT_OK = 0
 _EXIT_REFUSED = 2
 _EXTRAS = {
-    **dict.fromkeys(("dicomweb_client", "highdicom", "pydicom", "pynetdicom"), "dicom"),
+    **dict.fromkeys(("highdicom", "pydicom", "pynetdicom", "requests"), "dicom"),
     **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
     **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
 }

@@ -3,21 +3,25 @@
 import socket
 import ssl
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import AeAddress
+from grata_monai.transfer.clock import Clock
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security, client_context
 
-__all__ = ["NothingAcceptedError", "associated"]
+__all__ = ["NothingAcceptedError", "associated", "guard_connection"]
 
 IDLE_SECONDS = 600.0  # between two messages of ours: a large instance may be decompressed meanwhile
+SMALLEST_PDU = 1024  # bytes; below, one instance would become a million messages in memory
+INVALID_DATA = "Evt19"  # of pynetdicom's state machine; it aborts then
+PEER_BYTES = 64 * 2**20  # that a peer may send in one association: statuses and reports
 ALERT_SECONDS = 1.0  # for a TLS peer to say, after the handshake, that it refuses our certificate
 
 REJECTED_TRANSIENT = 2  # DICOM PS3.8, table 9-21
@@ -34,6 +38,41 @@ class NothingAcceptedError(TransferError):
     """The peer takes none of the kinds of objects or services that were proposed."""
 
 
+def guard_connection(event: Any, clock: Clock) -> None:
+    """Bound time and bytes of a connection that has just opened, and end it at nonsense.
+
+    pynetdicom itself would wait for ever within a message, would keep 4 GiB of one, and its thread
+    would die of one that it cannot read.
+
+    Args:
+        event: pynetdicom's `EVT_CONN_OPEN`.
+        clock: Cuts the connection when time is over.
+    """
+    transport = event.assoc.dul.socket
+    clock.watch(transport.socket)
+    receive, left = transport.recv, PEER_BYTES
+
+    def receive_bounded(size: int) -> bytearray:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise OSError("the peer sends too much")
+        return receive(size)  # type: ignore[no-any-return]
+
+    machine, events = event.assoc.dul.state_machine, event.assoc.dul.event_queue
+    act = machine.do_action
+
+    def act_or_abort(name: str) -> None:
+        try:
+            act(name)
+        except Exception:
+            if name == INVALID_DATA:
+                raise
+            events.put(INVALID_DATA)
+
+    transport.recv, machine.do_action = receive_bounded, act_or_abort
+
+
 @contextmanager
 def associated(
     address: AeAddress,
@@ -42,7 +81,7 @@ def associated(
     security: Security,
     retry: Retry,
     handlers: Sequence[Any] = (),
-) -> Generator[Association, None, None]:
+) -> Generator[tuple[Association, Clock], None, None]:
     """Open an association, and release it when the block ends.
 
     Args:
@@ -53,21 +92,40 @@ def associated(
         handlers: pynetdicom's event handlers.
 
     Yields:
-        The established association.
+        The established association, and the clock that every question must be asked under.
 
     Raises:
         TransientError: If the peer does not answer or has no room now.
         NothingAcceptedError: If it accepts no context.
         TransferError: If it rejects us for good, or TLS fails.
     """
-    association = _request(address, contexts, security=security, retry=retry, handlers=handlers)
-    if not association.is_established:
-        raise _explain(association, address, security, retry)
+    clock = Clock(retry.answer_seconds)
+    bound = [*handlers, (evt.EVT_CONN_OPEN, guard_connection, [clock])]
+    question = "answer the request for an association"
     try:
-        yield association
+        with clock.running(question, connect_seconds=retry.connect_seconds):
+            association = _request(
+                address, contexts, security=security, retry=retry, handlers=bound
+            )
+        if not association.is_established:
+            raise _explain(association, address, security, retry)
+        try:
+            _check_pdu_size(association)
+            yield association, clock
+        finally:
+            with suppress(TransientError), clock.running("release the association"):
+                association.release()
     finally:
-        if association.is_established:
-            association.release()
+        clock.close()
+
+
+def _check_pdu_size(association: Association) -> None:
+    size = association.acceptor.maximum_length
+    if size is not None and 0 < size < SMALLEST_PDU:
+        raise TransferError(
+            f"peer must take messages of at least {SMALLEST_PDU} bytes, it takes {size}. "
+            "Raise its maximum PDU length."
+        )
 
 
 def _request(

@@ -6,10 +6,12 @@ until the report is there or the time is over.
 """
 
 import logging
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +26,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import AeAddress, is_loopback, parse_host_port
-from grata_monai.transfer.association import NothingAcceptedError, associated
+from grata_monai.transfer.association import (
+    NothingAcceptedError,
+    associated,
+    guard_connection,
+)
+from grata_monai.transfer.clock import Clock
 from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security, server_context
 from grata_monai.transfer.store import Instance
@@ -72,7 +79,7 @@ class _Report:
     """What the peer says about one transaction; filled by pynetdicom's threads."""
 
     transaction: UID
-    wanted: frozenset[str]
+    wanted: frozenset[tuple[str, str]]  # kind and instance
     done: threading.Event = field(default_factory=threading.Event)
     state: str = "failed"
     note: str = ""
@@ -83,7 +90,10 @@ class _Report:
             content = event.event_information
             if content.TransactionUID != self.transaction or self.done.is_set():
                 return INVALID_ARGUMENT, None
-            kept = {str(item.ReferencedSOPInstanceUID) for item in _items(content, "Referenced")}
+            kept = {
+                (str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID))
+                for item in _items(content, "Referenced")
+            }
             failed = [int(item.FailureReason) for item in _items(content, "Failed")]
             kind = int(event.event_type)
         except Exception:  # whatever a peer may send must not end the listening thread
@@ -93,9 +103,11 @@ class _Report:
         elif failed:
             reasons = ", ".join(sorted({f"{code:04X}" for code in failed}))
             self.note = f"{len(failed)} of {len(self.wanted)} are not kept, reasons {reasons}"
-        else:
+        elif self.wanted - kept:
             missing = len(self.wanted - kept)
             self.note = f"the report does not name {missing} of {len(self.wanted)}"
+        else:
+            self.note = "the report says that some failed, and names none"
         self.done.set()
         return SUCCESS, None
 
@@ -135,10 +147,10 @@ def request_commitment(
         One of `COMMITMENT_STATES`, and why it failed or nothing. Never raises for what a peer does:
         the instances are stored, whatever it says about keeping them.
     """
-    wanted = frozenset(str(instance.sop_instance) for instance in instances)
+    wanted = frozenset((str(each.sop_class), str(each.sop_instance)) for each in instances)
     report = _Report(generate_uid(prefix=None), wanted)
     try:
-        with _listening(report, destination, commitment, security):
+        with _listening(report, destination, security=security, retry=retry, wait=commitment):
             retry.run(
                 lambda: _ask(
                     report, instances, destination, security=security, retry=retry, wait=commitment
@@ -164,16 +176,19 @@ def _ask(
 ) -> None:
     handlers = [(evt.EVT_N_EVENT_REPORT, report.take)]
     contexts = [build_context(StorageCommitmentPushModel)]
-    with associated(
-        destination, contexts, security=security, retry=retry, handlers=handlers
-    ) as association:
-        answer, _ = association.send_n_action(
-            _request(report, instances),
-            REQUEST,
-            StorageCommitmentPushModel,
-            StorageCommitmentPushModelInstance,
-        )
-        status = answer.get("Status")
+    status = None
+    with associated(destination, contexts, security=security, retry=retry, handlers=handlers) as (
+        association,
+        clock,
+    ):
+        with clock.running("take the request for commitment"), suppress(RuntimeError):
+            answer, _ = association.send_n_action(
+                _request(report, instances),
+                REQUEST,
+                StorageCommitmentPushModel,
+                StorageCommitmentPushModelInstance,
+            )
+            status = answer.get("Status")
         if status != SUCCESS:
             code = "no status" if status is None else f"status {int(status):04X}"
             raise TransferError(f"peer must take the request for commitment, it answers {code}.")
@@ -201,25 +216,35 @@ def _request(report: _Report, instances: Sequence[Instance]) -> Dataset:
 
 @contextmanager
 def _listening(
-    report: _Report, destination: AeAddress, commitment: Commitment, security: Security
+    report: _Report,
+    destination: AeAddress,
+    *,
+    security: Security,
+    retry: Retry,
+    wait: Commitment,
 ) -> Generator[None, None, None]:
     """Listen for the report where the caller said so, for this peer only."""
-    if not commitment.reply:
+    if not wait.reply:
         yield
         return
     entity = AE(ae_title=destination.calling)
     entity.require_called_aet = True
     entity.require_calling_aet = [destination.called]
     entity.maximum_associations = MOST_ASSOCIATIONS
+    entity.acse_timeout = entity.dimse_timeout = retry.answer_seconds
+    clock = Clock(retry.answer_seconds)
     # in a report's association the requestor is the provider, so roles are turned round
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     entity.add_supported_context(Verification)  # PS3.2, 7.1, asks it of an acceptor
     try:
         server = entity.start_server(
-            parse_host_port(commitment.reply),
+            parse_host_port(wait.reply),
             block=False,
-            ssl_context=server_context(security) if destination.is_encrypted else None,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report.take)],
+            ssl_context=_Impatient(security, retry) if destination.is_encrypted else None,  # type: ignore[arg-type]
+            evt_handlers=[
+                (evt.EVT_N_EVENT_REPORT, report.take),
+                (evt.EVT_CONN_OPEN, guard_connection, [clock]),
+            ],
         )
     except OSError as error:
         raise TransferError(
@@ -229,8 +254,23 @@ def _listening(
     try:
         yield
     finally:
+        clock.close()  # whoever called and says nothing would keep a thread for ever
         if server is not None:
             server.shutdown()
+
+
+class _Impatient:
+    """TLS settings for pynetdicom's server, whose one thread must not wait for a handshake."""
+
+    def __init__(self, security: Security, retry: Retry) -> None:
+        self._context, self._seconds = server_context(security), retry.answer_seconds
+
+    def wrap_socket(self, connection: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
+        """Shake hands within the time of an answer."""
+        connection.settimeout(self._seconds)
+        secured = self._context.wrap_socket(connection, server_side=server_side)
+        secured.settimeout(None)
+        return secured
 
 
 def _items(content: Dataset, kind: str) -> list[Dataset]:

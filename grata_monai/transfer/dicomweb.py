@@ -1,8 +1,8 @@
 """Fetch series by QIDO-RS and WADO-RS.
 
 What a peer sends is not believed: its size and number are bounded, file names are hashes of UIDs,
-headers are read in a sandbox, and an instance of another study or series than the one asked for
-refuses the whole answer.
+headers are read in a sandbox, and an instance that is cut, or of another study or series than the
+one asked for, refuses the whole answer. So does a list that is shorter than the peer's own count.
 """
 
 import hashlib
@@ -12,18 +12,20 @@ from pathlib import Path
 
 from grata_monai.core.errors import DicomError, TransferError
 from grata_monai.core.files import atomic_folder
-from grata_monai.read.dicom.headers import Header, read_headers
+from grata_monai.read.dicom.headers import FileKind, Header, read_headers
 from grata_monai.read.dicom.limits import Limits
+from grata_monai.read.dicom.rejection import Reason
 from grata_monai.transfer.address import WebAddress, check_uid
 from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security
-from grata_monai.transfer.web import Answer, WebService
+from grata_monai.transfer.web import Answer, Page, WebService
 
 __all__ = ["FetchLimits", "Fetched", "fetch_series"]
 
 Progress = Callable[[int, int], None]
 
 SERIES_UID = "0020000E"
+SERIES_INSTANCES = "00201209"  # how many instances the peer counts in a series
 INSTANCE_UID = "00080018"
 
 
@@ -34,6 +36,7 @@ class FetchLimits:
     Attributes:
         series: Of the study.
         instances: In all.
+        pages: Of one list.
         instance_bytes: Of one instance; as much memory is needed.
         total_bytes: Of all instances.
         header: For reading the header of each instance in the sandbox.
@@ -44,6 +47,7 @@ class FetchLimits:
 
     series: int = 200
     instances: int = 20_000
+    pages: int = 1000
     instance_bytes: int = 2 * 2**30
     total_bytes: int = 32 * 2**30
     header: Limits = field(default_factory=Limits)
@@ -131,23 +135,31 @@ def _search(
 ) -> list[_Wanted]:
     """List the instances to fetch."""
     study = source.study_uid
-    if source.series_uid:
-        series = [source.series_uid]
-    else:
-        series = _list_uids(
-            lambda offset: service.search_series(study, modality=source.modality, offset=offset),
-            SERIES_UID,
-            retry=retry,
-            most=limits.series,
-        )
+    series = _list_items(
+        lambda offset: service.search_series(
+            study, series_uid=source.series_uid, modality=source.modality, offset=offset
+        ),
+        SERIES_UID,
+        retry=retry,
+        most=limits.series,
+        pages=limits.pages,
+    )
     wanted: list[_Wanted] = []
-    for series_uid in series:
-        found = _list_uids(
+    for series_uid, counted in series.items():
+        if source.series_uid not in ("", series_uid):
+            continue  # a peer need not know the filter
+        found = _list_items(
             lambda offset, uid=series_uid: service.search_instances(study, uid, offset=offset),  # type: ignore[misc]
             INSTANCE_UID,
             retry=retry,
             most=limits.instances - len(wanted),
+            pages=limits.pages,
         )
+        if len(found) < _read_count(counted):
+            raise TransferError(
+                f"service must list all {_read_count(counted)} instances that it counts in a "
+                f"series, it lists {len(found)}. Fetch again later, or ask its administrator."
+            )
         wanted += [_Wanted(study, series_uid, uid) for uid in found]
     if not wanted:
         raise TransferError(
@@ -162,34 +174,55 @@ def _search(
     return wanted
 
 
-def _list_uids(search: Callable[[int], Answer], tag: str, *, retry: Retry, most: int) -> list[str]:
-    """Turn the pages of a search until one brings nothing new."""
-    found: dict[str, None] = {}
-    while True:
+def _list_items(
+    search: Callable[[int], Page], tag: str, *, retry: Retry, most: int, pages: int
+) -> dict[str, Answer]:
+    """Turn the pages of a search until one brings nothing new; return what it finds by UID."""
+    found: dict[str, Answer] = {}
+    has_more = False
+    for _ in range(pages):
         count = len(found)
         page = retry.run(lambda: search(len(found)))
-        found.update(dict.fromkeys(_read_uids(page, tag)))
+        found.update(_read_items(page.items, tag))
         if len(found) > most:
             raise TransferError(
                 f"service must list at most {max(most, 0)} more series or instances, it lists "
                 f"{len(found)}. Ask for one series, or raise the limits."
             )
         if len(found) == count:
-            return list(found)
+            if has_more or page.has_more:
+                raise TransferError(
+                    "service must list all that it has, it says that there is more and does not "
+                    "list it. Ask its administrator whether it knows offset."
+                )
+            return found
+        has_more = page.has_more
+    raise TransferError(
+        f"service must end its list within {pages} pages, it does not. "
+        "Ask for one series, or raise the limits."
+    )
 
 
-def _read_uids(page: Answer, tag: str) -> Iterator[str]:
+def _read_items(items: Answer, tag: str) -> Iterator[tuple[str, Answer]]:
     try:
-        for item in page:
+        for item in items:
             uid = item[tag]["Value"][0]
             check_uid(uid, "UID")
-            yield uid
+            yield uid, item
     except (KeyError, IndexError, TypeError, ValueError):
         # `from None`: the original may quote the answer
         raise TransferError(
             "service must list valid UIDs, it lists something else. Check the service's path, or "
             "ask its administrator."
         ) from None
+
+
+def _read_count(item: Answer) -> int:
+    """How many instances the peer counts in a series; 0 if it does not say."""
+    try:
+        return int(item[SERIES_INSTANCES]["Value"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return 0
 
 
 def _retrieve(
@@ -218,23 +251,27 @@ def _retrieve(
 
 
 def _verify(wanted: Sequence[_Wanted], folder: Path, limits: FetchLimits) -> None:
-    """Refuse what is no DICOM, and what belongs to another study, series or instance.
-
-    A header that cannot be read stays: triage refuses it with its reason.
-    """
+    """Refuse what is not, or not all of, the instance that was asked for."""
     files = [folder / item.file_name for item in wanted]
     headers = read_headers(files, limits=limits.header)
     for number, (item, header) in enumerate(zip(wanted, headers, strict=True), start=1):
-        if isinstance(header, DicomError):
-            continue
-        uids = _uids(header) if isinstance(header, Header) else ()
-        if uids != item.uids:
+        fault = _find_fault(item, header)
+        if fault:
             raise TransferError(
-                f"service must send what is asked for, instance {number} of {len(wanted)} is "
-                f"{'another one' if uids else 'no DICOM instance'}. Nothing was kept; ask its "
-                "administrator."
+                f"service must send what is asked for, instance {number} of {len(wanted)} {fault}. "
+                "Nothing was kept; fetch again, or ask its administrator."
             )
 
 
-def _uids(header: Header) -> tuple[str, str, str]:
-    return header.study_uid, header.series_uid, header.sop_instance_uid
+def _find_fault(item: _Wanted, header: Header | FileKind | DicomError) -> str:
+    """Say what is wrong with an instance; a deflated one stays, triage refuses it by its name."""
+    if isinstance(header, DicomError):
+        is_deflated = header.reason == Reason.DEFLATED.value
+        return "" if is_deflated else "cannot be read, or is cut within its header"
+    if not isinstance(header, Header):
+        return "is no DICOM instance"
+    if (header.study_uid, header.series_uid, header.sop_instance_uid) != item.uids:
+        return "is another one"
+    has_pixels = header.pixel_tag != 0
+    is_cut = has_pixels and not header.is_complete
+    return "ends before its last pixel" if is_cut or (header.rows > 0 and not has_pixels) else ""

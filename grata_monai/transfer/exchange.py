@@ -12,11 +12,12 @@ from types import MappingProxyType
 
 from grata_monai.core.errors import DatasetError, OutputError
 from grata_monai.transfer.address import AeAddress, WebAddress, parse_address
+from grata_monai.transfer.collect import collect_files
 from grata_monai.transfer.commitment import Commitment, check_commitment, request_commitment
 from grata_monai.transfer.dicomweb import Fetched, FetchLimits, fetch_series
 from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security, check_encryption, quiet_libraries
-from grata_monai.transfer.store import describe_instances, store_instances
+from grata_monai.transfer.store import Instance, describe_instances, store_instances
 from grata_monai.transfer.stow import store_web
 
 __all__ = ["SendReport", "fetch", "send"]
@@ -33,6 +34,8 @@ class SendReport:
     Attributes:
         destination: The peer's address.
         instances: How many.
+        left_out: How many ``*.dcm`` files of the folders were not sent, as no finished case names
+            them.
         warnings: How often the peer stored with which warning status.
         commitment: ``not asked``, ``not offered``, ``committed`` or ``failed``.
         note: Why the commitment failed; or nothing.
@@ -40,12 +43,15 @@ class SendReport:
 
     destination: str
     instances: int
+    left_out: int = 0
     warnings: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     commitment: str = "not asked"
     note: str = ""
 
     def __str__(self) -> str:
         lines = [f"stored {self.instances} instance(s) at {self.destination}"]
+        if self.left_out:
+            lines.append(f"left out {self.left_out} file(s) that no finished case names")
         lines += [f"warning {code:04X}: {count} time(s)" for code, count in self.warnings.items()]
         if self.commitment != "not asked":
             note = f" ({self.note})" if self.note else ""
@@ -67,7 +73,8 @@ def send(
     A send that is repeated stores nothing twice, as instances keep their UIDs.
 
     Args:
-        files: DICOM files, and folders whose ``*.dcm`` files are meant, at any depth.
+        files: DICOM files, and folders with finished cases at any depth: what `record.json` beside
+            `segmentation.dcm` names is sent, and nothing else.
         destination: Its text or value, see `grata_monai.transfer.address`.
         security: Certificates and credentials; the system's authorities and the environment's
             credentials if None.
@@ -80,31 +87,38 @@ def send(
 
     Raises:
         ValueError: If the address, or what belongs to it, breaks a rule.
-        DatasetError: If there is no file.
+        DatasetError: If there is no file, or no finished case in a folder; or if an object is not
+            the one that its record names.
         DicomError: If a file is no DICOM instance.
         TransferError: If the peer cannot be reached, or refuses an instance.
     """
     security, retry = security or Security(), retry or Retry()
     address = parse_address(destination) if isinstance(destination, str) else destination
     check_encryption(address, security)
-    found = _collect(files)
     if isinstance(address, WebAddress):
-        return _send_web(found, address, security, retry, commitment, progress)
-    if commitment is not None:
+        _check_service(address, commitment)
+    elif commitment is not None:
         check_commitment(address, commitment, security)
+    found, left_out = collect_files(files)
+    state, note = "not asked", ""
     with quiet_libraries():
-        instances = describe_instances(found)
-        warnings = store_instances(
-            instances, address, security=security, retry=retry, progress=progress
-        )
-        state, note = (
-            ("not asked", "")
-            if commitment is None
-            else request_commitment(
-                instances, address, security=security, retry=retry, commitment=commitment
+        instances = describe_instances(list(found))
+        _check_identity(instances, found)
+        if isinstance(address, WebAddress):
+            warnings = store_web(
+                instances, address, security=security, retry=retry, progress=progress
             )
-        )
-    return _report(SendReport(str(address), len(found), warnings, state, note))
+        else:
+            warnings = store_instances(
+                instances, address, security=security, retry=retry, progress=progress
+            )
+            if commitment is not None:
+                state, note = request_commitment(
+                    instances, address, security=security, retry=retry, commitment=commitment
+                )
+    report = SendReport(str(address), len(found), left_out, warnings, state, note)
+    logger.info("%s", report)
+    return report
 
 
 def fetch(
@@ -160,14 +174,7 @@ def fetch(
     return fetched
 
 
-def _send_web(
-    files: Sequence[Path],
-    address: WebAddress,
-    security: Security,
-    retry: Retry,
-    commitment: Commitment | None,
-    progress: Progress | None,
-) -> SendReport:
+def _check_service(address: WebAddress, commitment: Commitment | None) -> None:
     if commitment is not None:
         raise ValueError(
             "commitment must be asked by C-STORE, the address is DICOMweb. Use dicoms://, or do "
@@ -177,31 +184,16 @@ def _send_web(
         raise ValueError(
             "destination must name the service only, it has a query. Remove what follows the ?."
         )
-    with quiet_libraries():
-        describe_instances(files)
-        warnings = store_web(files, address, security=security, retry=retry, progress=progress)
-    return _report(SendReport(str(address), len(files), warnings))
 
 
-def _report(report: SendReport) -> SendReport:
-    logger.info("%s", report)
-    return report
-
-
-def _collect(files: Sequence[Path | str]) -> list[Path]:
-    """List files and the contents of folders, each once."""
-    if isinstance(files, (str, Path)):
-        raise TypeError("files must be a list of paths, got a single one. Write [path].")
-    found: dict[Path, None] = {}
-    for number, path in enumerate(map(Path, files), start=1):
-        inside = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
-        if not path.exists() or not inside:
-            what = "is empty of *.dcm" if path.exists() else "does not exist"
-            raise DatasetError(f"files must exist, number {number} {what}. Check the paths.")
-        found.update(dict.fromkeys(inside))
-    if not found:
-        raise DatasetError("files must be at least one, got none. Name what to send.")
-    return list(found)
+def _check_identity(instances: Sequence[Instance], found: Mapping[Path, str]) -> None:
+    """Refuse an object that is not the one its record names."""
+    for instance in instances:
+        if found[instance.file] not in ("", instance.sop_instance):
+            raise DatasetError(
+                f"{instance.subject} must be the one that its record names, it is another. "
+                "Segment that case again."
+            )
 
 
 def _check_target(folder: Path) -> None:

@@ -31,7 +31,7 @@ USER = "GRATA_TRANSFER_USER"
 PASSWORD = "GRATA_TRANSFER_PASSWORD"
 
 # urllib3 logs URLs with UIDs, the others also datasets and what peers say
-LIBRARIES = ("pynetdicom", "dicomweb_client", "urllib3", "pydicom")
+LIBRARIES = ("pynetdicom", "urllib3", "pydicom")
 
 
 @dataclass(frozen=True)

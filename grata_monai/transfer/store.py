@@ -13,11 +13,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_context
+from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
@@ -27,9 +28,10 @@ from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_sandboxed
 from grata_monai.transfer.address import AeAddress
 from grata_monai.transfer.association import associated
+from grata_monai.transfer.clock import SLOWEST, Clock
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security
-from grata_monai.transfer.status import OUT_OF_RESOURCES, explain_failure, is_warning
+from grata_monai.transfer.status import ASK_LOG, OUT_OF_RESOURCES, explain_failure, is_warning
 from grata_monai.transfer.transcode import decompress_file
 
 __all__ = ["Instance", "describe_instances", "store_instances"]
@@ -40,6 +42,8 @@ Progress = Callable[[int, int], None]
 Accepted = frozenset[tuple[str, str]]
 
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+STORE_ANSWER = 0x8001  # command field of C-STORE-RSP
+MOST_MESSAGES = 65535  # message numbers are 16 bits wide
 MOST_CONTEXTS = 128  # DICOM PS3.8, odd numbers up to 255
 
 
@@ -53,6 +57,7 @@ class Instance:
         sop_class: Its kind.
         sop_instance: Its UID; never into a message.
         transfer_syntax: How it is encoded.
+        size_bytes: Of the file.
     """
 
     file: Path
@@ -60,6 +65,7 @@ class Instance:
     sop_class: UID
     sop_instance: UID
     transfer_syntax: UID
+    size_bytes: int
 
 
 def describe_instances(files: Sequence[Path]) -> list[Instance]:
@@ -105,15 +111,19 @@ def store_instances(
         DicomError: If an instance cannot be decoded for a peer that wants it uncompressed.
     """
     pending, warnings = list(instances), dict[int, int]()
-    contexts = _propose(instances)
+    contexts, answers = _propose(instances), _Answers()
 
     def attempt() -> None:
         before = len(pending)
         try:
-            with associated(destination, contexts, security=security, retry=retry) as association:
+            with associated(
+                destination, contexts, security=security, retry=retry, handlers=answers.handlers
+            ) as (association, clock):
                 accepted = _accepted(association)
                 while pending:
-                    status = _store(association, pending[0], accepted)
+                    dataset = _load(pending[0], accepted)
+                    with clock.running(f"store {pending[0].subject}"):
+                        status = _store(association, pending[0], dataset, clock, answers)
                     if status:
                         warnings[status] = warnings.get(status, 0) + 1
                     del pending[0]
@@ -143,7 +153,10 @@ def _describe(file: Path, subject: str) -> Instance:
             )
         tags = ["SOPClassUID", "SOPInstanceUID"]
         dataset = dcmread(file, stop_before_pixels=True, specific_tags=tags)
-        return Instance(file, subject, dataset.SOPClassUID, dataset.SOPInstanceUID, syntax)
+        kind, uid = dataset.SOPClassUID, dataset.SOPInstanceUID
+        if not (kind.is_valid and uid.is_valid):
+            raise ValueError("UIDs must be valid")
+        return Instance(file, subject, kind, uid, syntax, file.stat().st_size)
     except DicomError:
         raise
     except Exception as error:
@@ -180,17 +193,48 @@ def _accepted(association: Association) -> Accepted:
     return frozenset(
         (str(context.abstract_syntax), str(context.transfer_syntax[0]))
         for context in association.accepted_contexts
+        if context.transfer_syntax
     )
 
 
-def _store(association: Association, instance: Instance, accepted: Accepted) -> int:
+class _Answers:
+    """Keeps what a peer's last answer says beside its status; pynetdicom does not look at it."""
+
+    def __init__(self) -> None:
+        self.handlers = [(evt.EVT_DIMSE_RECV, self._keep)]
+        self.last = Dataset()
+        self.asked = 0
+
+    def _keep(self, event: Any) -> None:
+        self.last = event.message.command_set
+
+    def names(self, instance: Instance) -> bool:
+        """Whether it is the answer to the last C-STORE, for this instance."""
+        uid = self.last.get("AffectedSOPInstanceUID") or instance.sop_instance  # may be left out
+        return (
+            self.last.get("CommandField") == STORE_ANSWER
+            and self.last.get("MessageIDBeingRespondedTo") == self.asked
+            and uid == instance.sop_instance
+        )
+
+
+def _store(
+    association: Association,
+    instance: Instance,
+    dataset: Dataset,
+    clock: Clock,
+    answers: _Answers,
+) -> int:
     """Send one instance; return its warning status, 0 for none."""
-    dataset = _load(instance, accepted)
+    size = max(instance.size_bytes, len(dataset.get("PixelData", b"")))  # it may be decompressed
+    clock.move(size)
+    association.dimse_timeout = clock.seconds + size / SLOWEST
+    answers.asked = answers.asked % MOST_MESSAGES + 1
     try:
-        answer = association.send_c_store(dataset)
+        answer = association.send_c_store(dataset, msg_id=answers.asked)
     except RuntimeError:
         answer = Dataset()
-    except ValueError:
+    except (ValueError, AttributeError, TypeError, LookupError):
         raise DicomError(
             f"{instance.subject} must be encodable for this peer, it is not. Write it again.",
             reason=Reason.UNREADABLE.value,
@@ -198,6 +242,11 @@ def _store(association: Association, instance: Instance, accepted: Accepted) -> 
     if "Status" not in answer:
         raise TransientError(f"{instance.subject} must be answered, the peer cut the association.")
     status = int(answer.Status)
+    if not answers.names(instance):
+        raise TransferError(
+            f"{instance.subject} must be confirmed, the peer's answer is about something else. "
+            f"{ASK_LOG}"
+        )
     if status == 0 or is_warning(status):
         return status
     message = f"{instance.subject} must be stored, the peer refuses it (status {status:04X})."

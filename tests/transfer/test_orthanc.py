@@ -100,6 +100,31 @@ def test_a_segmentation_goes_the_whole_way(pacs, make_files, repository, tmp_pat
     assert (study.series, study.instances) == (2, len(files) + 1)
 
 
+def test_two_runs_and_two_sends_are_as_many_instances_as_one(
+    pacs, make_files, repository, tmp_path
+):
+    files = make_files(seed=17)
+    configs = [str(repository / "bundle" / "configs" / f"{n}.json") for n in ("inference", "dicom")]
+    before = pacs.ask("statistics")
+    for run in ("one", "two"):
+        settings = {
+            **TINY,
+            "config_file": configs,
+            "dataset_dir": files[0].parent,
+            "output_dir": tmp_path / run,
+            "dicom_output#also": ["measurements", "rtstruct"],
+        }
+        arguments = [f"--{key}={value}" for key, value in settings.items()]
+        command = [sys.executable, "-m", "monai.bundle", "run", "inference", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+        assert send([tmp_path / run], pacs.web_address).instances == 3
+        assert send([tmp_path / run], pacs.store_address).instances == 3
+    after = pacs.ask("statistics")
+    counts = [after[f"Count{what}"] - before[f"Count{what}"] for what in ("Series", "Instances")]
+    assert counts == [3, 3]
+
+
 def test_it_commits_to_keeping_what_it_got(pacs, make_files):
     commitment = Commitment(reply=f"127.0.0.1:{pacs.reply_port}")
     report = send(make_files(seed=14), pacs.store_address, commitment=commitment)

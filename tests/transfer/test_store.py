@@ -40,11 +40,6 @@ def test_every_instance_arrives_as_it_was(series, start_peer, retry):
         assert received.PixelData == pydicom.dcmread(path).PixelData
 
 
-def test_a_folder_stands_for_its_files(series, start_peer, retry):
-    peer = start_peer()
-    assert send([series[0].parent], peer.address, retry=retry).instances == len(series)
-
-
 def test_only_what_is_needed_is_proposed(series, start_peer, retry):
     peer = start_peer()
     send(series, peer.address, retry=retry)

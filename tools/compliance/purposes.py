@@ -21,7 +21,6 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "scipy": "interpolation, filters, statistics",
         "torch": "runs and adapts the network",
         # DICOM
-        "dicomweb-client": "HTTP requests of QIDO-RS, WADO-RS and STOW-RS",
         "highdicom": "builds segmentations and structured reports",
         "matplotlib": "draws contact sheet, report and plots",
         "pydicom": "reads and writes DICOM files, calls the decoders",
@@ -31,6 +30,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "pylibjpeg-openjpeg": "decodes JPEG 2000",
         "pylibjpeg-rle": "decodes RLE",
         "pynetdicom": "C-STORE and storage commitment",
+        "requests": "HTTP requests of QIDO-RS, WADO-RS and STOW-RS",
         # development
         "beartype": "checks types and shapes while tests run",
         "build": "makes the wheel of a release",

@@ -12,6 +12,7 @@ from grata_monai.phantom.dicom import TRANSFER_SYNTAXES, write_series
 from grata_monai.read.dicom.policy import modality_of
 from grata_monai.transfer.address import AeAddress
 from grata_monai.transfer.commitment import Commitment, _listening, _Report
+from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security
 from grata_monai.write.dicom.outputs import OUTPUTS
 from grata_monai.write.dicom.segmentation import SEGMENTATION_KINDS
@@ -130,7 +131,8 @@ def test_the_listener_answers_verification_as_the_page_says(page):
     report = _Report(UID("1.2.3"), frozenset())
     address = AeAddress("127.0.0.1", 11112, "PEER", is_encrypted=False)
     port = _free_port()
-    with _listening(report, address, Commitment(reply=f"127.0.0.1:{port}"), Security()):
+    wait = Commitment(reply=f"127.0.0.1:{port}")
+    with _listening(report, address, security=Security(), retry=Retry(), wait=wait):
         entity = AE(ae_title="PEER")
         entity.add_requested_context("1.2.840.10008.1.1")
         association = entity.associate("127.0.0.1", port, ae_title=address.calling)

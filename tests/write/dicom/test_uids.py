@@ -60,7 +60,7 @@ def test_a_segment_is_tracked_from_run_to_run(make_volume):
 
 def test_a_series_follows_from_its_object_and_from_nothing_else(make_volume, masks, record):
     given = {"volume": make_volume(), "record": record, "arrays": [masks]}
-    weights = {**record.weights, "before": "0" * 64}
+    weights = replace(record.weights, before="0" * 64)
     changes = [
         {},
         {"record": replace(record, recipe_sha256="0" * 64)},
