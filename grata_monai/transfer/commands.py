@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from grata_monai.core.errors import TransferError
+from grata_monai.transfer.temporary import end_by_exception
 
 __all__ = ["add_fetch_options", "add_send_options", "run_fetch", "run_send"]
 
@@ -16,7 +17,7 @@ __all__ = ["add_fetch_options", "add_send_options", "run_fetch", "run_send"]
 def add_send_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``send`` to its parser."""
     parser.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="DICOM files, or folders of *.dcm"
+        "files", type=Path, nargs="+", metavar="FILE", help="DICOM files, or folders of results"
     )
     parser.add_argument(
         "--destination",
@@ -94,6 +95,7 @@ def run_fetch(arguments: argparse.Namespace) -> str:
         GrataError: From `grata_monai.transfer.exchange.fetch`.
     """
     exchange = _import_exchange()
+    end_by_exception()  # so that nothing half-fetched stays
     fetched = exchange.fetch(arguments.source, arguments.out, **_common(exchange, arguments))
     return (
         f"fetched {fetched.instances} instance(s) of {fetched.series} series, "

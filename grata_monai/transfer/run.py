@@ -1,8 +1,5 @@
 """Fetch before a bundle's run, send after it: steps of the dicom overlay."""
 
-import atexit
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ from ignite.engine import Engine
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.transfer.exchange import SendReport, fetch, send
 from grata_monai.transfer.security import Security
+from grata_monai.transfer.temporary import make_private_folder
 
 __all__ = ["fetch_dataset", "send_results"]
 
@@ -20,7 +18,7 @@ def fetch_dataset(
 ) -> str | None:
     """Fetch what shall be segmented, if a source is given.
 
-    What was fetched lies in a private temporary folder until the process ends.
+    What was fetched lies in a private temporary folder until the process ends, by a signal too.
 
     Args:
         dataset_dir: Where the files are if there is no source.
@@ -38,10 +36,9 @@ def fetch_dataset(
         return dataset_dir
     if dataset_dir is not None:
         raise ValueError("source and dataset_dir must not both be given, got both. Leave one out.")
-    folder = tempfile.mkdtemp(prefix="grata_monai_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    fetch(source, Path(folder) / "fetched", security=security or Security())
-    return folder
+    folder = make_private_folder() / "fetched"
+    fetch(source, folder, security=security or Security())
+    return str(folder)
 
 
 def send_results(
