@@ -2,7 +2,7 @@
 
 Decisions:
 
-- Files are decoded in `decode`, not by MONAI's readers, which let damaged ones pass.
+- Files are decoded in `decode`, in a confined subprocess; MONAI's readers let damaged ones pass.
 - Sheared grids are refused: neither NIfTI's qform, ITK, nor DICOM SEG can hold them.
 - `meta` holds only what geometry needs. Other header fields may name the patient.
 """
@@ -25,7 +25,9 @@ from grata_monai.core.errors import (
     IntensityError,
     UnreadableImageError,
 )
-from grata_monai.read.decode import EXPORT_AGAIN, Float64, decode
+from grata_monai.core.limits import Limits
+from grata_monai.read.decode import Float64, decode
+from grata_monai.read.formats.stored import EXPORT_AGAIN
 
 __all__ = ["CheckImaged", "LoadImageCheckedd", "ReadLabeld", "check_image", "read_image"]
 
@@ -33,25 +35,29 @@ SPACING_RANGE = (0.01, 100.0)  # mm
 LARGEST_SHEAR = 0.01  # cosine between two axes
 
 
-def read_image(path: str | Path, *, channels: int = 1, spatial_dims: int = 3) -> MetaTensor:
+def read_image(
+    path: str | Path, *, channels: int = 1, spatial_dims: int = 3, limits: Limits | None = None
+) -> MetaTensor:
     """Read and check one image.
 
     Args:
         path: A file of one of the `EXTENSIONS`.
         channels: How many channels the network takes; in a file they are the last axis.
         spatial_dims: 2 or 3.
+        limits: Of size, memory and time; `FILE_LIMITS` of `decode` if None.
 
     Returns:
         float32 (c, *s) with the file's affine (voxel index to RAS in mm), and in `meta` what
         MONAI's `Invertd` and `SaveImage` need.
 
     Raises:
-        UnreadableImageError: If the file is missing, damaged, or no image of real numbers.
-        GeometryError: If axes, affine or spacing make no sense.
+        UnreadableImageError: If the file is missing, damaged, too large, or no image of real
+            numbers.
+        GeometryError: If axes, affine or spacing are missing or make no sense.
         ChannelError: If the number of channels differs.
         IntensityError: If voxels are not finite, or all equal.
     """
-    image = _read(Path(path), channels=channels, spatial_dims=spatial_dims)
+    image = _read(Path(path), channels=channels, spatial_dims=spatial_dims, limits=limits)
     _check_intensities(image, Path(path).name)
     return image
 
@@ -134,6 +140,7 @@ class LoadImageCheckedd(CheckImaged):
         spatial_dims: 2 or 3.
         allow_missing_keys: Whether to pass over missing keys.
         selection: Which DICOM volume of a folder is meant: fields of `Selection`.
+        limits: What a file or volume may cost; the defaults for its kind if None.
     """
 
     def __init__(
@@ -143,23 +150,25 @@ class LoadImageCheckedd(CheckImaged):
         spatial_dims: int = 3,
         allow_missing_keys: bool = False,
         selection: Mapping[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
     ) -> None:
         super().__init__(keys, channels, spatial_dims, allow_missing_keys)
-        self.selection = selection
+        self.selection, self.limits = selection, limits
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with images in place of paths."""
-        settings = {"channels": self.channels, "spatial_dims": self.spatial_dims}
+        settings: dict[str, int] = {"channels": self.channels, "spatial_dims": self.spatial_dims}
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             value = loaded[key]
             if isinstance(value, torch.Tensor):
                 loaded[key] = check_image(value, name=_name_image(value, key), **settings)
             elif _is_dicom(value):
-                volume = _read_dicom(value, self.selection)
+                volume = _read_dicom(value, self.selection, self.limits)
                 loaded[key] = check_image(volume, name=_name_image(volume, key), **settings)
             else:
-                loaded[key] = read_image(value, **settings)
+                loaded[key] = read_image(value, limits=self.limits, **settings)
         return loaded
 
 
@@ -200,16 +209,20 @@ def _is_dicom(path: str | Path) -> bool:
     return Path(path).is_dir() or Path(path).suffix.lower() == ".dcm"
 
 
-def _read_dicom(path: str | Path, selection: Mapping[str, Any] | None) -> MetaTensor:
+def _read_dicom(
+    path: str | Path, selection: Mapping[str, Any] | None, limits: Limits | None
+) -> MetaTensor:
     from grata_monai.read.dicom.folder import read_folder  # noqa: PLC0415  # pydicom is an extra
 
-    return read_folder(path, selection=selection)
+    return read_folder(path, selection=selection, limits=limits)
 
 
-def _read(path: Path, *, channels: int, spatial_dims: int) -> MetaTensor:
+def _read(
+    path: Path, *, channels: int, spatial_dims: int, limits: Limits | None = None
+) -> MetaTensor:
     """Read a file and check everything but its intensities."""
     name = path.name
-    voxels, affine = decode(path)
+    voxels, affine = decode(path, limits=limits)
     _check_axes(voxels.shape[:spatial_dims], name, spatial_dims=spatial_dims)
     extra = tuple(extent for extent in voxels.shape[spatial_dims:] if extent != 1)
     if len(extra) > 1:
@@ -220,8 +233,7 @@ def _read(path: Path, *, channels: int, spatial_dims: int) -> MetaTensor:
     voxels = np.moveaxis(voxels.reshape(*voxels.shape[:spatial_dims], *(extra or (1,))), -1, 0)
     _check_channels(voxels.shape[0], name, channels=channels)
     _check_affine(affine, name, spatial_dims=spatial_dims)
-    with np.errstate(over="ignore"):  # becomes infinite, which the check of intensities reports
-        tensor = torch.from_numpy(np.array(voxels, dtype=np.float32, order="C"))
+    tensor = torch.from_numpy(np.ascontiguousarray(voxels))
     meta = {
         MetaKeys.AFFINE: torch.as_tensor(affine),
         MetaKeys.ORIGINAL_AFFINE: affine,

@@ -189,9 +189,9 @@ def test_a_damaged_file_is_unreadable(tmp_path, voxels, name, how):
     path = tmp_path / name
     (save if ".nii" in name else save_itk)(voxels, path)
     path.write_bytes(damaged(path.read_bytes(), how))
-    with pytest.raises(UnreadableImageError, match=rf"'{name}' is .*export it as NIfTI") as caught:
+    remedy = r"Copy it again|Correct its name"
+    with pytest.raises(UnreadableImageError, match=rf"'{name}' .*({remedy})") as caught:
         read_image(path)
-    assert caught.value.__cause__ is not None
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_file_is_unreadable(tmp_path, voxels, name, how):
 def test_a_gzip_whose_checksum_fails_is_unreadable(tmp_path, voxels, how):
     path = save(voxels, tmp_path / "a.nii.gz")
     path.write_bytes(damaged(path.read_bytes(), how))
-    with pytest.raises(UnreadableImageError, match=r"'a\.nii\.gz' is not"):
+    with pytest.raises(UnreadableImageError, match=r"'a\.nii\.gz' is (cut off|damaged)"):
         read_image(path)
 
 
@@ -208,7 +208,7 @@ def test_a_header_that_promises_too_much_costs_no_memory(tmp_path, voxels):
     content = bytearray(path.read_bytes())
     struct.pack_into("<8h", content, 40, 3, 32767, 32767, 32767, 1, 1, 1, 1)
     path.write_bytes(bytes(content))
-    with pytest.raises(UnreadableImageError, match="EOFError"):
+    with pytest.raises(UnreadableImageError, match=r"at most 1073741824 bytes.*take 14\d{13}"):
         read_image(path)
 
 
@@ -273,6 +273,7 @@ def save_sform(voxels, path, sform):
     """Write any matrix: nibabel checks nothing where only the sform is set."""
     nifti = nib.Nifti1Image(voxels, np.eye(4))
     nifti.header["sform_code"], nifti.header["qform_code"] = 1, 0
+    nifti.header["vox_offset"], nifti.header["scl_slope"], nifti.header["scl_inter"] = 352, 1, 0
     for row, name in enumerate(["srow_x", "srow_y", "srow_z"]):
         nifti.header[name] = sform[row]
     spacing = np.linalg.norm(sform[:3, :3], axis=0)
@@ -323,7 +324,7 @@ def test_a_header_in_metres_or_in_contradiction_is_refused(tmp_path, voxels):
     nifti = nib.Nifti1Image(voxels, AFFINE)
     nifti.header.set_xyzt_units("meter")
     nib.save(nifti, tmp_path / "a.nii")
-    with pytest.raises(GeometryError, match=r"must be in mm, the header of 'a.nii' says meter"):
+    with pytest.raises(GeometryError, match=r"must be in mm, the header of 'a.nii' says metre"):
         read_image(tmp_path / "a.nii")
     path = save_sform(voxels, tmp_path / "b.nii", np.diag([1.0, 1.0, 3.0, 1.0]))
     content = bytearray(path.read_bytes())

@@ -9,7 +9,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
     {
         # segmenting
         "fire": "command line of `python -m monai.bundle`",
-        "itk": "reads MetaImage and NRRD",
+        "itk": "N4 bias field correction, a method to compare with",
         "jaxtyping": "names the shapes of tensors; checks them in tests only",
         "monai": "networks, transforms, sliding windows, bundles",
         "nibabel": "reads and writes NIfTI",
@@ -49,6 +49,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "pytest-timeout": "ends a test that hangs",
         "pytest-xdist": "runs the tests in several processes",
         "ruff": "checks and formats the code",
+        "simpleitk": "another reader of images, to compare with in tests",
     }
 )
 """Normalised name to a few words."""

@@ -1,268 +1,74 @@
-"""Run our own functions on untrusted bytes in a subprocess with little memory and time.
+"""Run functions on untrusted DICOM in the sandbox; every failure there is a `DicomError`."""
 
-Decisions:
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any
 
-- A fresh interpreter, not a fork: a fork of a process with threads (torch has them) may hang, and
-  a hostile file would meet all the parent's memory.
-- No pickle between the two: a subprocess that hostile bytes have taken over can send false
-  values, but no code.
-- The subprocess does not import torch or MONAI: it starts in the time that pydicom takes.
-- What a library prints or warns there is discarded: it may quote elements' values.
-"""
-
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from io import BufferedIOBase
-from pathlib import Path
-from typing import Any, cast
-
-from grata_monai.core.errors import DicomError
-from grata_monai.read.dicom import worker
-from grata_monai.read.dicom.limits import Limits
+from grata_monai.core import sandbox
+from grata_monai.core.errors import CaseError, DicomError
+from grata_monai.core.limits import Limits
+from grata_monai.core.sandbox import SandboxError, Values
 from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["run_each", "run_parts", "run_sandboxed"]
 
-Values = dict[str, Any]
 Function = Callable[[Values], Any]
 
-STARTING_SECONDS = 120.0  # for imports, which depend on the machine and not on the file
-KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-TIME_SIGNAL = -int(getattr(signal, "SIGXCPU", 0)) or None  # as an exit code; not on Windows
-KILL_SIGNAL = -int(getattr(signal, "SIGKILL", 0)) or None
-
-_TRUST = "Leave it out, or raise the limits if you trust where it comes from."
-_EXPORT_AGAIN = "Export it again, as Explicit VR Little Endian if the archive can."
+REASONS = frozenset(reason.value for reason in Reason)
 
 
 def run_sandboxed(
     function: Function, values: Mapping[str, Any], *, limits: Limits, subject: str = "a file"
 ) -> Values:
-    """Call one function once in a subprocess of its own.
-
-    Args:
-        function: Of a module's top level, in an importable file of ours whose imports are light.
-            Takes one dictionary, returns one; both hold JSON values and arrays of numbers, under
-            names other than ``kind``. To reject a file, it raises `DicomError`.
-        values: What it gets. Paths as text.
-        limits: Memory (Linux), processor time (Linux) and wall-clock time of the call. Other
-            systems have the limit of wall-clock time only.
-        subject: What to call the file in an error; no path, no identifier.
-
-    Returns:
-        What it returned.
+    """Call one function once: `core.sandbox.run_sandboxed`.
 
     Raises:
         DicomError: The function's own; or `over_decoding_limit`, `undecodable`.
-        RuntimeError: If the function's module cannot be loaded in the subprocess.
     """
-    with _started(function, limits) as child:
-        parts = list(child.ask(values, subject))
-    return parts[0] if parts else {}
+    try:
+        return sandbox.run_sandboxed(function, values, limits=limits, subject=subject)
+    except (CaseError, SandboxError) as error:
+        raise _as_dicom(error, subject) from error
 
 
 def run_parts(
     function: Function, values: Mapping[str, Any], *, limits: Limits, subject: str = "a file"
 ) -> Generator[Values, None, None]:
-    """Call a generator function in a subprocess, and pass on what it yields as it comes.
-
-    Arguments and errors are those of `run_sandboxed`; the limits of time hold for each part.
+    """Pass on what a generator function yields: `core.sandbox.run_parts`.
 
     Yields:
         What the function yields.
+
+    Raises:
+        DicomError: As `run_sandboxed`.
     """
-    with _started(function, limits) as child:
-        yield from child.ask(values, subject)
+    try:
+        yield from sandbox.run_parts(function, values, limits=limits, subject=subject)
+    except (CaseError, SandboxError) as error:
+        raise _as_dicom(error, subject) from error
 
 
 def run_each(
     function: Function, items: Iterable[Mapping[str, Any]], *, limits: Limits
 ) -> Generator[Values | DicomError, None, None]:
-    """Call a function for many items, in one subprocess unless it dies.
-
-    An item that kills the subprocess gets its error, and a new subprocess goes on with the rest.
-
-    Args:
-        function: As for `run_sandboxed`.
-        items: What it gets, one after the other.
-        limits: Of each call; memory is that of the subprocess.
+    """Call a function for many items: `core.sandbox.run_each`.
 
     Yields:
         For each item what the function returned, or why it has no result.
-
-    Raises:
-        RuntimeError: If the function's module cannot be loaded in the subprocess.
     """
-    child = None
-    try:
-        for number, values in enumerate(items, start=1):
-            if child is None or not child.is_alive:
-                child = _Child(function, limits)
-            try:
-                parts = list(child.ask(values, f"item {number}"))
-            except DicomError as error:
-                yield error
-            else:
-                yield parts[0] if parts else {}
-    finally:
-        if child is not None:
-            child.close()
+    results = sandbox.run_each(function, items, limits=limits)
+    for number, result in enumerate(results, start=1):
+        yield result if isinstance(result, dict) else _as_dicom(result, f"item {number}")
 
 
-@contextmanager
-def _started(function: Function, limits: Limits) -> Iterator["_Child"]:
-    child = _Child(function, limits)
-    try:
-        yield child
-    finally:
-        child.close()
-
-
-class _Child:
-    """One subprocess that answers requests until it dies or is closed."""
-
-    def __init__(self, function: Function, limits: Limits) -> None:
-        self.limits, self.is_alive, self.is_late = limits, True, False
-        environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        self.process = subprocess.Popen(
-            # isolated, without .pyc files: neither the environment nor the folder is asked for code
-            [sys.executable, "-I", "-B", worker.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**environment, **dict.fromkeys(ONE_THREAD, "1")},
-        )
-        try:
-            self._start(_describe_setup(function, limits))
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, values: Mapping[str, Any], subject: str) -> Generator[Values, None, None]:
-        """Send one request and pass on its parts; after a `DicomError` look at `is_alive`."""
-        is_answered = False
-        try:
-            worker.send(self._stdin, values)
-            last = self._receive()
-            while last.get("kind") == "part":
-                yield {name: value for name, value in last.items() if name != "kind"}
-                last = self._receive()
-            is_answered = True
-        except (EOFError, OSError, worker.MessageError) as error:
-            raise self._explain_death(subject, error) from error
-        finally:
-            if not is_answered:  # nothing else can be asked in the middle of an answer
-                self.close()
-        if last.get("kind") != "end":
-            raise self._explain(last, subject)
-
-    def close(self) -> None:
-        """End the subprocess; it holds nothing that must be saved."""
-        self.is_alive = False
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for stream in (self._stdin, self._stdout):
-            with suppress(OSError):  # a request may still wait to be flushed
-                stream.close()
-
-    @property
-    def _stdin(self) -> BufferedIOBase:
-        return cast("BufferedIOBase", self.process.stdin)
-
-    @property
-    def _stdout(self) -> BufferedIOBase:
-        return cast("BufferedIOBase", self.process.stdout)
-
-    def _start(self, setup: Values) -> None:
-        content = json.dumps(setup).encode()
-        with suppress(OSError):  # it died at once: reading says so
-            self._stdin.write(len(content).to_bytes(8, "big") + content)
-            self._stdin.flush()
-        try:
-            state = self._receive(STARTING_SECONDS)
-        except (EOFError, OSError, worker.MessageError) as error:
-            state = {"type": type(error).__name__}
-        if state.get("kind") != "ready":
-            raise RuntimeError(
-                f"sandbox must be able to load {setup['module']}, it failed with "
-                f"{state.get('type')}. Install what the module imports (pip install "
-                "grata-monai), or raise memory_bytes."
-            )
-
-    def _receive(self, seconds: float = 0.0) -> Values:
-        """Wait for one message; kill the subprocess if it does not come in time."""
-        watchdog = threading.Timer(seconds or self.limits.seconds, self._kill_late)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            return worker.receive(
-                self._stdout,
-                text_bytes=self.limits.header_bytes,
-                array_bytes=self.limits.pixel_budget_bytes,
-            )
-        finally:
-            watchdog.cancel()
-
-    def _kill_late(self) -> None:
-        self.is_late = True
-        self.process.kill()
-
-    def _explain_death(self, subject: str, error: Exception) -> DicomError:
-        """Say why the subprocess ended, or what was wrong with its answer."""
-        if isinstance(error, worker.MessageError):
-            return _over_limit(f"answer within the limits, {subject} gives another answer")
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=5)  # its streams end a moment before it does
-        code = self.process.poll()
-        if self.is_late or (code is not None and code == TIME_SIGNAL):
-            return _over_limit(f"take at most {self.limits.seconds:g} s, {subject} took longer")
-        if code is not None and code == KILL_SIGNAL:
-            return _over_limit(f"fit into memory, the system stopped it on {subject}")
-        return _undecodable(subject, f"ends the decoder (exit code {code})")
-
-    def _explain(self, last: Values, subject: str) -> DicomError:
-        """Make the error that a living subprocess reports."""
-        if last.get("kind") == "memory":
-            return _over_limit(
-                f"take at most {self.limits.memory_bytes} bytes of memory, {subject} needs more"
-            )
-        reason = last.get("reason")
-        if last.get("kind") == "rejection" and reason in {known.value for known in Reason}:
-            return DicomError(str(last.get("message")), reason=str(reason))
-        return _undecodable(subject, f"is not ({last.get('type')})")
-
-
-def _over_limit(rule: str) -> DicomError:
-    return DicomError(f"decoding must {rule}. {_TRUST}", reason=Reason.OVER_DECODING_LIMIT.value)
-
-
-def _undecodable(subject: str, finding: str) -> DicomError:
+def _as_dicom(error: Exception, subject: str) -> DicomError:
+    """Give a failure its reason code; the subprocess may lie about its own."""
+    if isinstance(error, DicomError) and error.reason in REASONS:
+        return error
+    if isinstance(error, SandboxError) and error.is_over_limit:
+        return DicomError(str(error), reason=Reason.OVER_DECODING_LIMIT.value)
+    finding = error if isinstance(error, SandboxError) else f"{subject} is not"
     return DicomError(
-        f"DICOM must be decodable, {subject} {finding}. {_EXPORT_AGAIN}",
+        f"DICOM must be decodable, {finding}. Export it again, as Explicit VR Little Endian if "
+        "the archive can.",
         reason=Reason.UNDECODABLE.value,
     )
-
-
-def _describe_setup(function: Function, limits: Limits) -> Values:
-    """Say where the function is, and that its packages' `__init__.py` shall not run."""
-    module = sys.modules[function.__module__]
-    parents = function.__module__.split(".")[:-1]
-    names = [".".join(parents[: i + 1]) for i in range(len(parents))]
-    packages = {name: list(sys.modules[name].__path__) for name in names if name in sys.modules}
-    return {
-        "path": [str(Path(folder).resolve()) for folder in sys.path if folder],
-        "packages": packages,
-        "module": function.__module__,
-        "file": module.__file__,
-        "function": function.__name__,
-        "memory_bytes": limits.memory_bytes,
-        "seconds": limits.seconds,
-    }

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from grata_monai.core import worker
 from grata_monai.core.errors import DicomError
-from grata_monai.read.dicom import worker
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_each, run_parts, run_sandboxed
@@ -28,6 +28,8 @@ from pathlib import Path
 import numpy as np
 
 class DicomError(Exception):
+    __module__ = "grata_monai.core.errors"
+
     def __init__(self, message, reason):
         super().__init__(message)
         self.reason = reason

@@ -330,7 +330,7 @@ def test_every_file_of_pydicom_ends_in_acceptance_or_rejection(tmp_path):
 def test_headers_are_read_in_one_subprocess(tmp_path, monkeypatch):
     files = write_instances(instances(), tmp_path)
     started = []
-    from grata_monai.read.dicom import sandbox
+    from grata_monai.core import sandbox
 
     original = sandbox.subprocess.Popen
     monkeypatch.setattr(

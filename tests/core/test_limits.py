@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from grata_monai.read.dicom.limits import Limits
+from grata_monai.core.limits import Limits
 
 
 def test_defaults_hold_a_large_series():
