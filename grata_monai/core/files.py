@@ -7,10 +7,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from grata_monai.core.errors import OutputError
 
-__all__ = ["atomic_folder", "atomic_path", "ensure_writable"]
+__all__ = ["Typed", "as_path", "as_text", "atomic_folder", "atomic_path", "ensure_writable"]
+
+Typed = str | os.PathLike[str] | int | float | tuple[Any, ...]
+"""A text or path, or what a command line makes of one."""
 
 
 @contextmanager
@@ -90,7 +94,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def ensure_writable(folder: str | Path) -> Path:
+def ensure_writable(folder: Typed) -> Path:
     """Make a folder if it is missing, and prove that a file can be written there.
 
     Args:
@@ -102,7 +106,7 @@ def ensure_writable(folder: str | Path) -> Path:
     Raises:
         OutputError: If it cannot be made or written.
     """
-    target = Path(folder)
+    target = as_path(folder, name="output_dir")
     probe = target / f".{secrets.token_hex(8)}"
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -114,6 +118,39 @@ def ensure_writable(folder: str | Path) -> Path:
             "Correct its permissions, or choose another output folder."
         ) from error
     return target
+
+
+def as_text(value: Typed, *, name: str) -> str:
+    """Undo what a command line does to a text: ``2025`` comes as a number, ``a,b`` as a tuple.
+
+    Args:
+        value: As it came; a text or path passes through.
+        name: Of the setting, for an error.
+
+    Returns:
+        What was typed.
+
+    Raises:
+        ValueError: If that cannot be told any more, as with ``2025.10``, which comes as 2025.1.
+
+    >>> as_text(("north", 2), name="dataset_dir")
+    'north,2'
+    """
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, tuple):
+        return ",".join(as_text(part, name=name) for part in value)
+    raise ValueError(
+        f"{name} must be a text, got {value!r}. Put quotes inside the quotes of the command line, "
+        f"as in --{name} '\"2025.10\"', or begin a path with ./"
+    )
+
+
+def as_path(value: Typed, *, name: str) -> Path:
+    """Make a path of what a command line made of it: `as_text`."""
+    return Path(as_text(value, name=name))
 
 
 def _is_there(path: Path) -> bool:

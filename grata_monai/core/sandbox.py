@@ -244,8 +244,10 @@ class _Child:
             return _over_limit(
                 f"take at most {self.limits.memory_bytes} bytes of memory, {subject} needs more"
             )
-        kind = getattr(errors, str(last.get("type")), None)
-        if last.get("kind") == "rejection" and isinstance(kind, type) and issubclass(kind, CaseError):
+        kind: object = getattr(errors, str(last.get("type")), None)
+        if last.get("kind") != "rejection":
+            kind = None
+        if isinstance(kind, type) and issubclass(kind, CaseError):
             message = str(last.get("message"))
             if issubclass(kind, DicomError):
                 return kind(message, reason=str(last.get("reason")))

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from grata_monai.core.errors import CaseError, GeometryError
 from grata_monai.core.failures import CaseFailure, report_failure
-from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.core.files import Typed, atomic_path, ensure_writable
 
 __all__ = [
     "CaseScore",
@@ -31,6 +30,8 @@ __all__ = [
     "score_mask",
     "summarise_scores",
 ]
+
+ODD_NAMES = "backslashreplace"  # a file's name may hold bytes that are no text
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,8 @@ class EvaluationHandler:
         console: Where to print; standard output if None.
     """
 
-    def __init__(self, output_dir: str, *, console: Console | None = None) -> None:
-        self.output_dir = ensure_writable(Path(output_dir))
+    def __init__(self, output_dir: Typed, *, console: Console | None = None) -> None:
+        self.output_dir = ensure_writable(output_dir)
         self.console = console or Console()
 
     def attach(self, engine: Engine) -> None:
@@ -221,14 +222,15 @@ class EvaluationHandler:
         table = summarise_scores(scores)
         with (
             atomic_path(self.output_dir / "evaluation.csv") as path,
-            path.open("w", newline="") as file,
+            path.open("w", newline="", encoding="utf-8", errors=ODD_NAMES) as file,
         ):
             writer = csv.DictWriter(file, [field.name for field in fields(CaseScore)])
             writer.writeheader()
             writer.writerows(asdict(score) for score in scores)
         with atomic_path(self.output_dir / "evaluation.md") as path:
-            path.write_text(table)
-        self.console.print(table, markup=False, soft_wrap=True)
+            path.write_text(table, encoding="utf-8", errors=ODD_NAMES)
+        shown = table.encode("utf-8", ODD_NAMES).decode("utf-8")
+        self.console.print(shown, markup=False, soft_wrap=True)
 
 
 def _score_item(item: Mapping[str, Any]) -> CaseScore:

@@ -1,6 +1,11 @@
 """List the cases to segment: a file, a folder, a folder of centres, or a MONAI data list.
 
-Unreadable files are listed like others: the reader refuses them one by one, so the rest go on.
+Decisions:
+
+- Unreadable files are listed like others: the reader refuses them one by one, so the rest go on.
+- An output is never an input: masks that lie beside their record are passed over, and a run may not
+  write into a folder that it reads images or labels from.
+- A case's name is what its files will be called: no path, no extension, unlike every other name.
 """
 
 import difflib
@@ -8,12 +13,14 @@ import json
 import logging
 import os
 import random
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import DatasetError
+from grata_monai.core.files import Typed, as_path, as_text
 from grata_monai.phantom import write_cases
 
 __all__ = [
@@ -28,17 +35,19 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+RECORD_ENDING = "_record.json"
 SECTIONS = ("testing", "test", "validation", "training")
 
 Case = dict[str, str]
 
 
 def list_cases(
-    dataset_dir: str | Path | None,
+    dataset_dir: Typed | None,
     *,
     labels: bool = False,
     phantom_dir: str | Path | None = None,
-    only: Sequence[str] | None = None,
+    output_dir: Typed | None = None,
+    only: Typed | list[Typed] | None = None,
 ) -> list[Case]:
     """List the cases below a path, in the order of their names.
 
@@ -49,24 +58,30 @@ def list_cases(
             first non-empty section of testing, test, validation, training is taken. None makes
             one phantom. Relative paths start at the current folder.
         labels: Whether every case must have a label.
-        phantom_dir: Where the phantom is written if `dataset_dir` is None.
-        only: Names of cases or centres to keep; None keeps all.
+        phantom_dir: Where the phantom is written if `dataset_dir` is None; ``phantom`` in
+            `output_dir` if None.
+        output_dir: Where the run will write; no image and no label may lie in that very folder.
+        only: Name, or names, of cases or centres to keep; None keeps all.
 
     Returns:
         One dictionary per case: ``image`` (absolute path), ``case`` (unique name), ``centre``
         (folder's name, or empty) and, if asked for, ``label``.
 
     Raises:
-        DatasetError: If the path does not exist, holds no image, lacks a label, or is no data list.
+        DatasetError: If the path does not exist, holds no image, lacks a label, or is no data list;
+            or if images or labels lie in `output_dir`.
+        ValueError: If a path or name came as something else than a text or whole number.
     """
     if dataset_dir is None:
+        if phantom_dir is None and output_dir is not None:
+            phantom_dir = as_path(output_dir, name="output_dir") / "phantom"
         if phantom_dir is None:
             raise DatasetError(
                 "dataset_dir must be given, got none. "
                 "Set dataset_dir to a file or folder of images."
             )
         return _name_uniquely(_list_phantom(Path(phantom_dir), labels=labels))
-    path = Path(os.path.abspath(Path(dataset_dir).expanduser()))
+    path = Path(os.path.abspath(as_path(dataset_dir, name="dataset_dir").expanduser()))
     if not path.exists():
         raise DatasetError(
             f"dataset_dir must exist, got {path.name!r}. {_suggest_path(path)} "
@@ -84,8 +99,13 @@ def list_cases(
             f"({', '.join(EXTENSIONS)}), got {path.name!r}. Convert the file to NIfTI."
         )
     logger.info("found %d case(s)", len(found))
+    if output_dir is not None:
+        _check_apart(found, as_path(output_dir, name="output_dir"))
     named = _name_uniquely(found)
-    return named if only is None else select_cases(named, only=only)
+    if only is None:
+        return named
+    names = only if isinstance(only, list | tuple) else [only]
+    return select_cases(named, only=[as_text(name, name="only") for name in names])
 
 
 def list_phantoms(
@@ -207,11 +227,39 @@ def _list_centre(folder: Path, *, centre: str, labels: bool) -> list[Case]:
 
 def _list_images(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir())
-    images = [p for p in entries if _is_image(p) and _is_visible(p) and not p.is_dir()]
-    others = sum(p.is_file() for p in entries) - sum(p.is_file() for p in images)
+    found = [p for p in entries if _is_image(p) and _is_visible(p) and not p.is_dir()]
+    others = sum(p.is_file() for p in entries) - sum(p.is_file() for p in found)
     if others:
         logger.info("skipped %d file(s) that are no images", others)
+    outputs = _list_outputs(p for p in entries if p.name.endswith(RECORD_ENDING))
+    images = [p for p in found if p.name not in outputs]
+    if len(images) < len(found):
+        logger.info("skipped %d mask(s) of an earlier run", len(found) - len(images))
     return images
+
+
+def _list_outputs(records: Iterable[Path]) -> set[str]:
+    """Names of the masks that records beside them say they belong to."""
+    names = set()
+    for record in records:
+        try:
+            output = json.loads(record.read_bytes())["output"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            continue  # no record of ours
+        if isinstance(output, Mapping):
+            names.add(str(output.get("file")))
+    return names
+
+
+def _check_apart(cases: Sequence[Case], output_dir: Path) -> None:
+    """Refuse to write into a folder that is read from: an input could be replaced by a mask."""
+    target = output_dir.expanduser().resolve()
+    inputs = {Path(case[key]).parent for case in cases for key in ("image", "label") if key in case}
+    if target in {folder.resolve() for folder in inputs}:
+        raise DatasetError(
+            f"output_dir must be another folder than that of the images and labels, both are "
+            f"{target.name!r}. Choose another output_dir, such as {target.name + '/masks'!r}."
+        )
 
 
 def _labels_beside(image: Path) -> Path:
@@ -298,20 +346,36 @@ def _phantom_case(image: Path, label: Path) -> Case:
 
 
 def _name_uniquely(cases: Sequence[Case]) -> list[Case]:
-    """Tell cases of equal name apart by centre or folder, in the end by number."""
-    counts = Counter(case["case"] for case in cases)
+    """Tell cases of equal name apart by centre or folder, in the end by number.
+
+    Names that differ in small and capital letters only are equal: on some disks their files are.
+    """
+    plain = [_clean_name(case["case"]) for case in cases]
+    counts = Counter(name.casefold() for name in plain)
     used: set[str] = set()
     named = []
-    for case in cases:
-        name = case["case"]
-        if counts[name] > 1:
-            name = f"{case['centre'] or Path(case['image']).parent.name}_{name}"
+    for case, own in zip(cases, plain, strict=True):
+        name = own
+        if counts[own.casefold()] > 1:
+            name = _clean_name(f"{case['centre'] or Path(case['image']).parent.name}_{own}")
         unique, number = name, 2
-        while unique in used or (unique != case["case"] and unique in counts):
+        while unique.casefold() in used or (unique != own and unique.casefold() in counts):
             unique, number = f"{name}_{number}", number + 1
-        used.add(unique)
+        used.add(unique.casefold())
         named.append({**case, "case": unique})
     return named
+
+
+def _clean_name(name: str) -> str:
+    """Make of a name what may be the beginning of a file's name.
+
+    >>> _clean_name("north/case1.mha.nii.gz")
+    'north_case1'
+    """
+    name = re.sub(r"[/\\\0]+", "_", name).lstrip(".") or "case"
+    while (shorter := strip_extension(name)) and shorter != name:
+        name = shorter
+    return name
 
 
 def _suggest_path(path: Path) -> str:

@@ -29,7 +29,18 @@ from grata_monai.core.limits import Limits
 from grata_monai.read.decode import Float64, decode
 from grata_monai.read.formats.stored import EXPORT_AGAIN
 
-__all__ = ["CheckImaged", "LoadImageCheckedd", "ReadLabeld", "check_image", "read_image"]
+__all__ = [
+    "PADDING_KEY",
+    "CheckImaged",
+    "LoadImageCheckedd",
+    "ReadLabeld",
+    "check_image",
+    "name_image",
+    "read_image",
+]
+
+PADDING_KEY = "padding_fraction"
+"""In the meta data of an image: which part of its voxels is padding, and lies at the minimum."""
 
 SPACING_RANGE = (0.01, 100.0)  # mm
 LARGEST_SHEAR = 0.01  # cosine between two axes
@@ -120,7 +131,7 @@ class CheckImaged(MapTransform):
         for key in self.key_iterator(checked):
             checked[key] = check_image(
                 torch.as_tensor(checked[key]),
-                name=_name_image(checked[key], key),
+                name=name_image(checked[key], key),
                 channels=self.channels,
                 spatial_dims=self.spatial_dims,
             )
@@ -163,10 +174,10 @@ class LoadImageCheckedd(CheckImaged):
         for key in self.key_iterator(loaded):
             value = loaded[key]
             if isinstance(value, torch.Tensor):
-                loaded[key] = check_image(value, name=_name_image(value, key), **settings)
+                loaded[key] = check_image(value, name=name_image(value, key), **settings)
             elif _is_dicom(value):
                 volume = _read_dicom(value, self.selection, self.limits)
-                loaded[key] = check_image(volume, name=_name_image(volume, key), **settings)
+                loaded[key] = check_image(volume, name=name_image(volume, key), **settings)
             else:
                 loaded[key] = read_image(value, limits=self.limits, **settings)
         return loaded
@@ -307,6 +318,7 @@ def _check_intensities(image: torch.Tensor, name: str) -> None:
         )
 
 
-def _name_image(image: Any, key: Hashable) -> str:
+def name_image(image: Any, key: Hashable) -> str:
+    """Name an image in an error: by its file, or by its key."""
     file = getattr(image, "meta", {}).get("filename_or_obj")
     return Path(str(file)).name if file else str(key)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
+from grata_monai.core.files import Typed, as_path
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.transfer.exchange import SendReport, fetch, send
 from grata_monai.transfer.security import Security
@@ -45,7 +46,7 @@ def send_results(
     engine: Engine,
     found: Triage,
     *,
-    output_dir: str | Path,
+    output_dir: Typed,
     destination: str | None = None,
     security: Security | None = None,
 ) -> SendReport | None:
@@ -67,7 +68,8 @@ def send_results(
     """
     state: Any = engine.state
     failed = {failure.case for failure in getattr(state, "failures", ())}
-    folders = [Path(output_dir) / v.name for v in found.volumes if v.name not in failed]
+    root = as_path(output_dir, name="output_dir")
+    folders = [root / v.name for v in found.volumes if v.name not in failed]
     if destination is None or not folders:
         return None
     return send(folders, destination, security=security or Security())

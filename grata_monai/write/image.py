@@ -18,7 +18,7 @@ from monai.utils import MetaKeys
 from numpy.typing import DTypeLike, NDArray
 
 from grata_monai.core.errors import GeometryError, OutputError
-from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.core.files import Typed, as_path, atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
 from grata_monai.record.types import Output
 
@@ -113,7 +113,7 @@ class SaveImageAndRecordd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = "pred",
-        output_dir: str | Path = ".",
+        output_dir: Typed = ".",
         record_key: str = "grata",
         suffix: str = "_seg",
         image_key: str = "image",
@@ -121,7 +121,7 @@ class SaveImageAndRecordd(MapTransform):
         super().__init__(keys)
         if len(self.keys) != 1:
             raise ValueError(f"keys must be one key, got {self.keys}. Use one writer per mask.")
-        self.output_dir = Path(output_dir)
+        self.output_dir = as_path(output_dir, name="output_dir")
         self.record_key, self.suffix, self.image_key = record_key, suffix, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 
@@ -243,3 +244,93 @@ def test_centres_are_selected_by_name():
 def test_only_image_extensions_are_stripped():
     assert strip_extension("a.b.nii.gz") == "a.b"
     assert strip_extension("Case.v2") == "Case.v2"
+
+
+@pytest.mark.parametrize(
+    ("typed", "folder"),
+    [(20240101, "20240101"), (("a", "b"), "a,b"), (("a", 2), "a,2"), ("a,b", "a,b")],
+)
+def test_a_folder_is_found_by_what_a_command_line_makes_of_its_name(
+    tmp_path, monkeypatch, typed, folder
+):
+    touch(tmp_path / folder / "x.nii")
+    monkeypatch.chdir(tmp_path)
+    assert names(list_cases(typed)) == ["x"]
+
+
+@pytest.mark.parametrize("typed", [2025.1, True])
+def test_a_name_that_is_lost_on_the_way_is_not_guessed(typed):
+    with pytest.raises(ValueError, match=r"dataset_dir must be a text, got .*begin a path"):
+        list_cases(typed)
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ("north", ["1", "2"]),
+        (1, ["1"]),
+        ("1", ["1"]),
+        ((1, 3), ["1", "3"]),
+        ([1, "south"], ["1", "3"]),
+        (("south",), ["3"]),
+    ],
+)
+def test_only_takes_one_name_or_several_as_a_command_line_gives_them(tmp_path, only, expected):
+    touch(tmp_path / "north" / "images" / "1.nii", tmp_path / "north" / "images" / "2.nii")
+    touch(tmp_path / "south" / "images" / "3.nii")
+    assert names(list_cases(tmp_path, only=only)) == expected
+
+
+def test_a_name_that_is_no_text_survives(tmp_path):
+    (tmp_path / os.fsdecode(b"M\xfcller.nii")).touch()
+    assert os.fsencode(names(list_cases(tmp_path))[0]) == b"M\xfcller"
+
+
+def test_no_two_cases_are_called_alike_once_they_are_files(tmp_path):
+    touch(tmp_path / "case1.mha", tmp_path / "case1.mha.nii.gz", tmp_path / "CASE2.nii")
+    touch(tmp_path / "case2.nii")
+    found = [name.casefold() for name in names(list_cases(tmp_path))]
+    assert len(set(found)) == 4
+    assert found == [strip_extension(name) for name in found]
+
+
+def test_names_of_a_data_list_become_names_of_files(tmp_path):
+    items = [{"image": f"{i}.nii", "case": n} for i, n in enumerate(NAMES)]
+    (tmp_path / "list.json").write_text(json.dumps(items))
+    assert names(list_cases(tmp_path / "list.json")) == [
+        "north_1",
+        "south_1",
+        "001",
+        "_.._etc_x",
+        "a_b",
+        "case",
+    ]
+
+
+NAMES = ["north/1", "south/1", "001.nii", "../../etc/x", "a\\b", ".."]
+
+
+def test_masks_of_an_earlier_run_are_no_cases(tmp_path, caplog):
+    touch(tmp_path / "A.nii.gz", tmp_path / "A_seg.nii.gz", tmp_path / "B_seg.nii.gz")
+    record = {"output": {"file": "A_seg.nii.gz", "sha256": "0"}}
+    (tmp_path / "A_record.json").write_text(json.dumps(record))
+    (tmp_path / "B_record.json").write_text("[]")  # not ours
+    with caplog.at_level(logging.INFO, logger="grata_monai"):
+        assert names(list_cases(tmp_path)) == ["A", "B_seg"]
+    assert "skipped 1 mask(s) of an earlier run" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["images", "labels", "alias"])
+def test_a_run_may_not_write_where_it_reads(tmp_path, place):
+    touch(tmp_path / "images" / "a.nii.gz", tmp_path / "labels" / "a.nii.gz")
+    (tmp_path / "alias").symlink_to(tmp_path / "images")
+    with pytest.raises(DatasetError, match="must be another folder than that of the images"):
+        list_cases(tmp_path, labels=True, output_dir=tmp_path / place)
+    assert names(list_cases(tmp_path, labels=True, output_dir=tmp_path / "masks")) == ["a"]
+
+
+def test_the_phantom_lies_below_the_outputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "write_cases", fake_phantoms)
+    monkeypatch.chdir(tmp_path)
+    (case,) = list_cases(None, output_dir=2025)
+    assert case["image"].startswith(str(tmp_path / "2025" / "phantom"))

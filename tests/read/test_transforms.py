@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd, Orientationd, Spacingd
+from monai.transforms import (
+    Compose,
+    Invertd,
+    Orientationd,
+    ScaleIntensityRangePercentilesd,
+    Spacingd,
+)
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from grata_monai.core.errors import IntensityError
 from grata_monai.read.image import LoadImageCheckedd
-from grata_monai.read.transforms import SafeSpacingd, ToDeviced
+from grata_monai.read.transforms import SafeSpacingd, ScalePercentilesd, ToDeviced
 
 SHAPE = (20, 24, 8)
 AFFINE = np.diag([0.8, 0.8, 3.0, 1.0])
@@ -98,3 +105,44 @@ def test_meta_data_move_to_the_gpu_along_with_their_image():
     assert moved.device.type == "cuda"
     assert moved.meta["a"] == 1
     assert torch.equal(moved.cpu().as_tensor(), image.as_tensor())
+
+
+def image_of(voxels, **meta):
+    return MetaTensor(torch.as_tensor(voxels, dtype=torch.float32), meta=meta)
+
+
+def test_scaling_is_monais_where_there_is_contrast():
+    voxels = np.random.default_rng(0).gamma(2.0, 90.0, (1, 9, 8, 7))
+    theirs = ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0.0, 1.0, clip=True)
+    ours = ScalePercentilesd("image", 0.5, 99.5)({"image": image_of(voxels, a=1)})["image"]
+    assert torch.equal(ours, theirs({"image": image_of(voxels)})["image"])
+    assert ours.meta["a"] == 1
+
+
+def test_padding_does_not_count_in_the_scale():
+    rng = np.random.default_rng(0)
+    image = rng.permutation(np.arange(1000.0)) + 5
+    padded = np.concatenate([image, np.full(250, 5.0)]).reshape(1, 10, 5, 25)
+    scale = ScalePercentilesd("image", 2.0, 98.0)
+    plain = scale({"image": image_of(image.reshape(1, 10, 10, 10))})["image"]
+    found = scale({"image": image_of(padded, padding_fraction=0.2)})["image"]
+    # 0.2 % of a range of 999 is what one rank of 1,250 moves a percentile
+    torch.testing.assert_close(
+        found.flatten()[:1000].as_tensor(), plain.flatten().as_tensor(), atol=2e-3, rtol=0
+    )
+    with_padding = scale({"image": image_of(padded)})["image"]
+    assert (with_padding.flatten()[:1000] - plain.flatten()).abs().max() > 0.01
+
+
+def test_an_image_without_contrast_is_refused_by_name():
+    voxels = torch.zeros(1, 20, 20, 20)
+    voxels[0, 3, 3, 3:11] = 700  # 0.1 %
+    image = image_of(voxels, filename_or_obj="somewhere/a.nii.gz")
+    with pytest.raises(IntensityError, match=r"0\.5 and 99\.5 must differ, 'a\.nii\.gz' has 0"):
+        ScalePercentilesd("image", 0.5, 99.5)({"image": image})
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 50.0), (50.0, 50.0), (60.0, 40.0), (1.0, 101.0)])
+def test_percentiles_come_in_their_order(ends):
+    with pytest.raises(ValueError, match="must be percentiles in this order"):
+        ScalePercentilesd("image", *ends)

@@ -53,7 +53,7 @@ TARGETS: Mapping[str, str] = {
     "grata_monai.read.dicom.limits": "Limits",
     "grata_monai.read.dicom.load": "LoadDicomVolumed",
     "grata_monai.read.image": "CheckImaged LoadImageCheckedd ReadLabeld",
-    "grata_monai.read.transforms": "SafeSpacingd ToDeviced",
+    "grata_monai.read.transforms": "SafeSpacingd ScalePercentilesd ToDeviced",
     "grata_monai.training": "HeadTraining attach_handlers",
     "grata_monai.transfer.run": "fetch_dataset send_results",
     "grata_monai.transfer.security": "Security",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import DatasetError
+from grata_monai.core.files import Typed, as_path
 from grata_monai.phantom import make_case
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.selection import Selection
@@ -14,11 +15,12 @@ __all__ = ["list_volumes", "triage_dataset"]
 
 
 def triage_dataset(
-    dataset_dir: str | Path | None,
+    dataset_dir: Typed | None,
     *,
     selection: Mapping[str, Any] | str | None = None,
     limits: Limits | None = None,
     phantom_dir: str | Path | None = None,
+    output_dir: Typed | None = None,
 ) -> Triage:
     """Look through a folder of DICOM files, as a configuration asks for it.
 
@@ -26,7 +28,9 @@ def triage_dataset(
         dataset_dir: A folder tree or one file; None makes a phantom series.
         selection: Fields of `Selection`, or the path of a JSON file with them.
         limits: Of size, memory and time; the defaults if None.
-        phantom_dir: Where the phantom is written if `dataset_dir` is None.
+        phantom_dir: Where the phantom is written if `dataset_dir` is None; ``phantom`` in
+            `output_dir` if None.
+        output_dir: Where the run will write.
 
     Returns:
         Volumes and rejections.
@@ -41,8 +45,11 @@ def triage_dataset(
         else Selection.from_dict(selection or {})
     )
     if dataset_dir is None:
+        if phantom_dir is None and output_dir is not None:
+            phantom_dir = as_path(output_dir, name="output_dir") / "phantom"
         dataset_dir = _write_phantom(phantom_dir)
-    found = triage(Path(dataset_dir).expanduser(), selection=rules, limits=limits)
+    folder = as_path(dataset_dir, name="dataset_dir").expanduser()
+    found = triage(folder, selection=rules, limits=limits)
     if not found.volumes and not found.rejections:
         raise DatasetError(
             "dataset_dir must hold DICOM files, it holds none "

@@ -54,6 +54,7 @@ def check_instance(header: Header, planes: tuple[Plane, ...], *, limits: Limits)
     Raises:
         DicomError: With the code of the first rule that is broken.
     """
+    _check_layout(header)
     _check_syntax(header)
     _check_format(header)
     _check_size(header, limits)
@@ -62,6 +63,12 @@ def check_instance(header: Header, planes: tuple[Plane, ...], *, limits: Limits)
     for plane in planes:
         _check_geometry(plane)
         _check_rescale(header, plane)
+
+
+def _check_layout(header: Header) -> None:
+    """Reject Siemens' mosaics: all slices of a volume as tiles of one image."""
+    if "MOSAIC" in {value.upper() for value in header.image_type}:
+        raise reject(Reason.MOSAIC, "An image must be one slice, found a mosaic of many.")
 
 
 def _check_syntax(header: Header) -> None:

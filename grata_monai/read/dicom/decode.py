@@ -28,7 +28,7 @@ from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.sandbox import run_parts
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 
-__all__ = ["check_budget", "decode_files", "decode_volume"]
+__all__ = ["check_budget", "decode_files", "decode_padded", "decode_volume"]
 
 HEADER = ["SOPInstanceUID", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"]
 JPEG_SYNTAXES = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
@@ -46,13 +46,35 @@ def decode_volume(volume: DicomVolume, *, limits: Limits) -> NDArray[np.float32]
         limits: Voxels of the volume; memory and time of the subprocess.
 
     Returns:
-        (columns, rows, frames), intensities: stored values × slope + intercept of each frame.
+        (columns, rows, frames), intensities: stored values × slope + intercept of each frame;
+        padding, which is no image, has the smallest intensity of the image.
 
     Raises:
         DicomError: `over_pixel_budget` before anything is read; `over_decoding_limit`,
             `undecodable`, `truncated_pixel_data`, `mixed_size` or `unreadable` if a file is not
             what triage saw; `invalid_rescale` if an intensity is no float32.
     """
+    return decode_padded(volume, limits=limits)[0]
+
+
+def decode_padded(volume: DicomVolume, *, limits: Limits) -> tuple[NDArray[np.float32], int]:
+    """Decode and rescale all frames of a volume, and count its padding.
+
+    Arguments and errors are those of `decode_volume`.
+
+    Returns:
+        Its result, and how many of these voxels are padding.
+    """
+    voxels = _decode_frames(volume, limits)
+    is_padding = np.isnan(voxels)
+    count = int(is_padding.sum())
+    if count:
+        voxels[is_padding] = voxels[~is_padding].min() if count < voxels.size else 0
+    return voxels, count
+
+
+def _decode_frames(volume: DicomVolume, limits: Limits) -> NDArray[np.float32]:
+    """Decode and rescale; NaN where padding is."""
     check_budget(volume.spatial_shape, limits=limits)
     voxels = np.zeros(volume.spatial_shape, np.float32)  # pages exist once they are written
     request = {"files": _list_files(volume), "rows": volume.rows, "columns": volume.columns}
@@ -213,8 +235,14 @@ def _list_files(volume: DicomVolume) -> list[dict[str, Any]]:
 
 
 def _rescale(stored: NDArray[Any], frame: SourceFrame, index: int) -> NDArray[np.float64]:
-    """Apply slope and intercept; reject what float32 cannot hold."""
-    ends = np.array([stored.min(), stored.max()], np.float64)  # a linear map is largest there
+    """Apply slope and intercept, not to padding; reject what float32 cannot hold."""
+    is_padding = np.zeros(stored.shape, bool)
+    if frame.padding:
+        is_padding = (stored >= frame.padding[0]) & (stored <= frame.padding[-1])
+    image = stored[~is_padding] if is_padding.any() else stored
+    if image.size == 0:
+        return np.full(stored.shape, np.nan)
+    ends = np.array([image.min(), image.max()], np.float64)  # a linear map is largest there
     with np.errstate(over="ignore", invalid="ignore"):
         ends = ends * frame.slope + frame.intercept
     if not np.isfinite(ends).all() or np.abs(ends).max() > LARGEST:
@@ -224,4 +252,6 @@ def _rescale(stored: NDArray[Any], frame: SourceFrame, index: int) -> NDArray[np
             "Correct RescaleSlope and RescaleIntercept, or leave the series out.",
             reason=Reason.INVALID_RESCALE.value,
         )
-    return stored * np.float64(frame.slope) + np.float64(frame.intercept)
+    rescaled = stored * np.float64(frame.slope) + np.float64(frame.intercept)
+    rescaled[is_padding] = np.nan
+    return rescaled

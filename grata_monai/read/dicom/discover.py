@@ -21,12 +21,14 @@ class Tree:
         files: Regular files, each once, in an order that depends on their names only.
         closed: Folders that may not be listed.
         special: How many pipes, devices, sockets and dead links there are.
+        outside: Links that lead out of the root; they are not followed.
     """
 
     root: Path
     files: tuple[Path, ...]
     closed: tuple[Path, ...]
     special: int
+    outside: tuple[Path, ...] = ()
 
     def relative(self, path: Path) -> str:
         """Name a path as seen from the root."""
@@ -40,7 +42,8 @@ def discover(path: Path) -> Tree:
         path: A folder, or one file.
 
     Returns:
-        Its files; links are followed, but no folder and no file is listed twice.
+        Its files. Links are followed within the folder, but no folder and no file is listed
+        twice; one that leads out of it counts as `outside`: what lies there is another's.
 
     Raises:
         DatasetError: If the path does not exist.
@@ -51,20 +54,31 @@ def discover(path: Path) -> Tree:
         return Tree(path.parent, (path,), (), 0)
     closed: list[Path] = []
     found: list[Path] = []
+    outside: list[Path] = []
     special = 0
+    root = Path(os.path.realpath(path))
     seen: set[Identity] = set()
     _is_new(path, seen)  # a link below may point back here
-    for folder, folders, names in os.walk(
-        path, followlinks=True, onerror=lambda error: closed.append(Path(error.filename))
-    ):
-        folders[:] = [name for name in sorted(folders) if _is_new(Path(folder, name), seen)]
-        for name in sorted(names):
-            file = Path(folder, name)
-            if not _is_regular(file):
+    waiting = [path]  # a stack of our own: os.walk recurses, and ends where Python's does
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            closed.append(folder)
+            continue
+        folders: list[Path] = []
+        for entry in entries:
+            mode = _find_mode(entry)
+            is_link = entry.is_symlink()
+            if mode and is_link and not Path(os.path.realpath(entry)).is_relative_to(root):
+                outside.append(entry)
+            elif not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 special += 1
-            elif _is_new(file, seen):
-                found.append(file)
-    return Tree(path, tuple(found), tuple(sorted(closed)), special)
+            elif _is_new(entry, seen):
+                (folders if stat.S_ISDIR(mode) else found).append(entry)
+        waiting += reversed(folders)
+    return Tree(path, tuple(found), tuple(sorted(closed)), special, tuple(outside))
 
 
 def _is_new(path: Path, seen: set[Identity]) -> bool:
@@ -79,8 +93,9 @@ def _is_new(path: Path, seen: set[Identity]) -> bool:
     return is_new
 
 
-def _is_regular(file: Path) -> bool:
+def _find_mode(path: Path) -> int:
+    """What kind of file it is, or what its link points to; 0 if that cannot be told."""
     try:
-        return stat.S_ISREG(file.stat().st_mode)
+        return path.stat().st_mode
     except OSError:
-        return False
+        return 0

@@ -1,16 +1,30 @@
 """Read values of untrusted data sets, in the sandbox; invalid ones become empty, NaN or -1."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
-__all__ = ["describe_planes", "read_numbers", "read_text", "read_texts", "read_whole"]
+__all__ = [
+    "IDENTITY",
+    "describe_planes",
+    "has_unclear_text",
+    "read_numbers",
+    "read_padding",
+    "read_text",
+    "read_texts",
+    "read_whole",
+]
 
 LONGEST_TEXT = 1024
+IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID")
+DEFAULT_SETS = ("", "ISO_IR 6", "ISO 2022 IR 6")  # ASCII
+ESCAPE = b"\x1b"  # changes the character set within a text
 
 
 def read_texts(dataset: Dataset, keyword: str) -> list[str]:
@@ -37,6 +51,60 @@ def read_whole(dataset: Dataset, keyword: str) -> int:
         return -1
     number = _as_float(values[0])
     return int(number) if number.is_integer() and abs(number) < 2**53 else -1
+
+
+def read_padding(dataset: Dataset) -> list[int]:
+    """Read which stored values stand for no image.
+
+    Args:
+        dataset: With BitsStored and PixelRepresentation.
+
+    Returns:
+        The lowest and the highest, as they are once decoded; empty where none is declared.
+
+    Source:
+        DICOM PS3.3, C.7.5.1.1.2.
+    """
+    found = [_read_stored(dataset, k) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    values = [value for value in found if value is not None]
+    return [min(values), max(values)] if found[0] is not None else []
+
+
+def _read_stored(dataset: Dataset, keyword: str) -> int | None:
+    """Read a value of a pixel's type; scanners state it signed or not, whatever pixels are."""
+    value = next(iter(_read(dataset, keyword)), None)
+    if isinstance(value, bytes):  # implicit VR does not tell the type
+        value = int.from_bytes(value[:2], "little")
+    number = _as_float(value)
+    bits = read_whole(dataset, "BitsStored")
+    if not number.is_integer() or not 1 <= bits <= 32:
+        return None
+    stored: int = int(number) % (1 << bits)
+    is_negative = read_whole(dataset, "PixelRepresentation") == 1 and stored >= 1 << (bits - 1)
+    return stored - (1 << bits) if is_negative else stored
+
+
+def has_unclear_text(dataset: Dataset) -> bool:
+    """Whether the patient's identity is written in characters that its character set lacks.
+
+    Args:
+        dataset: None of whose identifying elements was looked at yet.
+
+    Returns:
+        True too where no character set is declared for what is not ASCII.
+    """
+    declared = read_texts(dataset, "SpecificCharacterSet")
+    has_set = any(term in python_encoding and term not in DEFAULT_SETS for term in declared)
+    for keyword in IDENTITY:
+        content = getattr(dataset.get_item(keyword), "value", b"")
+        if not isinstance(content, bytes) or (content.isascii() and ESCAPE not in content):
+            continue
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            is_readable = bool(_read(dataset, keyword))
+        if said or not is_readable or not has_set:
+            return True
+    return False
 
 
 def describe_planes(dataset: Dataset) -> list[dict[str, Any]]:

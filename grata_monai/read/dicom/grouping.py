@@ -21,7 +21,7 @@ from grata_monai.read.dicom.checks import ORIENTATION_TOLERANCE
 from grata_monai.read.dicom.headers import Slice
 from grata_monai.read.dicom.rejection import Reason, reject
 
-__all__ = ["check_alike", "check_instances", "part_by_type", "separate"]
+__all__ = ["check_alike", "check_instances", "name_differences", "part_by_type", "separate"]
 
 SAME_PLACE = 1e-3  # mm
 SPACING_TOLERANCE = 1e-4  # relative, between the PixelSpacing of two slices
@@ -96,6 +96,29 @@ def part_by_type(slices: Sequence[Slice]) -> list[list[Slice]]:
         Groups, in an order that depends on their contents only.
     """
     return _part(slices, lambda s: (s.plane.stack, "\\".join(s.plane.frame_type[:3]), s.plane.echo))
+
+
+def name_differences(groups: Sequence[Sequence[Slice]]) -> str:
+    """Name what tells groups apart; no value of it.
+
+    Args:
+        groups: By `part_by_type` and `separate`.
+
+    Returns:
+        Like ``ImageType and EchoNumbers``.
+    """
+    names = {
+        "StackID": lambda s: s.plane.stack,
+        "ImageType": lambda s: s.plane.frame_type[:3],
+        "EchoNumbers": lambda s: s.plane.echo,
+        "temporal position": lambda s: s.plane.temporal,
+        "contrast": lambda s: s.plane.contrast,
+        "acquisition": lambda s: s.plane.acquisition,
+    }
+    found = [
+        name for name, key in names.items() if len({frozenset(map(key, g)) for g in groups}) > 1
+    ]
+    return " and ".join(found) or "their instances"
 
 
 def separate(slices: Sequence[Slice]) -> tuple[list[list[Slice]], int]:

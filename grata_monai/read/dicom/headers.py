@@ -77,6 +77,8 @@ class Header:
         high_bit: HighBit.
         is_signed: PixelRepresentation, 0 or 1.
         has_lookup_table: Whether there is a ModalityLUTSequence.
+        has_unclear_text: Whether the patient's identity does not fit its character set.
+        padding: The lowest and the highest stored value that stand for no image; may be empty.
         pixel_tag: Which element holds the pixels; 0 for none.
         pixel_start: First byte of its value in the file.
         is_native: Whether the pixels are neither compressed nor encapsulated.
@@ -106,6 +108,8 @@ class Header:
     high_bit: int
     is_signed: int
     has_lookup_table: bool
+    has_unclear_text: bool
+    padding: tuple[float, ...]
     pixel_tag: int
     pixel_start: int
     is_native: bool

@@ -12,10 +12,11 @@ from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
 from grata_monai.core.errors import DatasetError, GeometryError
-from grata_monai.read.dicom.decode import check_budget, decode_volume
+from grata_monai.read.dicom.decode import check_budget, decode_padded
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.read.image import PADDING_KEY
 
 __all__ = ["LoadDicomVolumed", "map_probabilities_to_frames", "map_to_frames", "read_volume"]
 
@@ -39,7 +40,8 @@ def read_volume(volume: DicomVolume, *, limits: Limits | None = None) -> MetaTen
     limits = limits or Limits()
     grid = FrameGrid(volume)
     check_budget(grid.spatial_shape, limits=limits)
-    voxels = grid.resample(decode_volume(volume, limits=limits))
+    decoded, padding = decode_padded(volume, limits=limits)
+    voxels = grid.resample(decoded)
     affine = grid.affine_ras
     meta = {
         MetaKeys.AFFINE: torch.as_tensor(affine),
@@ -48,6 +50,7 @@ def read_volume(volume: DicomVolume, *, limits: Limits | None = None) -> MetaTen
         MetaKeys.SPACE: SpaceKeys.RAS,
         MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
         "filename_or_obj": volume.name,
+        **({PADDING_KEY: padding / voxels.size} if padding else {}),
     }
     tensor = torch.from_numpy(voxels[None])
     return MetaTensor(tensor, meta={str(key): value for key, value in meta.items()})

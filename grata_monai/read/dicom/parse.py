@@ -24,7 +24,15 @@ from pydicom.uid import UID
 
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.budget import BudgetedFile, quiet_pydicom, unreadable
-from grata_monai.read.dicom.elements import describe_planes, read_text, read_texts, read_whole
+from grata_monai.read.dicom.elements import (
+    IDENTITY,
+    describe_planes,
+    has_unclear_text,
+    read_padding,
+    read_text,
+    read_texts,
+    read_whole,
+)
 from grata_monai.read.dicom.pixels import PixelSurvey, survey_encapsulated, survey_native
 from grata_monai.read.dicom.rejection import Reason
 
@@ -72,6 +80,9 @@ OTHER_KEYWORDS = (
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "SpecificCharacterSet",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
@@ -82,6 +93,7 @@ TAGS: list[BaseTag | int] = [
         *TEXT_KEYWORDS.values(),
         *WHOLE_KEYWORDS.values(),
         *OTHER_KEYWORDS,
+        *IDENTITY,
     )
 ]
 LONGEST_UID = 64
@@ -210,6 +222,8 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         **wholes,
         "image_type": read_texts(dataset, "ImageType"),
         "has_lookup_table": "ModalityLUTSequence" in dataset,
+        "has_unclear_text": has_unclear_text(dataset),
+        "padding": read_padding(dataset),
     }
 
 

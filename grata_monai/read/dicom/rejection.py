@@ -20,6 +20,8 @@ class Reason(StrEnum):
     MIXED_SPACING = "mixed_spacing"
     MIXED_FRAME_OF_REFERENCE = "mixed_frame_of_reference"
     MIXED_PIXEL_FORMAT = "mixed_pixel_format"
+    MOSAIC = "mosaic"
+    SPLIT_STACK = "split_stack"
     LOCALIZER = "localizer"
     SECONDARY_CAPTURE = "secondary_capture"
     NOT_AN_IMAGE = "not_an_image"
@@ -54,6 +56,11 @@ REMEDIES: dict[Reason, str] = {
     Reason.MIXED_SPACING: "Split the series by PixelSpacing, and send the one to segment.",
     Reason.MIXED_FRAME_OF_REFERENCE: "Split the series by FrameOfReferenceUID.",
     Reason.MIXED_PIXEL_FORMAT: "Export the series again with one pixel format.",
+    Reason.MOSAIC: "Export single slices or enhanced MR, or convert it (dcm2niix).",
+    Reason.SPLIT_STACK: (
+        "Send one kind of image per series; or correct ImageType and EchoNumbers if all of them "
+        "are one volume."
+    ),
     Reason.LOCALIZER: "Send the diagnostic series; a localizer is no volume.",
     Reason.SECONDARY_CAPTURE: "Send the images it was made from.",
     Reason.NOT_AN_IMAGE: "Nothing, if images were sent beside it; it holds no pixels.",

@@ -173,7 +173,7 @@ def _settle(
         return volumes, []
     found = f"{len(volumes)} volumes of one study meet the selection"
     if rule == "refuse":
-        message = f"One volume per study must meet the selection, {found[:-20]}do."
+        message = f"One volume per study must meet the selection, {len(volumes)} do."
         return [], [_reject(volume, Reason.AMBIGUOUS_SELECTION, message) for volume in volumes]
     ranks = [_rank(volume, rule) for volume in volumes]
     best = [volume for volume, rank in zip(volumes, ranks, strict=True) if rank == max(ranks)]

@@ -3,12 +3,14 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from grata_monai.core.errors import DicomError
 from grata_monai.read.dicom.checks import check_instance, find_kind
 from grata_monai.read.dicom.grouping import (
     check_alike,
     check_instances,
+    name_differences,
     part_by_type,
     separate,
 )
@@ -65,6 +67,8 @@ def judge_series(
         check_alike(slices, require_frame_of_reference=require_frame_of_reference)
     except DicomError as error:
         return [], [Rejection.from_error(error, name=name, instances=len(headers))]
+    if any(header.has_unclear_text for header in headers):
+        notes.append("the patient's text does not fit its character set: it may be altered")
     return _judge_groups(slices, name=name, notes=notes, limits=limits)
 
 
@@ -119,7 +123,17 @@ def _judge_groups(
     slices: Sequence[Slice], *, name: str, notes: Sequence[str], limits: Limits
 ) -> Judgement:
     found: list[tuple[list[Slice], int] | tuple[list[Slice], DicomError]] = []
-    for group in part_by_type(slices):
+    groups = part_by_type(slices)
+    is_one_stack_id = len({s.plane.stack for s in slices}) == 1
+    if len(groups) > 1 and is_one_stack_id and _is_one_stack(slices, limits):
+        split = reject(
+            Reason.SPLIT_STACK,
+            f"Images of one regular stack must be of one kind, found {len(groups)} that differ in "
+            f"{name_differences(groups)}; each would be a part of the volume.",
+        )
+        count = _count_instances(slices)
+        return [], [Rejection.from_error(split, name=name, instances=count)]
+    for group in groups:
         try:
             parts, duplicates = separate(group)
             found += [(part, duplicates) for part in parts]
@@ -137,12 +151,36 @@ def _judge_groups(
         try:
             if isinstance(result, DicomError):
                 raise result
-            own_notes = (*notes, *_note_duplicates(result))
+            own_notes = (*notes, *_note_duplicates(result), *_note_split([g for g, _ in found]))
             volumes.append(make_volume(group, name=own, notes=own_notes, limits=limits))
         except DicomError as error:
             count = _count_instances(group)
             rejections.append(Rejection.from_error(error, name=own, instances=count))
-    return volumes, rejections
+    return volumes, _merge_alike(rejections, name=name, parts=len(found))
+
+
+def _is_one_stack(slices: Sequence[Slice], limits: Limits) -> bool:
+    """Whether images of several kinds lie as the slices of one volume do."""
+    try:
+        make_volume(slices, name="", notes=(), limits=limits)
+    except DicomError:
+        return False
+    return True
+
+
+def _merge_alike(rejections: list[Rejection], *, name: str, parts: int) -> list[Rejection]:
+    """Say once what is wrong with all parts of a series."""
+    if not 1 < len(rejections) == parts or len({r.reason for r in rejections}) > 1:
+        return rejections
+    message = f"In each of {parts} parts: {rejections[0].message}"
+    instances = sum(rejection.instances for rejection in rejections)
+    return [replace(rejections[0], name=name, message=message, instances=instances)]
+
+
+def _note_split(groups: Sequence[Sequence[Slice]]) -> tuple[str, ...]:
+    if len(groups) == 1:
+        return ()
+    return (f"one of {len(groups)} parts of its series that differ in {name_differences(groups)}",)
 
 
 def _note_duplicates(count: int) -> tuple[str, ...]:

@@ -86,6 +86,7 @@ def _make_frame(item: Slice) -> SourceFrame:
         position_lps=_as_point(item.plane.position),
         slope=item.plane.slope,
         intercept=item.plane.intercept,
+        padding=item.header.padding,
     )
 
 

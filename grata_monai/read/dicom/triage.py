@@ -99,6 +99,7 @@ def triage(
     tree = discover(Path(path))
     series: dict[str, list[Header]] = {}
     failures: list[tuple[Path, DicomError]] = [(folder, _closed()) for folder in tree.closed]
+    failures += [(link, _outside()) for link in tree.outside]
     skipped = tree.special
     found = read_headers(tree.files, limits=limits, progress=progress)
     for file, header in zip(tree.files, found, strict=True):
@@ -177,6 +178,12 @@ def _spacing(volume: DicomVolume) -> tuple[float, float, float]:
 
 def _closed() -> DicomError:
     return reject(Reason.UNREADABLE, "Folder must be open to the user who runs this, it is not.")
+
+
+def _outside() -> DicomError:
+    return reject(
+        Reason.UNREADABLE, "Link must stay within the folder that is looked through, it leads out."
+    )
 
 
 def _reject_files(failures: Iterable[tuple[Path, DicomError]], tree: Tree) -> list[Rejection]:

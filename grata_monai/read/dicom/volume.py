@@ -26,6 +26,7 @@ class SourceFrame:
         position_lps: Centre of its first pixel (ImagePositionPatient), mm.
         slope: From stored values to intensities (RescaleSlope).
         intercept: Likewise (RescaleIntercept).
+        padding: The lowest and the highest stored value that stand for no image; may be empty.
     """
 
     file: Path
@@ -34,6 +35,7 @@ class SourceFrame:
     position_lps: Point
     slope: float = 1.0
     intercept: float = 0.0
+    padding: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ignite.engine import Engine
 
 from grata_monai.core.errors import DicomError
 from grata_monai.core.failures import CaseFailure, raise_if_any_failed
-from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.core.files import Typed, atomic_path, ensure_writable
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.triage import Triage
 
@@ -20,9 +20,7 @@ CODES = {reason.value for reason in Reason}
 """Reason codes; a failure with one of them is a rejection."""
 
 
-def write_refused(
-    found: Triage, output_dir: str | Path, failures: Iterable[CaseFailure] = ()
-) -> Path:
+def write_refused(found: Triage, output_dir: Typed, failures: Iterable[CaseFailure] = ()) -> Path:
     """Write ``refused.json``: what triage refused, and what could not be decoded.
 
     Args:

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from grata_monai.core.errors import OutputError
-from grata_monai.core.files import atomic_folder, ensure_writable
+from grata_monai.core.files import Typed, as_path, atomic_folder, ensure_writable
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import map_probabilities_to_frames, map_to_frames
 from grata_monai.read.dicom.volume import DicomVolume
@@ -81,7 +81,7 @@ class SaveDicomd(MapTransform):
         keys: KeysCollection,
         volumes: Sequence[DicomVolume],
         segments: Sequence[Segment],
-        output_dir: str | Path,
+        output_dir: Typed,
         output: Mapping[str, Any] | OutputOptions | None = None,
         *,
         phi: str = "hash",
@@ -98,7 +98,7 @@ class SaveDicomd(MapTransform):
         self.phi = phi
         self.volumes = {volume.name: volume for volume in volumes}
         self.segments = tuple(segments)
-        self.output_dir = Path(output_dir)
+        self.output_dir = as_path(output_dir, name="output_dir")
         options = output if isinstance(output, OutputOptions) else OutputOptions(**(output or {}))
         self.output = options
         self.limits = limits or Limits()

@@ -54,6 +54,8 @@ def header(tmp_path) -> Header:
         high_bit=11,
         is_signed=0,
         has_lookup_table=False,
+        has_unclear_text=False,
+        padding=(),
         pixel_tag=0x7FE00010,
         pixel_start=1000,
         is_native=True,

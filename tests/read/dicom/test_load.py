@@ -7,7 +7,13 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
 from grata_monai.core.errors import DatasetError, DicomError, GeometryError
-from grata_monai.phantom.dicom import SeriesOptions, stored_volume
+from grata_monai.phantom.dicom import (
+    SeriesOptions,
+    make_series,
+    stored_volume,
+    write_instances,
+    write_series,
+)
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import (
@@ -17,6 +23,7 @@ from grata_monai.read.dicom.load import (
     read_volume,
 )
 from grata_monai.read.dicom.rejection import Reason
+from grata_monai.read.dicom.triage import triage
 from grata_monai.read.image import CheckImaged, read_image
 from grata_monai.read.transforms import SafeSpacingd
 from grata_monai.write.image import write_label_map
@@ -171,3 +178,40 @@ def test_a_tilt_whose_grid_exceeds_the_budget_is_refused(make_volume):
     with pytest.raises(DicomError, match="at most 840 bytes") as caught:
         read_volume(volume, limits=limits)
     assert caught.value.reason == Reason.OVER_PIXEL_BUDGET
+
+
+@pytest.mark.parametrize(
+    ("declared", "limit", "stored"),
+    [
+        (-2000, None, -2000),
+        (63536, None, -2000),  # as unsigned, which scanners do
+        (-2000, -1990, -1995),
+        (-1990, -2000, -1995),
+    ],
+)
+def test_padding_takes_the_smallest_intensity_and_is_counted(tmp_path, declared, limit, stored):
+    image = np.random.default_rng(0).integers(10, 1000, (7, 6, 5)).astype(np.float64)
+    datasets = make_series(
+        image, np.diag([1.0, 1.0, 3.0, 1.0]), options=SeriesOptions(is_signed=True)
+    )
+    for dataset in datasets:
+        pixels = dataset.pixel_array.copy()
+        pixels[:, :2] = stored
+        dataset.PixelData = pixels.tobytes()
+        dataset.add_new("PixelPaddingValue", "US" if declared > 0 else "SS", declared)
+        if limit is not None:
+            dataset.add_new("PixelPaddingRangeLimit", "SS", limit)
+    write_instances(datasets, tmp_path)
+    (volume,) = triage(tmp_path).volumes
+    found = read_volume(volume)
+    voxels = found.numpy()[0]
+    assert found.meta["padding_fraction"] == pytest.approx(2 / 7)
+    np.testing.assert_array_equal(voxels[:2], voxels[2:].min())
+    assert voxels[2:].min() >= 10
+
+
+def test_without_padding_nothing_is_counted(tmp_path):
+    image = np.random.default_rng(0).integers(10, 1000, (7, 6, 5)).astype(np.float64)
+    write_series(tmp_path, image, np.diag([1.0, 1.0, 3.0, 1.0]))
+    (volume,) = triage(tmp_path).volumes
+    assert "padding_fraction" not in read_volume(volume).meta

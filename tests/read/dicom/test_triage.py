@@ -230,6 +230,136 @@ def test_volumes_of_one_series_get_numbers(tmp_path):
 
 
 @pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("keyword", "values", "what"),
+    [
+        ("ImageType", (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]), "ImageType"),
+        ("EchoNumbers", (1, 2), "EchoNumbers"),
+    ],
+)
+@pytest.mark.parametrize("order", ["in turn", "one half after the other"])
+def test_one_stack_of_two_kinds_is_never_taken_for_two_volumes(
+    tmp_path, keyword, values, what, order
+):
+    datasets = instances()
+    for number, dataset in enumerate(datasets):
+        second = number % 2 if order == "in turn" else number // 3
+        setattr(dataset, keyword, values[second])
+    write_instances(datasets, tmp_path)
+    found = triage(tmp_path)
+    assert found.volumes == ()
+    (rejection,) = found.rejections
+    assert rejection.reason == Reason.SPLIT_STACK
+    assert f"found 2 that differ in {what};" in rejection.message
+    assert rejection.instances == 5
+
+
+@pytest.mark.usefixtures("in_process")
+def test_echoes_at_the_same_places_are_volumes_that_say_so(tmp_path):
+    datasets = [*instances(), *instances()]
+    for number, dataset in enumerate(datasets):
+        dataset.EchoNumbers = 1 + number // 5
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number + 1}"
+    write_instances(datasets, tmp_path, has_plain_names=False)
+    found = triage(tmp_path)
+    assert [volume.notes for volume in found.volumes] == [
+        ("one of 2 parts of its series that differ in EchoNumbers",)
+    ] * 2
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_series_of_mosaics_is_named_once(tmp_path):
+    datasets = instances()
+    for number, dataset in enumerate(datasets):
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+        dataset.AcquisitionNumber = number
+    write_instances(datasets, tmp_path)
+    found = triage(tmp_path)
+    assert reasons(found) == ["mosaic"]
+    assert "In 5 of 5 instance(s)" in found.rejections[0].message
+    assert "dcm2niix" in found.rejections[0].remedy
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_is_wrong_with_every_part_of_a_series_is_said_once(tmp_path):
+    datasets = instances()[:3]
+    for number, dataset in enumerate(datasets):
+        dataset.ImagePositionPatient = datasets[0].ImagePositionPatient
+        dataset.TemporalPositionIdentifier = number
+        dataset.PixelData = bytes([number]) + dataset.PixelData[1:]
+    write_instances(datasets, tmp_path)
+    found = triage(tmp_path)
+    (rejection,) = found.rejections
+    assert rejection.reason == Reason.TOO_FEW_SLICES
+    assert rejection.message.startswith("In each of 3 parts: ")
+    assert rejection.instances == 3
+
+
+UNCLEAR = "the patient's text does not fit its character set: it may be altered"
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("declared", "name", "notes"),
+    [
+        ("ISO_IR 192", "M\u00fcller".encode(), ()),
+        ("ISO_IR 100", "M\u00fcller".encode("latin-1"), ()),
+        ("ISO_IR 192", "M\u00fcller".encode("latin-1"), (UNCLEAR,)),
+        ("ISO_IR 6", "M\u00fcller".encode("latin-1"), (UNCLEAR,)),
+        ("", "M\u00fcller".encode(), (UNCLEAR,)),
+        ("NO SUCH SET", "M\u00fcller".encode(), (UNCLEAR,)),
+        ("NO SUCH SET", b"Mueller", ()),
+    ],
+)
+def test_a_wrongly_declared_character_set_is_noted(tmp_path, declared, name, notes):
+    text = name.ljust(8)
+    padded = declared.encode().ljust(len(declared) + len(declared) % 2)
+    datasets = instances()
+    for dataset in datasets:
+        dataset.SpecificCharacterSet = "ISO_IR 6"
+        dataset.PatientName = "*" * 8
+    for file in write_instances(datasets, tmp_path):
+        head = b"\x08\x00\x05\x00CS"
+        content = file.read_bytes().replace(b"*" * 8, text)
+        before = head + b"\x08\x00ISO_IR 6"
+        assert before in content
+        after = head + len(padded).to_bytes(2, "little") + padded
+        file.write_bytes(content.replace(before, after))
+    (volume,) = triage(tmp_path).volumes
+    assert volume.notes == notes
+
+
+@pytest.mark.usefixtures("in_process")
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
+    write_instances(instances(), tmp_path / "mine")
+    other = instances()
+    for dataset in other:
+        dataset.SeriesInstanceUID = "1.2.3"
+    files = write_instances(other, tmp_path / "theirs")
+    (tmp_path / "mine" / "folder").symlink_to(tmp_path / "theirs")
+    (tmp_path / "mine" / "file").symlink_to(files[0])
+    found = triage(tmp_path / "mine")
+    assert len(found.volumes) == 1
+    (rejection,) = found.rejections
+    assert (rejection.reason, rejection.instances) == (Reason.UNREADABLE, 2)
+    assert "Link must stay within the folder" in rejection.message
+    (tmp_path / "alias").symlink_to(tmp_path / "mine")
+    assert len(triage(tmp_path / "alias").volumes) == 1
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_deep_tree_is_walked_to_its_end(tmp_path):
+    files = write_instances(instances(), tmp_path / "series")
+    place = tmp_path
+    for _ in range(1500):
+        place = place / "d"
+        place.mkdir()
+    for file in files:
+        file.rename(place / file.name)
+    assert len(triage(tmp_path).volumes) == 1
+
+
+@pytest.mark.usefixtures("in_process")
 def test_series_without_frame_of_reference_can_be_allowed(tmp_path):
     datasets = instances()
     for dataset in datasets:
