@@ -75,7 +75,8 @@ def nifti(voxels: np.ndarray = VOXELS, kind: str = "<i2", **edits: Any) -> bytes
         chosen = edits.get(name, value)
         values = chosen if isinstance(chosen, list) else [chosen]
         struct.pack_into(order + form, header, place, *values)
-    return bytes(header) + voxels.astype(kind).tobytes(order="F") + edits.get("behind", b"")
+    behind: bytes = edits.get("behind", b"")
+    return bytes(header) + voxels.astype(kind).tobytes(order="F") + behind
 
 
 def nifti_2(offset: int = 544) -> bytes:
@@ -151,8 +152,8 @@ def raw(kind: str = "i2") -> bytes:
     return VOXELS.astype(f"<{kind}").tobytes(order="F")
 
 
-LPS_GRID = {"TransformMatrix": "-1 0 0 0 -1 0 0 0 1"}
-NRRD_GRID = {"space_directions": "(-{},0,0) (0,-{},0) (0,0,{})".format(*SPACING)}
+LPS_GRID: dict[str, Any] = {"TransformMatrix": "-1 0 0 0 -1 0 0 0 1"}
+NRRD_GRID: dict[str, Any] = {"space_directions": "(-{},0,0) (0,-{},0) (0,0,{})".format(*SPACING)}
 
 
 def flipped(content: bytes, place: int = -20) -> bytes:
@@ -404,7 +405,7 @@ def link(name: str, target: str) -> Make:
 
 def _meta_kinds() -> list[Kind]:
     geometry, unreadable = "GeometryError", "UnreadableImageError"
-    packed = {"CompressedData": "True", **LPS_GRID}
+    packed: dict[str, Any] = {"CompressedData": "True", **LPS_GRID}
     squeezed = zlib.compress(raw())
 
     def beside(name: str, data: Callable[[Path], Any], **edits: Any) -> Make:
@@ -418,7 +419,7 @@ def _meta_kinds() -> list[Kind]:
         there(folder)
         (folder / "c.raw").symlink_to(folder.parent / "b.raw")
 
-    four = {
+    four: dict[str, Any] = {
         "NDims": 4,
         "TransformMatrix": "-1 0 0 0 0 -1 0 0 0 0 1 0 0 0 0 1",
         "Offset": "10 -20 30 0",
@@ -568,12 +569,16 @@ def _nrrd_kinds() -> list[Kind]:
     geometry, unreadable = "GeometryError", "UnreadableImageError"
     squeezed, grid = gzip.compress(raw()), NRRD_GRID
     straight = "({},0,0) (0,{},0) (0,0,{})".format(*SPACING)
-    ras = {
+    ras: dict[str, Any] = {
         "space": "right-anterior-superior",
         "space_directions": straight,
         "space_origin": "({},{},{})".format(*ORIGIN_RAS),
     }
-    list_first = {"dimension": 4, "sizes": "1 6 7 5", "kinds": "list domain domain domain"}
+    list_first: dict[str, Any] = {
+        "dimension": 4,
+        "sizes": "1 6 7 5",
+        "kinds": "list domain domain domain",
+    }
 
     def beside(name: str, data: Callable[[Path], Any]) -> Make:
         return detached("a.nrrd", nrrd(b"", data_file=name, **grid), data)

@@ -350,13 +350,18 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path):
 @pytest.mark.usefixtures("in_process")
 def test_a_deep_tree_is_walked_to_its_end(tmp_path):
     files = write_instances(instances(), tmp_path / "series")
-    place = tmp_path
+    folders = [tmp_path / "d"]
     for _ in range(1500):
-        place = place / "d"
-        place.mkdir()
-    for file in files:
-        file.rename(place / file.name)
-    assert len(triage(tmp_path).volumes) == 1
+        folders[-1].mkdir()
+        folders.append(folders[-1] / "d")
+    deep = [file.rename(folders[-2] / file.name) for file in files]
+    try:
+        assert len(triage(tmp_path).volumes) == 1
+    finally:  # pytest's own way to remove folders recurses too
+        for file in deep:
+            file.unlink()
+        for folder in reversed(folders[:-1]):
+            folder.rmdir()
 
 
 @pytest.mark.usefixtures("in_process")
