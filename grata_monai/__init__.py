@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from grata_monai.adapt.case import OnlineMemory
-from grata_monai.adapt.grata import GraTa, Step
+from grata_monai.adapt.grata import GraTa
+from grata_monai.adapt.method import OnlineMemory, Step
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe, resolve_recipe
 from grata_monai.handlers import GraTaHandler
 from grata_monai.inferer import GraTaInferer

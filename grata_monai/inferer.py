@@ -6,6 +6,7 @@ MONAI's bundle run, MONAI Label and MONAI Deploy alike.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,12 +14,13 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from grata_monai.adapt.case import Episode, OnlineMemory, Outcome
-from grata_monai.adapt.episode import is_out_of_memory, run_episode
+from grata_monai.adapt.episode import EpisodeResult, is_out_of_memory, run_episode
+from grata_monai.adapt.method import Episode, Method, OnlineMemory
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.core.errors import CaseError, RecipeError
 from grata_monai.core.precision import autocast
+from grata_monai.methods.registry import resolve_method
 from grata_monai.options import CaseOptions, read_options
 from grata_monai.record import make_record
 
@@ -35,7 +37,11 @@ class GraTaInferer(Inferer):
 
     Args:
         inferer: Any MONAI inferer; its `roi_size`, if it has one, is the adaptation's window.
-        recipe: A recipe, its name (``clinical``, ``paper``), or its settings.
+        recipe: A recipe, its name (``clinical``, ``paper``), or its settings: GraTa's steps,
+            multi-scale prediction, guard and limits.
+        method: What adapts: a method or its name, see `grata_monai.methods.registry`. ``grata``
+            steps as the recipe says; every other one takes all but its steps from the recipe.
+        guard: Whether the guard chooses what is handed on; as the recipe says if None.
         precision: Of the prediction: ``fp32``, ``bf16`` or ``fp16``. Adaptation has its own, in
             the recipe; an autocast around the call is switched off.
         activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid for one output channel.
@@ -56,6 +62,8 @@ class GraTaInferer(Inferer):
         inferer: Inferer,
         recipe: str | Mapping[str, Any] | Recipe = "clinical",
         *,
+        method: str | Method = "grata",
+        guard: bool | None = None,
         precision: str = "fp32",
         activation: str = "auto",
         single_piece: bool = False,
@@ -65,6 +73,9 @@ class GraTaInferer(Inferer):
     ) -> None:
         self.inferer = inferer
         self.recipe = resolve_recipe(recipe)
+        if guard is not None:
+            self.recipe = self.recipe.changed(guard=guard)
+        self.method = method
         self.precision = precision
         self.activation = activation
         self.single_piece = single_piece
@@ -74,7 +85,7 @@ class GraTaInferer(Inferer):
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
-        self._episode(self.recipe, None, (), {})
+        self._episode(CaseOptions(self.recipe, method), torch.zeros(1, 1, 1), None, (), {})
 
     def __call__(  # type: ignore[override]  # only a module has weights that can adapt
         self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any
@@ -99,26 +110,27 @@ class GraTaInferer(Inferer):
             AdaptationError: If adaptation fails and the recipe says ``raise``.
         """
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        outcomes, records = [], []
-        options = read_options(inputs, CaseOptions(self.recipe))
+        results, records = [], []
+        options = read_options(inputs, CaseOptions(self.recipe, self.method))
         cases = zip(plain.split(1), options, _spacings(inputs), strict=True)
         for case, asked, spacing in cases:
-            episode = self._episode(asked.recipe, spacing, args, kwargs)
-            outcome = self._run(case, asked.adopt(network), episode)
+            episode = self._episode(asked, case, spacing, args, kwargs)
+            result = self._run(asked.verify_weights(network), episode)
             record = make_record(
-                outcome,
-                asked.recipe,
-                device=outcome.logits.device,
+                result,
+                episode,
+                device=result.logits.device,
                 precision=self.precision,
                 bundle=self.bundle,
             )
-            outcomes.append(outcome)
+            results.append(result)
             records.append(record.to_json())
-        return self._assemble(inputs, outcomes, records)
+        return self._assemble(inputs, results, records)
 
     def _episode(
         self,
-        recipe: Recipe,
+        asked: CaseOptions,
+        images: Tensor,
         spacing: tuple[float, ...] | None,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -127,9 +139,12 @@ class GraTaInferer(Inferer):
             with autocast(images.device, self.precision):
                 return first_tensor(self.inferer(images, network, *args, **kwargs)).float()
 
+        method = resolve_method(asked.method, asked.recipe)
         return Episode(
-            recipe=recipe,
+            images=images,
             predict=predict,
+            method=method,
+            recipe=method.effective_recipe(asked.recipe),
             inferer=self.inferer,
             activation=self.activation,
             spacing=spacing,
@@ -137,30 +152,31 @@ class GraTaInferer(Inferer):
             memory=self.memory,
         )
 
-    def _run(self, case: Tensor, network: nn.Module, episode: Episode) -> Outcome:
+    def _run(self, network: nn.Module, episode: Episode) -> EpisodeResult:
         """Run one case; if the GPU is too small even for the source network, on the CPU."""
         try:
-            return run_episode(case, network, episode)
+            return run_episode(network, episode)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if case.device.type == "cpu" or self.memory is not None:
+            if episode.images.device.type == "cpu" or self.memory is not None:
                 raise CaseError(
                     "image must fit into memory for one prediction, it does not. Use a smaller "
                     "sw_batch_size, precision='bf16', or a machine with more memory."
                 ) from error
-            logger.warning("out of memory on %s, the case runs on the CPU", case.device)
-        return run_episode(case.cpu(), copy_network(network).cpu(), episode)
+            logger.warning("out of memory on %s, the case runs on the CPU", episode.images.device)
+        on_cpu = replace(episode, images=episode.images.cpu())
+        return run_episode(copy_network(network).cpu(), on_cpu)
 
     def _assemble(
-        self, inputs: Tensor, outcomes: Sequence[Outcome], records: Sequence[str]
+        self, inputs: Tensor, results: Sequence[EpisodeResult], records: Sequence[str]
     ) -> MetaTensor:
-        pred = MetaTensor(torch.cat([outcome.logits for outcome in outcomes]))
+        pred = MetaTensor(torch.cat([result.logits for result in results]))
         if isinstance(inputs, MetaTensor):
             pred.copy_meta_from(inputs, copy_attr=True)
         pred.meta["grata"] = records[0] if len(records) == 1 else list(records)
         if self.keep_source:
-            pred.meta["grata_source"] = torch.cat([outcome.source for outcome in outcomes])
+            pred.meta["grata_source"] = torch.cat([result.source.logits for result in results])
         return pred
 
 

@@ -7,16 +7,17 @@ in it. A preprocessing transform writes the options into the image's meta data a
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from grata_monai.adapt.method import Method
 from grata_monai.adapt.network import copy_network, hash_state
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.core.errors import WeightsError
-from grata_monai.core.precision import lay_out
+from grata_monai.core.precision import to_channels_last
 
 __all__ = ["OPTIONS_KEY", "CaseOptions", "read_options"]
 
@@ -29,16 +30,24 @@ class CaseOptions:
 
     Attributes:
         recipe: What to do.
+        method: What adapts, or its name.
         weights_sha256: Fingerprint that the network's weights must have, as `hash_state` makes it
             of them ordered by name, for hosts that load weights unchecked; empty for any.
     """
 
     recipe: Recipe
+    method: str | Method = "grata"
     weights_sha256: str = ""
 
     def to_json(self) -> str:
-        """Return the options as JSON text, for an image's meta data."""
-        return json.dumps({**asdict(self), "recipe": self.recipe.to_dict()}, sort_keys=True)
+        """Return the options as JSON text, for an image's meta data; the method by its name."""
+        method = self.method if isinstance(self.method, str) else self.method.name
+        content = {
+            "recipe": self.recipe.to_dict(),
+            "method": method,
+            "weights_sha256": self.weights_sha256,
+        }
+        return json.dumps(content, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "CaseOptions":
@@ -50,7 +59,7 @@ class CaseOptions:
         content: Mapping[str, Any] = json.loads(text)
         return cls(**{**content, "recipe": resolve_recipe(content["recipe"])})
 
-    def adopt(self, network: nn.Module) -> nn.Module:
+    def verify_weights(self, network: nn.Module) -> nn.Module:
         """Treat a network that its host loaded as `load_network` would have: check, and lay out.
 
         Args:
@@ -69,7 +78,7 @@ class CaseOptions:
                 "the network must hold the weights of the bundle, all of them, it does not. "
                 "Use the model file that belongs to the bundle, and start the host again."
             )
-        return lay_out(copy_network(network))
+        return to_channels_last(copy_network(network))
 
 
 def read_options(inputs: Tensor, default: CaseOptions) -> list[CaseOptions]:

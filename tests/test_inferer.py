@@ -114,17 +114,18 @@ def test_two_dimensional_networks_adapt_on_images_and_slice_by_slice(channels, n
     assert Record.from_json(volume.meta["grata"]).windows.roi_size == (16, 16, 1)
 
 
-def test_unequal_spacing_drops_quarter_turns_and_says_so(network):
+def test_unequal_spacing_drops_quarter_turns_and_says_so(network, device):
     affine = torch.diag(torch.tensor([0.8, 1.6, 3.0, 1.0]))
-    inputs = MetaTensor(torch.rand(1, 1, 16, 16, 8), affine=affine)
+    inputs = MetaTensor(torch.rand(1, 1, 16, 16, 8), affine=affine).to(device)
     pred = sliding_window("paper")(inputs, network)
     dropped = Record.from_json(pred.meta["grata"]).views.dropped
     assert set(dropped) == {"turn90:0,1", "turn270:0,1"}
 
 
 def test_nothing_to_adapt_is_an_error(inputs):
-    with pytest.raises(NothingToAdaptError, match="Choose parameters"):
-        GraTaInferer(SimpleInferer())(inputs, torch.nn.Conv3d(1, 2, 1))
+    network = torch.nn.Conv3d(1, 2, 1).to(inputs.device)
+    with pytest.raises(NothingToAdaptError, match=r"no normalisation layer.* another method"):
+        GraTaInferer(SimpleInferer())(inputs, network)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,29 @@ def test_nothing_to_adapt_is_an_error(inputs):
 def test_wrong_settings_are_refused_when_the_inferer_is_built(settings, message):
     with pytest.raises(RecipeError, match=message):
         GraTaInferer(SimpleInferer(), **settings)
+
+
+@pytest.mark.parametrize("name", ["tent", "sar", "diga"])
+def test_every_method_can_adapt_and_says_so_in_the_record(inputs, network, name):
+    pred = sliding_window(method=name)(inputs, network)
+    record = Record.from_json(pred.meta["grata"])
+    assert record.method.name == name
+    assert len(record.steps) == 1
+    assert record.verdict.light != "none"
+    assert record.weights.restored == record.weights.before
+
+
+def test_a_method_is_named_and_the_nearest_is_suggested(inputs, network):
+    with pytest.raises(RecipeError, match="Did you mean 'tent'"):
+        sliding_window(method="tennt")
+
+
+def test_the_guard_can_be_switched_off(inputs, network):
+    recipe = {"base": "clinical", "mirror_margin": 1.0}
+    texts = [
+        sliding_window(recipe, guard=guard)(inputs, network).meta["grata"]
+        for guard in (None, False)
+    ]
+    kept = [Record.from_json(text).verdict.kept for text in texts]
+    assert kept[0] == "source"
+    assert kept[1] in ("views", "adapted")

@@ -30,7 +30,7 @@ def image(options=None, cases=1) -> MetaTensor:
 
 
 def test_options_survive_json():
-    options = CaseOptions(replace(CLINICAL, guard=False, time_limit_s=2.0), "0" * 64)
+    options = CaseOptions(CLINICAL.changed(guard=False, time_limit_s=2.0), weights_sha256="0" * 64)
     assert CaseOptions.from_json(options.to_json()) == options
 
 
@@ -58,15 +58,15 @@ def test_a_wrong_setting_is_refused():
 
 def test_a_network_that_its_host_loaded_is_checked_and_laid_out_as_we_do(network):
     digest = hash_state(dict(sorted(network.state_dict().items())))
-    adopted = replace(SOURCE, weights_sha256=digest).adopt(network)
+    adopted = replace(SOURCE, weights_sha256=digest).verify_weights(network)
     weights = [m.weight for m in adopted.modules() if isinstance(m, torch.nn.Conv3d)]
     assert adopted is not network
     assert all(w.is_contiguous(memory_format=torch.channels_last_3d) for w in weights)
-    assert SOURCE.adopt(network) is network
+    assert SOURCE.verify_weights(network) is network
     with torch.no_grad():
         next(network.parameters()).add_(1e-3)
     with pytest.raises(WeightsError, match="must hold the weights of the bundle"):
-        replace(SOURCE, weights_sha256=digest).adopt(network)
+        replace(SOURCE, weights_sha256=digest).verify_weights(network)
 
 
 def test_two_threads_with_other_options_share_an_inferer_and_a_network(network):

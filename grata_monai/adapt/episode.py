@@ -1,4 +1,8 @@
-"""One case from copy to prediction: first pass, adapt on windows, predict, and leave no trace.
+"""One case from the source network's prediction to the one that is handed on.
+
+Every stage makes a frozen value from those before: source prediction, organ with its multi-scale
+prediction, decision, patches, steps, prediction after adaptation, decision. If a stage fails, what
+the earlier ones made is still there, and the source prediction is kept.
 
 Nothing has to be restored: an episode works on a private copy of the network, and the copy is
 thrown away with it, also after an exception, running out of memory or KeyboardInterrupt. What
@@ -6,125 +10,270 @@ shall outlive a case lives in an explicit `OnlineMemory`.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from grata_monai.adapt.case import Episode, OnlineMemory, Outcome, Predict
 from grata_monai.adapt.deadline import Deadline
-from grata_monai.adapt.equivariance import label_map
-from grata_monai.adapt.focus import Focus, Look, agreements, locate, look, plan_focus
-from grata_monai.adapt.grata import GraTa
-from grata_monai.adapt.guard import Verdict, judge
-from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.guard import (
+    NOTHING_FOUND,
+    UNGUARDED,
+    Decision,
+    decide_after,
+    decide_before,
+)
+from grata_monai.adapt.localise import LocalisedOrgan, localise, predict_organ
+from grata_monai.adapt.losses import probabilities, to_logits
+from grata_monai.adapt.method import Episode, OnlineMemory, Predict, State, Step
+from grata_monai.adapt.multiscale import consistency_scores
 from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
+from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
 from grata_monai.adapt.recipe import Recipe
+from grata_monai.adapt.scores import Evidence, Quality, Selected
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
-from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
-from grata_monai.core.errors import AdaptationError
+from grata_monai.core.errors import AdaptationError, NothingToAdaptError
 from grata_monai.core.precision import autocast
-from grata_monai.core.types import Images, Logits
+from grata_monai.core.types import Logits, Probabilities
 
-__all__ = ["foreground_size", "is_out_of_memory", "run_episode"]
+__all__ = [
+    "EpisodeResult",
+    "SourcePrediction",
+    "foreground_size",
+    "is_out_of_memory",
+    "run_episode",
+]
 
 
-def run_episode(
-    images: Images, network: nn.Module, episode: Episode, *, source: Logits | None = None
-) -> Outcome:
+@dataclass(frozen=True)
+class SourcePrediction:
+    """The source network's single pass.
+
+    Attributes:
+        logits: (1, k, *s).
+        activation: ``sigmoid`` or ``softmax``.
+        weights: SHA-256 of the network's weights.
+        network: The network in evaluation mode, not to be changed.
+        seconds: Wall time.
+    """
+
+    logits: Logits
+    activation: str
+    weights: str
+    network: nn.Module
+    seconds: float
+
+    @property
+    def maps(self) -> Probabilities:
+        """Probabilities (1, k, *s)."""
+        return probabilities(self.logits, self.activation)
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What an episode did, as far as it came; the record is made from it.
+
+    Attributes:
+        source: The source network's prediction.
+        logits: To hand on, (1, k, *s): the source's if `reason` is set.
+        recipe: What ran: with the safety margin, where the guard's limits are not for this network.
+        method: Name of the method.
+        reason: Empty, or why the source prediction was kept.
+        groups: Groups that the moving parameters came from.
+        parameters: Names of the moving parameters.
+        parameter_count: Number of scalars that could move.
+        image_statistics: Layers whose statistics depend on the image.
+        organ: With its prediction before adaptation; None without multi-scale prediction.
+        mirrored_whole: Consistency of the source's prediction with its mirrored ones; None if the
+            recipe does not ask.
+        patches: What the method adapted to.
+        steps: What each step did.
+        after: The organ with its prediction after adaptation.
+        decision: Of the guard.
+        is_adapted: Whether the prediction comes from weights or statistics other than the source's.
+        is_foreign: Whether that was so before the first step.
+        dropped_views: View to reason.
+        weights_after: Hash of the private copy's weights that predicted.
+        weights_restored: Hash of the caller's network at the end.
+        seconds: Wall time of ``adaptation`` and ``prediction``.
+    """
+
+    source: SourcePrediction
+    logits: Logits
+    recipe: Recipe
+    method: str
+    reason: str = ""
+    groups: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    parameter_count: int = 0
+    image_statistics: tuple[str, ...] = ()
+    organ: LocalisedOrgan | None = None
+    mirrored_whole: float | None = None
+    patches: Patches | None = None
+    steps: tuple[Step, ...] = ()
+    after: LocalisedOrgan | None = None
+    decision: Decision = UNGUARDED
+    is_adapted: bool = False
+    is_foreign: bool = False
+    dropped_views: Mapping[str, str] = field(default_factory=dict)
+    weights_after: str = ""
+    weights_restored: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a step changed anything that predicts."""
+        return any(step.update_norm != 0 for step in self.steps)
+
+    @property
+    def has_organ(self) -> bool:
+        """Whether there is a multi-scale prediction."""
+        return self.organ is not None and self.organ.prediction is not None
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the guard decides by; only of an organ with a prediction."""
+        assert self.organ is not None
+        assert self.organ.prediction is not None
+        after = None if self.after is None else self.after.prediction
+        return Evidence(self.organ.prediction, after, self.mirrored_whole)
+
+
+def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
     """Predict one case with a network adapted to it.
 
     Args:
-        images: (1, c, *s), one whole case.
         network: The caller's network; not touched.
-        episode: How to run.
-        source: Logits (1, k, *s) of the network's single pass, if the caller has them.
+        episode: The case, and how to run it.
 
     Returns:
         The prediction and what was done. If adaptation fails and the recipe allows it, the
         prediction is the source network's, and `reason` says why.
 
     Raises:
-        NothingToAdaptError: If the network has nothing that the recipe wants to move.
+        NothingToAdaptError: If the method is undefined for the network, or has nothing to move.
         AdaptationError: If adaptation fails and the recipe says ``raise``.
     """
-    # the first alone turns gradients on; resampling under a caller's autocast would be coarse
-    with torch.inference_mode(False), torch.no_grad(), autocast(images.device, "fp32"):
-        images = images.detach().clone() if images.is_inference() else images.detach()
-        clock = time.perf_counter()
-        is_training = any(module.training for module in network.modules())
-        frozen = copy_network(network) if is_training else network
-        if source is None:
-            source = episode.predict(images, frozen)
-        outcome = Outcome(source=source, logits=source)
-        outcome.activation = choose_activation(episode.activation, source.shape[1])
-        outcome.seconds["source"] = time.perf_counter() - clock
-        outcome.weights["before"] = hash_weights(network)
-        episode = replace(episode, recipe=episode.recipe.suit(outcome.weights["before"]))
-        if episode.recipe.is_source:
-            outcome.reason = "the recipe takes no step"
-            outcome.weights["after"] = outcome.weights["restored"] = outcome.weights["before"]
-            return outcome
+    # methods alone turn gradients on; resampling under a caller's autocast would be coarse
+    with torch.inference_mode(False), torch.no_grad(), autocast(episode.images.device, "fp32"):
+        source, episode = _predict_source(network, episode)
+        result = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
+        if episode.method.is_source and episode.recipe.is_single_pass:
+            return replace(
+                result,
+                reason="the recipe takes no step",
+                weights_after=source.weights,
+                weights_restored=source.weights,
+            )
+        why_not = episode.method.unsupported(source.network)
+        if why_not:
+            raise NothingToAdaptError(
+                f"method {episode.method.name!r} must suit the network: {why_not} "
+                "Choose another method, or other parameters in the recipe."
+            )
         try:
             with _exclusive(episode.memory):
-                _adapt_and_predict(images, frozen, episode, outcome)
+                for done in _stages(result, episode):
+                    result = done
         except (AdaptationError, RuntimeError, MemoryError) as error:
-            _fall_back(outcome, error, episode.recipe)
-        outcome.weights["restored"] = hash_weights(network)
-    return outcome
+            result = _fall_back(result, error)
+        return replace(result, weights_restored=hash_weights(network))
+
+
+def _predict_source(network: nn.Module, episode: Episode) -> tuple[SourcePrediction, Episode]:
+    """Make the source's pass, if the caller has not; fill in what depends on it."""
+    clock = time.perf_counter()
+    is_training = any(module.training for module in network.modules())
+    frozen = copy_network(network) if is_training else network
+    images = _own(episode.images)
+    logits = episode.predict(images, frozen) if episode.source is None else _own(episode.source)
+    activation = choose_activation(episode.activation, logits.shape[1])
+    seconds = time.perf_counter() - clock
+    source = SourcePrediction(logits, activation, hash_weights(network), frozen, seconds)
+    filled = replace(
+        episode,
+        images=images,
+        source=logits,
+        activation=activation,
+        recipe=episode.recipe.with_safety_margin(source.weights),
+    )
+    return source, filled
+
+
+def _own(images: Tensor) -> Tensor:
+    """Take a tensor that autograd may save: cloned if it was made under inference mode."""
+    return images.detach().clone() if images.is_inference() else images.detach()
 
 
 def _exclusive(memory: OnlineMemory | None) -> AbstractContextManager[object]:
     return nullcontext() if memory is None else memory.lock
 
 
-def _adapt_and_predict(
-    images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome
-) -> None:
+def _stages(result: EpisodeResult, episode: Episode) -> Iterator[EpisodeResult]:
+    """Yield what was done after every stage, the last time with the prediction to hand on."""
     clock = time.perf_counter()
     deadline = Deadline.start(episode.recipe.time_limit_s, episode.clock)
     episode = replace(episode, predict=_within(deadline, episode.predict))
-    adapter = _prepare_adapter(images, network, episode, outcome)
-    outcome.groups = adapter.moving.groups
-    outcome.parameters = tuple(adapter.moving.named)
-    outcome.parameter_count = adapter.moving.count
-    outcome.image_statistics = adapter.layers_with_image_statistics
-    state = adapter.state_dict()
+    method, state = episode.method, _start(result.source, episode)
+    undo = _Undo(state, result, episode)
     try:
-        if episode.recipe.focus_views and not _look_first(
-            images, network, adapter, episode, outcome
-        ):
-            outcome.logits, outcome.reason = outcome.source, _why_kept(outcome.verdict)
-            outcome.weights["after"] = outcome.weights["before"]
-            return
-        windows, extents = _cut_windows(images, episode, outcome)
-        _, dropped = adapter.weak_views(windows)
-        outcome.dropped_views |= dropped
+        yield (result := _describe_start(result, state))
+        if episode.recipe.multiscale.views:
+            yield (result := _predict_organ(result, episode, partial(method.predict, state)))
+            if result.reason:
+                return
+        patches = _cut_patches(result, episode)
+        yield (result := _with_dropped(result, method.dropped_views(state, patches), patches))
         deadline.check()
-        for step in adapter.adapt(windows, extents):
-            outcome.steps += (step,)
+        for step in method.adapt(state, patches):
+            yield (result := replace(result, steps=(*result.steps, step)))
             deadline.check()
-        outcome.is_adapted = _is_changed(episode, outcome)
-        outcome.seconds["adaptation"] = time.perf_counter() - clock
+        yield (result := _conclude_steps(result, time.perf_counter() - clock))
         clock = time.perf_counter()
-        if outcome.focus:
-            outcome.logits = _look_again(images, adapter, episode, outcome)
-            if outcome.verdict.kept != "adapted":
-                adapter.load_state_dict(state)
-                outcome.is_adapted = outcome.verdict.kept == "views" and _is_foreign(
-                    episode, outcome
-                )
+        if result.has_organ:
+            result = _choose(result, episode, partial(method.predict, state))
         else:
-            outcome.logits = _predict_views(images, adapter, episode, outcome)
-        added = adapter.moving.adapters if outcome.is_adapted else {}
-        outcome.weights["after"] = hash_weights(adapter.network, added)
-        outcome.seconds["prediction"] = time.perf_counter() - clock
-        _check_prediction(outcome)
+            result = _predict_whole(result, episode, state)
+        after = undo.unless_adapted(result)
+        seconds = {**result.seconds, "prediction": time.perf_counter() - clock}
+        yield replace(result, weights_after=after, seconds=seconds)
+        _check(result, episode)
     except BaseException:
-        adapter.load_state_dict(state)
+        undo()
         raise
+
+
+def _start(source: SourcePrediction, episode: Episode) -> State:
+    if episode.memory is None:
+        return episode.method.start(source.network, episode)
+    return episode.memory.claim(source.network, episode, source.weights)
+
+
+class _Undo:
+    """The way back to the state before adaptation, for what outlives the case."""
+
+    def __init__(self, state: State, result: EpisodeResult, episode: Episode) -> None:
+        is_online = episode.memory is not None
+        self.state = state
+        self.saved = state.snapshot() if is_online else None
+        self.plain = state.fingerprint() if is_online else result.source.weights
+        self.foreign = state.fingerprint(with_adapters=True) if state.is_foreign else self.plain
+
+    def __call__(self) -> None:
+        """Forget the case, where the state goes on to the next one."""
+        if self.saved is not None:
+            self.state.restore(self.saved)
+            self.saved = None
+
+    def unless_adapted(self, result: EpisodeResult) -> str:
+        """Undo the steps if the guard has turned them down; return the hash of what predicted."""
+        if result.decision.selected in (Selected.ADAPTED, Selected.NOTHING):
+            return self.state.fingerprint(with_adapters=result.is_adapted)
+        self()
+        return self.foreign if result.is_adapted else self.plain
 
 
 def _within(deadline: Deadline, predict: Predict) -> Predict:
@@ -137,233 +286,159 @@ def _within(deadline: Deadline, predict: Predict) -> Predict:
     return predict_in_time
 
 
-def _look_first(
-    images: Tensor, network: nn.Module, adapter: GraTa, episode: Episode, outcome: Outcome
-) -> bool:
-    """Find the organ and look at it with the weights as they are; False to keep the source.
-
-    Where the magnified views agree too little, the organ is searched anew, and the place with the
-    best agreement is kept: a pass that lost the organ cannot be mended by looking at its place.
-    The source is kept if nothing is found, or if looking closer made nothing surer.
-    """
-    recipe = episode.recipe
-    outcome.whole = probabilities(outcome.source, outcome.activation)
-    is_found = _look_about(outcome.whole, "identity", images, adapter, episode, outcome)
-    agreement = _trust(outcome.look[0], outcome) if outcome.look else float(is_found)
-    if recipe.search_views and agreement < recipe.search_below:
-        for name, maps in _search(images, adapter, episode, outcome):
-            is_found |= _look_about(maps, name, images, adapter, episode, outcome)
-    if not is_found:
-        outcome.verdict = judge(None, limits=recipe.limits)
-        return False
-    if outcome.look and recipe.guard and recipe.mirror_margin is not None:
-        best = outcome.look[0]
-        whole = _mirror_whole(images, network, episode, outcome)
-        outcome.mirrored = whole, best.mirrored
-        limits = replace(recipe.limits, source_below=0.0)  # steps may lift a case above that one
-        outcome.verdict = judge(best.agreement, mirrored=outcome.mirrored, limits=limits)
-        return outcome.verdict.kept != "source"
-    return True
+def _describe_start(result: EpisodeResult, state: State) -> EpisodeResult:
+    moving = state.moving
+    return replace(
+        result,
+        groups=() if moving is None else moving.groups,
+        parameters=() if moving is None else tuple(moving.named),
+        parameter_count=0 if moving is None else moving.count,
+        image_statistics=state.image_statistics,
+        is_foreign=state.is_foreign,
+    )
 
 
-def _mirror_whole(images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome) -> float:
-    """Agreement of the source's prediction with its mirrored ones; 0 if it found nothing."""
-    if not foreground_size(outcome.source, outcome.activation):
+def _with_dropped(
+    result: EpisodeResult, dropped: Mapping[str, str], patches: Patches | None = None
+) -> EpisodeResult:
+    return replace(
+        result,
+        patches=patches or result.patches,
+        dropped_views={**result.dropped_views, **dropped},
+    )
+
+
+def _predict_organ(
+    result: EpisodeResult, episode: Episode, predict: Callable[[Tensor], Logits]
+) -> EpisodeResult:
+    """Find the organ and predict it with the weights as they are; decide whether to go on."""
+    organ = localise(episode, result.source.maps, predict)
+    result = replace(_with_dropped(result, organ.dropped), organ=organ)
+    if not organ.is_found:
+        return _keep_source(result, NOTHING_FOUND)
+    settings = episode.recipe.guard
+    if organ.prediction is None or not settings.is_binding:
+        return result
+    if settings.mirror_margin is not None:
+        result = replace(result, mirrored_whole=_mirror_whole(result.source, episode))
+    decision = decide_before(result.evidence, settings)
+    return result if decision is None else _keep_source(result, decision)
+
+
+def _keep_source(result: EpisodeResult, decision: Decision) -> EpisodeResult:
+    return replace(
+        result,
+        decision=decision,
+        logits=result.source.logits,
+        reason=decision.reason.removeprefix("kept source: "),
+        is_adapted=False,
+        weights_after=result.weights_after or result.source.weights,
+    )
+
+
+def _mirror_whole(source: SourcePrediction, episode: Episode) -> float:
+    """Consistency of the source's prediction with its mirrored ones; 0 if it found nothing."""
+    if not foreground_size(source.logits, source.activation):
         return 0.0
+    images = episode.images
     views, _ = admissible_views(
         episode.recipe.prediction_views,
         spatial_shape=tuple(images.shape[2:]),
         spacing=episode.spacing,
     )
-    logits = [
-        outcome.source
-        if isinstance(view, Identity)
-        else view.invert(episode.predict(view.apply(images), network))
+    maps = [
+        probabilities(
+            view.invert(episode.predict_unmoved(view.apply(images), source.network)),
+            source.activation,
+        )
         for view in views
     ]
-    maps = [probabilities(found, outcome.activation) for found in logits]
-    return agreements([maps], [], outcome.activation)[0][0]
+    return consistency_scores([maps], [], source.activation)[0][0]
 
 
-def _trust(look: Look, outcome: Outcome) -> float:
-    """Agreement, but 0 where the magnified views see nothing: empty masks agree perfectly."""
-    return look.agreement if bool(label_map(look.maps, outcome.activation).any()) else 0.0
-
-
-def _search(
-    images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
-) -> Iterator[tuple[str, Tensor]]:
-    """Predict the whole image at other magnifications; background where a view saw nothing."""
-    shape = tuple(images.shape[2:])
-    views, dropped = admissible_views(
-        episode.recipe.search_views, spatial_shape=shape, spacing=episode.spacing
+def _cut_patches(result: EpisodeResult, episode: Episode) -> Patches:
+    """Cut out what adaptation sees: parts of the image, or of its most consistent region."""
+    images, maps = episode.images, result.source.maps
+    plan = plan_patches(episode.inferer, images.shape[2:])
+    if result.organ is not None and result.organ.prediction is not None:
+        prediction = result.organ.prediction
+        roi = result.organ.rois[prediction.weights.index(max(prediction.weights))]
+        images, maps = roi.apply(images), roi.apply(prediction.maps)
+    steps = episode.recipe.steps
+    return cut_patches(
+        images,
+        maps,
+        plan,
+        count=steps.patches,
+        rule=steps.patch_rule,
+        activation=episode.activation,
     )
-    outcome.dropped_views |= dropped
-    for view in views:
-        logits = episode.predict(view.apply(images), adapter.network)
-        seen = view.coverage(shape, images.device)
-        maps = view.invert(probabilities(logits, outcome.activation)) * seen
-        if outcome.activation == "softmax":
-            maps[:, :1] += 1 - seen
-        yield view.name, maps
 
 
-def _look_about(
-    maps: Tensor, name: str, images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome
-) -> bool:
-    """Look at what a pass found, and keep it if it agrees better than before; False for nothing."""
-    shape = tuple(images.shape[2:])
-    location = locate(maps, outcome.activation)
-    if location is None:
-        return False
-    plan = plan_windows(episode.inferer, shape)
-    windows, dropped = plan_focus(episode.recipe.focus_views, location, plan, shape)
-    outcome.dropped_views |= dropped
-    if windows:
-        found = _look(images, windows, adapter, episode, outcome)
-        if not outcome.look or _trust(found, outcome) > _trust(outcome.look[0], outcome):
-            outcome.focus, outcome.look = tuple(windows), (found,)
-            outcome.whole, outcome.found_by = maps, name
-    return True
+def _conclude_steps(result: EpisodeResult, seconds: float) -> EpisodeResult:
+    is_adapted = result.has_moved or result.is_foreign
+    return replace(result, is_adapted=is_adapted, seconds={"adaptation": seconds})
 
 
-def _look_again(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Logits:
-    """Look with the adapted weights too, let the guard choose, and put it into the whole image."""
-    recipe, best = episode.recipe, outcome.look[0]
-    after = _look(images, outcome.focus, adapter, episode, outcome) if outcome.is_adapted else None
-    outcome.look += () if after is None else (after,)
-    outcome.verdict = judge(
-        best.agreement,
-        None if after is None else after.agreement,
-        neighbours=tuple(look.neighbours(best.weights) for look in (best, after or best)),  # type: ignore[arg-type]
-        found_by=outcome.found_by,
-        limits=recipe.limits,
-        is_binding=recipe.guard,
-    )
-    if outcome.verdict.kept == "source":
-        outcome.reason = _why_kept(outcome.verdict)
-        return outcome.source
-    if after is not None and outcome.verdict.kept == "adapted":
-        best = after
-    assert outcome.whole is not None, "set before the first look"
-    # whoever keeps the largest piece alone must not find it where nobody looked again
-    outside = _background(outcome) if episode.single_piece else outcome.whole
-    return _to_logits(torch.where(best.seen > 0, best.maps, outside), outcome.activation)
+def _choose(
+    result: EpisodeResult, episode: Episode, predict: Callable[[Tensor], Logits]
+) -> EpisodeResult:
+    """Predict the organ after adaptation too, let the guard choose, fill in the whole image."""
+    organ = result.organ
+    assert organ is not None, "asked for only where there is one"
+    if result.has_moved:
+        after = predict_organ(episode, organ, predict)
+        result = replace(_with_dropped(result, after.dropped), after=after)
+    evidence = result.evidence
+    decision = decide_after(evidence, episode.recipe.guard, found_by=organ.found_by)
+    if decision.selected is Selected.SOURCE:
+        return _keep_source(result, decision)
+    is_moved = decision.selected is Selected.ADAPTED
+    best = evidence.at_hand if is_moved else evidence.before
+    # with one connected piece, the largest one must not lie outside of every region
+    outside = _background(result.source) if episode.single_piece else organ.maps
+    logits = to_logits(torch.where(best.seen > 0, best.maps, outside), episode.activation)
+    is_adapted = result.is_adapted and (is_moved or result.is_foreign)
+    return replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
 
 
-def _background(outcome: Outcome) -> Tensor:
-    maps = torch.zeros_like(outcome.source)
-    if outcome.activation == "softmax":
+def _background(source: SourcePrediction) -> Tensor:
+    maps = torch.zeros_like(source.logits)
+    if source.activation == "softmax":
         maps[:, 0] = 1
     return maps
 
 
-def _why_kept(verdict: Verdict) -> str:
-    return verdict.reason.removeprefix("kept source: ")
-
-
-def _look(
-    images: Tensor,
-    windows: Sequence[Focus],
-    adapter: GraTa,
-    episode: Episode,
-    outcome: Outcome,
-) -> Look:
-    views, dropped = admissible_views(
-        episode.recipe.prediction_views, spatial_shape=windows[0].size, spacing=episode.spacing
-    )
-    outcome.dropped_views |= dropped
-
-    def predict(part: Tensor) -> Tensor:
-        return probabilities(episode.predict(part, adapter.network), outcome.activation)
-
-    return look(
-        images,
-        windows,
-        views,
-        predict,
-        activation=outcome.activation,
-        sharpness=episode.recipe.focus_sharpness,
-    )
-
-
-def _prepare_adapter(
-    images: Tensor, network: nn.Module, episode: Episode, outcome: Outcome
-) -> GraTa:
-    def build() -> GraTa:
-        return GraTa(
-            network,
-            episode.recipe,
-            activation=outcome.activation,
-            spacing=episode.spacing,
-            image=images,
-        )
-
-    if episode.memory is None:
-        return build()
-    return episode.memory.claim(build, outcome.weights["before"], episode.recipe.digest)
-
-
-def _cut_windows(images: Tensor, episode: Episode, outcome: Outcome) -> tuple[Tensor, Tensor]:
-    """Cut out what adaptation sees: parts of the image, or of its best magnified window."""
-    plan = plan_windows(episode.inferer, images.shape[2:])
-    maps = probabilities(outcome.source, outcome.activation)
-    if outcome.look:
-        weights = outcome.look[0].weights
-        window = outcome.focus[weights.index(max(weights))]
-        images, maps = window.apply(images), window.apply(outcome.look[0].maps)
-    outcome.roi_size = plan.roi_size
-    outcome.windows = choose_windows(
-        maps,
-        plan,
-        count=episode.recipe.windows,
-        rule=episode.recipe.window_rule,
-        is_softmax=outcome.activation == "softmax",
-    )
-    return extract_windows(images, outcome.windows, plan)
-
-
-def _predict_views(images: Tensor, adapter: GraTa, episode: Episode, outcome: Outcome) -> Logits:
-    """Average the adapted network's predictions over the recipe's prediction views."""
-    shape = tuple(images.shape[2:])
+def _predict_whole(result: EpisodeResult, episode: Episode, state: State) -> EpisodeResult:
+    """Average the method's predictions over the recipe's prediction views of the whole image."""
+    shape = tuple(episode.images.shape[2:])
     names = episode.recipe.prediction_views
     views, dropped = admissible_views(names, spatial_shape=shape, spacing=episode.spacing)
-    outcome.dropped_views |= dropped
-    images = adapter.adapt_input(images)
+    images = episode.method.prepare(state, episode.images)
 
     def predict(view: WeakView) -> Tensor:
-        if isinstance(view, Identity) and not outcome.is_adapted:
-            return outcome.source
-        return episode.predict(view.apply(images), adapter.network)
+        if isinstance(view, Identity) and not result.is_adapted:
+            return result.source.logits
+        return episode.method.predict(state, view.apply(images))
 
     if len(views) == 1 and isinstance(views[0], Identity):
-        return predict(views[0])
-    mean, _ = average_views(
-        images, views, lambda view: probabilities(predict(view), outcome.activation)
-    )
-    return _to_logits(mean, outcome.activation)
+        logits = predict(views[0])
+    else:
+        mean, _ = average_views(
+            images, views, lambda view: probabilities(predict(view), episode.activation)
+        )
+        logits = to_logits(mean, episode.activation)
+    return replace(_with_dropped(result, dropped), logits=logits)
 
 
-def _to_logits(maps: Tensor, activation: str) -> Logits:
-    return torch.logit(maps, eps=1e-7) if activation == "sigmoid" else maps.clamp_min(1e-7).log()
-
-
-def _is_changed(episode: Episode, outcome: Outcome) -> bool:
-    """Whether the copy may predict otherwise than the source network, by weights or statistics."""
-    has_moved = any(step.update_norm > 0 for step in outcome.steps)
-    return has_moved or _is_foreign(episode, outcome)
-
-
-def _is_foreign(episode: Episode, outcome: Outcome) -> bool:
-    """Whether the copy may differ from the source network before its first step."""
-    return bool(outcome.image_statistics) or episode.memory is not None
-
-
-def _check_prediction(outcome: Outcome) -> None:
-    if not bool(torch.isfinite(outcome.logits).all()):
+def _check(result: EpisodeResult, episode: Episode) -> None:
+    if not episode.is_guarded:
+        return
+    if not bool(torch.isfinite(result.logits).all()):
         raise AdaptationError("adapted prediction must be finite, got NaN or infinity.")
-    if foreground_size(outcome.source, outcome.activation) and not foreground_size(
-        outcome.logits, outcome.activation
+    activation = result.source.activation
+    if foreground_size(result.source.logits, activation) and not foreground_size(
+        result.logits, activation
     ):
         raise AdaptationError("adapted prediction must not be empty where the source's is not.")
 
@@ -375,7 +450,7 @@ def foreground_size(logits: Logits, activation: str) -> int:
     return int((logits.argmax(1) > 0).sum())
 
 
-def _fall_back(outcome: Outcome, error: BaseException, recipe: Recipe) -> None:
+def _fall_back(result: EpisodeResult, error: BaseException) -> EpisodeResult:
     """Keep the source prediction, or raise as the recipe says; programming errors always raise."""
     if isinstance(error, AdaptationError):
         reason = str(error)
@@ -383,12 +458,12 @@ def _fall_back(outcome: Outcome, error: BaseException, recipe: Recipe) -> None:
         reason = "out of memory while adapting; fewer windows or weak views need less."
     else:
         raise error
-    if recipe.on_failure == "raise":
+    if result.recipe.on_failure == "raise":
         raise AdaptationError(reason) from error
-    outcome.logits, outcome.reason, outcome.is_adapted = outcome.source, reason, False
-    if recipe.focus_views:
-        outcome.verdict = Verdict("red", "source", f"kept source: {reason}")
-    outcome.weights.setdefault("after", outcome.weights["before"])
+    decision = UNGUARDED
+    if result.recipe.multiscale.views:
+        decision = Decision(Quality.RED, Selected.SOURCE, f"kept source: {reason}")
+    return replace(_keep_source(result, decision), reason=reason)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

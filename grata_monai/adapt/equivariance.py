@@ -12,7 +12,7 @@ from torch import Tensor
 from grata_monai.adapt.losses import foreground, probabilities
 from grata_monai.adapt.views import parse_view
 
-__all__ = ["admit_views", "label_map", "measure_equivariance", "overlap"]
+__all__ = ["admit_views", "foreground_one_hot", "measure_equivariance", "overlap"]
 
 
 @torch.no_grad()
@@ -46,11 +46,11 @@ def measure_equivariance(
     parsed = {name: parse_view(name) for name in views}
     scores: dict[str, list[Tensor]] = {name: [] for name in views}
     for case in images:
-        plain = label_map(probabilities(predict(case), activation), activation)
+        plain = foreground_one_hot(probabilities(predict(case), activation), activation)
         for name, view in parsed.items():
             maps = view.invert(probabilities(predict(view.apply(case)), activation))
             seen = view.coverage(case.shape[2:], case.device)
-            scores[name].append(overlap(plain * seen, label_map(maps, activation) * seen))
+            scores[name].append(overlap(plain * seen, foreground_one_hot(maps, activation) * seen))
     if not all(scores.values()):
         raise ValueError("images must hold at least one case, got none. Pass source cases.")
     return {name: float(torch.cat(values).mean()) for name, values in scores.items()}
@@ -70,7 +70,7 @@ def admit_views(equivariance: Mapping[str, float], *, minimum: float) -> tuple[s
     return ("identity", *(name for name in others if name != "identity"))
 
 
-def label_map(maps: Tensor, activation: str) -> Tensor:
+def foreground_one_hot(maps: Tensor, activation: str) -> Tensor:
     """Foreground channels of the label map that probabilities mean, as 0 and 1."""
     if activation == "sigmoid":
         return (maps > 0.5).float()

@@ -14,7 +14,6 @@ Segmentation, AAAI 2025 (arXiv 2408.07343). One step, for a network f with movin
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,9 +21,11 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.alignment import cosine, gradients, is_finite, perturbed, step_size
 from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES, probabilities
+from grata_monai.adapt.method import Step
 from grata_monai.adapt.network import choose_activation, copy_network, first_tensor
 from grata_monai.adapt.parameters import resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.adapt.settings import Steps
 from grata_monai.adapt.statistics import mix_statistics
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
@@ -32,28 +33,7 @@ from grata_monai.core.errors import AdaptationError
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Images, Logits, Scalar
 
-__all__ = ["GraTa", "Step"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step did.
-
-    Attributes:
-        auxiliary_loss: At θ.
-        pseudo_loss: At θ', or at θ if nothing was perturbed.
-        cosine: Of the two gradients, in [-1, 1].
-        rate: Learning rate that the optimiser got.
-        update_norm: Euclidean length of the change of all moving parameters.
-        is_taken: False if the cosine fell below the recipe's `min_cosine`.
-    """
-
-    auxiliary_loss: float
-    pseudo_loss: float
-    cosine: float
-    rate: float
-    update_norm: float
-    is_taken: bool
+__all__ = ["GraTa"]
 
 
 class GraTa:
@@ -61,11 +41,12 @@ class GraTa:
 
     Args:
         network: Any segmentation network, images (b, c, *s) to logits (b, k, *s).
-        recipe: A recipe, its name, or its settings.
+        recipe: A recipe, its name, its settings, or its steps alone.
         activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid if k is 1.
         strong_view: Takes images, returns images of the same shape; the recipe's own if None.
         spacing: Of the images, in mm per axis, if known: quarter turns need equal spacing.
         image: A whole image (1, c, *s), needed by recipes that adapt the input.
+        seed: Of the generator that draws the strong views; the recipe's own, or 0, if None.
 
     Attributes:
         network: The adapted copy, in evaluation mode.
@@ -80,22 +61,26 @@ class GraTa:
     def __init__(
         self,
         network: nn.Module,
-        recipe: str | Mapping[str, Any] | Recipe = "paper",
+        recipe: str | Mapping[str, Any] | Recipe | Steps = "paper",
         *,
         activation: str = "auto",
         strong_view: Callable[[Tensor], Tensor] | None = None,
         spacing: tuple[float, ...] | None = None,
         image: Tensor | None = None,
+        seed: int | None = None,
     ) -> None:
-        self.recipe = resolve_recipe(recipe)
+        if not isinstance(recipe, Steps):
+            resolved = resolve_recipe(recipe)
+            recipe, seed = resolved.steps, resolved.seed if seed is None else seed
+        self.steps = recipe
         self.network = copy_network(network)
-        self.layers_with_image_statistics = mix_statistics(self.network, self.recipe.image_share)
-        self.moving = resolve_parameters(self.network, self.recipe.parameters, image=image)
-        self.optimizer = self.recipe.build_optimizer(self.moving.tensors)
+        self.layers_with_image_statistics = mix_statistics(self.network, self.steps.image_share)
+        self.moving = resolve_parameters(self.network, self.steps.parameters, image=image)
+        self.optimizer = self.steps.build_optimizer(self.moving.tensors)
         self.activation = activation
         self.spacing = spacing
         self._strong_view = strong_view
-        self._generator = torch.Generator().manual_seed(self.recipe.seed)
+        self._generator = torch.Generator().manual_seed(seed or 0)
 
     def step(self, images: Images, extents: Tensor | None = None) -> Step:
         """Take one step of GraTa on a batch of images.
@@ -114,17 +99,15 @@ class GraTa:
         with torch.inference_mode(False), torch.enable_grad():
             images = images.detach().clone()
             loss_a, gradient_a = self._differentiate(self._auxiliary_loss, images, extents)
-            with perturbed(self.moving.tensors, gradient_a, self.recipe.perturbation):
+            with perturbed(self.moving.tensors, gradient_a, self.steps.perturbation):
                 label, weights = self._pseudo_label(images, extents)
                 loss_p, gradient_p = self._differentiate(
                     self._pseudo_loss, images, extents, label, weights
                 )
             agreement = cosine(gradient_a, gradient_p)
-            base_rate = self.recipe.base_rate
-            rate = (
-                step_size(agreement, base_rate=base_rate) if self.recipe.is_dynamic else base_rate
-            )
-            is_taken = self.recipe.min_cosine is None or float(agreement) >= self.recipe.min_cosine
+            base_rate = self.steps.base_rate
+            rate = step_size(agreement, base_rate=base_rate) if self.steps.is_dynamic else base_rate
+            is_taken = self.steps.min_cosine is None or float(agreement) >= self.steps.min_cosine
             update_norm = self._update(gradient_p, float(rate)) if is_taken else 0.0
         return Step(
             auxiliary_loss=float(loss_a),
@@ -137,7 +120,7 @@ class GraTa:
 
     def adapt(self, images: Images, extents: Tensor | None = None) -> Iterator[Step]:
         """Take the recipe's steps one by one; the first that is not taken ends the adaptation."""
-        for _ in range(self.recipe.steps):
+        for _ in range(self.steps.count):
             step = self.step(images, extents)
             yield step
             if not step.is_taken:
@@ -168,7 +151,7 @@ class GraTa:
         return images if adapter is None else adapter(images, extents)
 
     def _forward(self, images: Tensor, extents: Tensor | None = None) -> Tensor:
-        with autocast(images.device, self.recipe.precision):
+        with autocast(images.device, self.steps.precision):
             logits = self.network(self.adapt_input(images, extents))
         return first_tensor(logits).float()
 
@@ -185,7 +168,7 @@ class GraTa:
         return value.detach(), gradient
 
     def _auxiliary_loss(self, images: Tensor, extents: Tensor | None) -> Scalar:
-        name = self.recipe.auxiliary_loss
+        name = self.steps.auxiliary_loss
         if name in HEAD_LOSSES:
             adapted = self.adapt_input(images, extents)
             return HEAD_LOSSES[name](self.network, adapted, generator=self._generator)
@@ -199,7 +182,7 @@ class GraTa:
         views, _ = self.weak_views(images)
 
         def predict(view: WeakView) -> Tensor:
-            with autocast(images.device, self.recipe.precision):
+            with autocast(images.device, self.steps.precision):
                 logits = first_tensor(self.network(view.apply(images))).float()
             return probabilities(logits, self._activation(logits))
 
@@ -210,13 +193,13 @@ class GraTa:
         self, images: Tensor, extents: Tensor | None, label: Tensor, weights: Tensor | None
     ) -> Scalar:
         logits = self._forward(self._strengthen(images), extents)
-        loss = CONSISTENCIES[self.recipe.pseudo_loss]
+        loss = CONSISTENCIES[self.steps.pseudo_loss]
         return loss(logits, label, self._activation(logits), weights)
 
     def _strengthen(self, images: Tensor) -> Tensor:
         if self._strong_view is not None:
             return self._strong_view(images)
-        return STRONG_VIEWS[self.recipe.strong_view](images, generator=self._generator)
+        return STRONG_VIEWS[self.steps.strong_view](images, generator=self._generator)
 
     def _update(self, gradient: list[Tensor], rate: float) -> float:
         before = self.moving.snapshot()
@@ -236,7 +219,7 @@ class GraTa:
     def weak_views(self, images: Tensor) -> tuple[list[WeakView], dict[str, str]]:
         """Split the recipe's weak views into those that fit the images and those dropped, why."""
         shape = tuple(images.shape[2:])
-        return admissible_views(self.recipe.weak_views, spatial_shape=shape, spacing=self.spacing)
+        return admissible_views(self.steps.weak_views, spatial_shape=shape, spacing=self.spacing)
 
     def _activation(self, logits: Tensor) -> str:
         return choose_activation(self.activation, logits.shape[1])

@@ -1,110 +1,154 @@
 """The guard: which prediction to hand on, and how far to trust it, decided without a label.
 
-It reads how well predictions at several magnifications of the organ agree (see `focus`). On
-source cases under scanner shifts this agreement tells useful masks from useless ones, and it was
-never part of a loss: adaptation sees one magnification, the guard compares several.
+It asks the scores of `grata_monai.adapt.scores`, none of which is part of a loss: adaptation sees
+one magnification, the guard compares several.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Limits", "Verdict", "judge"]
+from grata_monai.adapt.scores import (
+    GUARD_SCORES,
+    Evidence,
+    GuardScore,
+    Quality,
+    Score,
+    Selected,
+    consistency,
+)
+from grata_monai.adapt.scores.neighbour_gain import neighbours
+from grata_monai.adapt.settings import GuardSettings
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What agreement means.
-
-    Attributes:
-        source_below: Agreement below which the source is kept; then the light is red.
-        red_below: Agreement below which the light is red, whatever is kept.
-        amber_below: Agreement below which the light is amber.
-        mirror_margin: How much better mirrored predictions must agree in the magnified views than
-            in the whole image, or the source is kept; None if that does not matter.
-    """
-
-    source_below: float
-    red_below: float
-    amber_below: float
-    mirror_margin: float | None = None
+__all__ = ["NOTHING_FOUND", "UNGUARDED", "Decision", "decide_after", "decide_before"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What the guard decided.
 
     Attributes:
-        light: ``green``; ``amber``: low agreement, look closely; ``red``: do not rely on this mask;
-            ``none``: the recipe does not ask for a guard.
-        kept: ``source``: the source network's single pass; ``views``: the magnified views' average
-            with the source's weights; ``adapted``: with the adapted weights.
+        quality: Green; amber: low consistency, look closely; red: do not rely on this mask; none:
+            the recipe does not ask for a guard.
+        selected: The source network's single pass; the magnified views' average with the weights
+            from before adaptation; or with the adapted weights.
         reason: In plain words; empty without a guard.
-        agreement: Of the prediction at hand, in [0, 1]; None if there is none.
+        consistency: Of the prediction at hand, in [0, 1]; None if there is none.
+        scores: What was measured, in the order in which it was asked.
     """
 
-    light: str = "none"
-    kept: str = ""
+    quality: Quality = Quality.NONE
+    selected: Selected = Selected.NOTHING
     reason: str = ""
-    agreement: float | None = None
+    consistency: float | None = None
+    scores: tuple[Score, ...] = ()
 
 
-def judge(
-    before: float | None,
-    after: float | None = None,
-    *,
-    neighbours: tuple[float, float] = (1.0, 1.0),
-    mirrored: tuple[float, float] = (0.0, 1.0),
-    found_by: str = "identity",
-    limits: Limits,
-    is_binding: bool = True,
-) -> Verdict:
-    """Choose between the source, the views and the adapted prediction, and set the light.
+UNGUARDED = Decision()
+"""Of a case without multi-scale prediction, which is what the guard compares."""
+
+NOTHING_FOUND = Decision(Quality.RED, Selected.SOURCE, "kept source: the network found nothing")
+"""Of a case in which no pass marked anything, neither of the whole image nor of a region."""
+
+
+def decide_before(
+    evidence: Evidence,
+    settings: GuardSettings,
+    scores: tuple[GuardScore, ...] = GUARD_SCORES,
+) -> Decision | None:
+    """Decide before anything is adapted, by the early scores.
 
     Args:
-        before: Agreement of the magnified views with the source's weights, in [0, 1]; None if the
-            network found nothing, in the whole image or in its magnified views.
-        after: The same with the adapted weights; None if nothing was adapted.
-        neighbours: How well neighbouring magnifications agree, before and after adaptation. The
-            adapted weights are kept only if they agree at least as well.
-        mirrored: How well mirrored predictions agree in the whole image and in the magnified views,
-            with the source's weights. Without the margin between them, the source is kept.
-        found_by: View of the whole image on which the organ was found.
-        limits: Of the agreement.
-        is_binding: If not, what adaptation made is kept in any case. The light stays.
+        evidence: Without `after`.
+        settings: Of the guard. Its limit for the source's consistency does not count yet:
+            adaptation may lift a case above it.
+        scores: Every score.
 
     Returns:
-        The verdict.
+        The decision to keep the source; None to go on.
     """
-    if before is None:
-        return Verdict("red", "source", "kept source: the network found nothing")
-    change = f"{neighbours[0]:.3f} → {neighbours[1]:.3f}"
-    margin = limits.mirror_margin
-    if margin is not None and mirrored[1] - mirrored[0] < margin and is_binding:
-        agreement, kept = before, "source"
-        reason = (
-            "kept source: magnified views did not make the network surer, agreement with its "
-            f"mirror image {mirrored[0]:.3f} → {mirrored[1]:.3f}"
-        )
-    elif after is None:
-        agreement, kept, reason = before, "views", "averaged magnified views"
-    elif neighbours[1] < neighbours[0] and is_binding:
-        agreement, kept = before, "views"
-        reason = f"kept unadapted weights: views agree less after adaptation, {change}"
-    else:
-        agreement, kept = after, "adapted"
-        how = "at least as well" if neighbours[1] >= neighbours[0] else "less"
-        reason = f"adapted: views agree {how} after adaptation, {change}"
-    reason += "" if is_binding else "; kept without asking the guard"
-    if agreement < limits.source_below and is_binding:
-        low = f"{agreement:.2f} < {limits.source_below:.2f}"
-        reason = f"kept source: magnified views agree too little, {low}"
-        return Verdict("red", "source", reason, agreement)
-    if found_by != "identity" and kept != "source":
-        reason += f"; organ found anew in the whole image at {found_by}"
-    red_below = max(limits.red_below, limits.source_below)  # the latter if nobody was asked above
-    if agreement < red_below:
-        reason += f"; too little agreement to rely on, {agreement:.2f} < {red_below:.2f}"
-        return Verdict("red", kept, reason, agreement)
-    if agreement < limits.amber_below:
-        reason += f"; low agreement, {agreement:.2f} < {limits.amber_below:.2f}"
-        return Verdict("amber", kept, reason, agreement)
-    return Verdict("green", kept, reason, agreement)
+    found = _ask([score for score in scores if score.is_early], evidence, settings)
+    if found.rule is None:
+        return None
+    return _flag(found, replace(settings, source_below=0.0))
+
+
+def decide_after(
+    evidence: Evidence,
+    settings: GuardSettings,
+    scores: tuple[GuardScore, ...] = GUARD_SCORES,
+    *,
+    found_by: str = "identity",
+) -> Decision:
+    """Choose between the source, the views and the adapted prediction, and set the quality flag.
+
+    Args:
+        evidence: Before and, if anything was adapted, after adaptation.
+        settings: Of the guard; if it is not binding, what adaptation made is kept in any case.
+        scores: Every score; the early ones are recorded again, but have been decided before.
+        found_by: View of the whole image on which the organ was found.
+
+    Returns:
+        The decision.
+    """
+    early = _ask([score for score in scores if score.is_early], evidence, settings)
+    found = _ask([score for score in scores if not score.is_early], evidence, settings)
+    found = replace(found, scores=early.scores + found.scores)
+    if found_by != "identity" and found.selected is not Selected.SOURCE:
+        where = f"; organ found anew in the whole image at {found_by}"
+        found = replace(found, reason=found.reason + where)
+    return _flag(found, settings)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the scores said: the selection, its reason, and the score that changed it last."""
+
+    selected: Selected
+    reason: str
+    evidence: Evidence
+    scores: tuple[Score, ...] = ()
+    rule: GuardScore | None = None
+
+
+def _ask(rules: list[GuardScore], evidence: Evidence, settings: GuardSettings) -> _Found:
+    """Ask one score after the other; each one below its threshold changes what is selected."""
+    selected = Selected.VIEWS if evidence.after is None else Selected.ADAPTED
+    found = _Found(selected, _describe(evidence, settings), evidence)
+    for rule in rules:
+        score = rule(found.evidence, settings)
+        if score is None:
+            continue
+        found = replace(found, scores=(*found.scores, score))
+        if not score.is_below:
+            continue
+        reason = rule.explain(score, found.evidence)
+        found = replace(found, selected=rule.selects, reason=reason, rule=rule)
+        if rule.selects is Selected.SOURCE:
+            break
+        found = replace(found, evidence=replace(evidence, after=None))
+    return found
+
+
+def _describe(evidence: Evidence, settings: GuardSettings) -> str:
+    pair = neighbours(evidence)
+    reason = "averaged magnified views"
+    if pair is not None:
+        how = "at least as well" if pair[1] >= pair[0] else "less"
+        reason = f"adapted: views agree {how} after adaptation, {pair[0]:.3f} → {pair[1]:.3f}"
+    return reason + ("" if settings.is_binding else "; kept without asking the guard")
+
+
+def _flag(found: _Found, settings: GuardSettings) -> Decision:
+    """Set the quality flag by consistency, and say in the reason why it is not green."""
+    value = min(found.evidence.at_hand.consistency, 1.0)
+    decision = Decision(Quality.GREEN, found.selected, found.reason, value, found.scores)
+    # without a binding guard the limit for the source's consistency still means red
+    red_below = max(settings.red_below, settings.source_below)
+    if value < red_below:
+        low = f"; too little agreement to rely on, {value:.2f} < {red_below:.2f}"
+        # where the source was kept for its low consistency, the reason says so already
+        reason = found.reason + ("" if found.rule is consistency.SCORE else low)
+        return replace(decision, quality=Quality.RED, reason=reason)
+    if value < settings.amber_below:
+        low = f"; low agreement, {value:.2f} < {settings.amber_below:.2f}"
+        return replace(decision, quality=Quality.AMBER, reason=found.reason + low)
+    return decision

@@ -26,6 +26,7 @@ __all__ = [
     "foreground",
     "probabilities",
     "soft_dice",
+    "to_logits",
 ]
 
 _DICE_EPSILON = 1e-5
@@ -235,3 +236,10 @@ def _mean_of_means(maps: Tensor, classes: Tensor) -> Tensor:
     counts = classes.sum(axes)
     means = (maps * classes).sum(axes) / counts.clamp_min(1)
     return means.sum() / (counts > 0).sum()
+
+
+def to_logits(probabilities: Probabilities, activation: str) -> Logits:
+    """Write probabilities (b, k, *s) as finite logits that the activation turns back into them."""
+    if activation == "sigmoid":
+        return torch.logit(probabilities, eps=1e-7)
+    return probabilities.clamp_min(1e-7).log()

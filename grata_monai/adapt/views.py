@@ -5,7 +5,7 @@ A weak view is named by a string, as recipes write it:
 ======================  ====================================================================
 ``identity``            the image itself
 ``flip:0``              mirrored along spatial axis 0; ``flip:0,1`` along both
-``turn90:0,1``          a quarter turn from axis 0 to axis 1; so ``turn180``, ``turn270``
+``rot90:0,1``           a quarter turn from axis 0 to axis 1; so ``rot180``, ``rot270``
 ``scale:1.25``          magnified about the centre; ``scale:1.25:0,1`` along these axes only
 ======================  ====================================================================
 
@@ -29,7 +29,7 @@ from grata_monai.core.types import Images, Probabilities
 __all__ = [
     "Flip",
     "Identity",
-    "QuarterTurn",
+    "Rot90",
     "Scale",
     "WeakView",
     "admissible_views",
@@ -38,10 +38,9 @@ __all__ = [
     "parse_view",
 ]
 
-_FORMS = (
-    "identity, flip:0, flip:0,1, turn90:0,1, turn180:0,1, turn270:0,1, scale:1.25, scale:1.25:0,1"
-)
-_KINDS = ("identity", "flip", "turn90", "turn180", "turn270", "scale")
+_FORMS = "identity, flip:0, flip:0,1, rot90:0,1, rot180:0,1, rot270:0,1, scale:1.25, scale:1.25:0,1"
+_TURNS = {f"{word}{90 * turns}": turns for word in ("rot", "turn") for turns in (1, 2, 3)}
+_KINDS = ("identity", "flip", "scale", *_TURNS)
 _SPACING_TOLERANCE = 0.01
 _LARGEST_SCALE = 10.0
 
@@ -139,7 +138,7 @@ class Flip(WeakView):
 
 
 @dataclass(frozen=True)
-class QuarterTurn(WeakView):
+class Rot90(WeakView):
     """Turn by quarters in the plane of two spatial axes; undone bit for bit.
 
     Attributes:
@@ -269,8 +268,8 @@ def parse_view(name: str) -> WeakView:
             return Identity()
         if kind == "flip" and len(rest) == 1:
             return Flip(_split(rest[0]))
-        if kind in ("turn90", "turn180", "turn270") and len(rest) == 1:
-            return QuarterTurn(int(kind[4:]) // 90, _split(rest[0]))
+        if kind in _TURNS and len(rest) == 1:
+            return Rot90(_TURNS[kind], _split(rest[0]))
         if kind == "scale" and len(rest) in (1, 2):
             return Scale(float(rest[0]), _split(rest[1]) if len(rest) == 2 else ())
     except ValueError as error:

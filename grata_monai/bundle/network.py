@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from grata_monai.core.errors import NetworkError, WeightsError
-from grata_monai.core.precision import lay_out
+from grata_monai.core.precision import to_channels_last
 
 __all__ = ["choose_device", "load_network"]
 
@@ -58,7 +58,7 @@ def load_network(network: nn.Module, weights: str | None, device: torch.device |
     """
     if weights is not None:
         _load_weights(network, Path(weights))
-    return lay_out(network.to(choose_device(str(device)))).eval()
+    return to_channels_last(network.to(choose_device(str(device)))).eval()
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

@@ -137,8 +137,8 @@ def _build_network(parser: ConfigParser, config_file: Path) -> nn.Module:
 
 def _find_what_moves(network: nn.Module, recipe: Recipe) -> tuple[tuple[str, ...], int]:
     """Resolve the recipe's groups; the input adapter exists only once there is an image."""
-    weights = tuple(group for group in recipe.parameters if group != "input")
-    adapter = tuple(group for group in recipe.parameters if group == "input")
+    weights = tuple(group for group in recipe.steps.parameters if group != "input")
+    adapter = tuple(group for group in recipe.steps.parameters if group == "input")
     if not weights:
         return adapter, 0
     moving = resolve_parameters(copy_network(network), weights)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from grata_monai.core.errors import RecipeError
 
-__all__ = ["PRECISIONS", "AutocastInferer", "autocast", "lay_out", "memory_format"]
+__all__ = ["PRECISIONS", "AutocastInferer", "autocast", "memory_format", "to_channels_last"]
 
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
@@ -48,7 +48,7 @@ def memory_format(spatial_dims: int) -> torch.memory_format:
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
-def lay_out(network: nn.Module) -> nn.Module:
+def to_channels_last(network: nn.Module) -> nn.Module:
     """Put a network's weights into the channels-last layout, in place.
 
     Convolutions sum in another order then: the last bits of all results depend on it.

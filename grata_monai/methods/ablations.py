@@ -1,13 +1,9 @@
 """The clinical recipe with one part changed at a time: what each part is worth."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
-from grata_monai.adapt.recipe import CLINICAL
-from grata_monai.methods.grata import GraTaMethod
-from grata_monai.methods.method import Method
+from grata_monai.adapt.recipe import CLINICAL, Recipe
 
 __all__ = ["ABLATIONS", "DYNAMIC_STEP"]
 
@@ -30,8 +26,8 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "no-limit": {"source_below": 0.0},
 }
 
-ABLATIONS: Mapping[str, Callable[[], Method]] = {
-    f"clinical-{name}": partial(GraTaMethod, replace(CLINICAL, name=f"clinical, {name}", **changes))
+ABLATIONS: Mapping[str, Recipe] = {
+    f"clinical-{name}": CLINICAL.changed(name=f"clinical, {name}", **changes)
     for name, changes in _CHANGES.items()
 }
-"""Name to what makes the method; ``ablations`` names all of them."""
+"""Name to recipe; ``ablations`` names all of them."""

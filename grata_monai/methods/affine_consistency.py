@@ -1,5 +1,6 @@
 """Affine consistency: two randomly warped windows must give the same foreground."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -9,15 +10,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grata_monai.adapt.losses import foreground, probabilities
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.core.types import Images, Logits, Scalar
-from grata_monai.methods.common import gradient_mode, own, predict, refuse_without_normalisation
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["AffineConsistency", "overlap", "predict_warped"]
 
 _LEAST_INSIDE = 0.999  # of a voxel's interpolation weights, to count as seen
+
+
+@dataclass(kw_only=True)
+class AffineState(SteppingState):
+    """The private copy, and what its moving parameters are in every member.
+
+    Attributes:
+        members: Values of the moving parameters; the source's alone before adaptation.
+    """
+
+    members: list[list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -54,34 +67,45 @@ class AffineConsistency(Method):
     members: int = 1
     name: ClassVar[str] = "affine_consistency"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without normalisation, if that is what shall move."""
         return refuse_without_normalisation(network) if self.parameters == ("norm",) else ""
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> AffineState:
         """Copy the network and let the chosen weights move."""
-        return start_stepping(network, self.parameters, partial(torch.optim.AdamW, lr=self.rate))
+        adamw = partial(torch.optim.AdamW, lr=self.rate)
+        stepping = start_stepping(network, episode, self.parameters, adamw)
+        return AffineState(**vars(stepping), members=[stepping.moving.snapshot()])
 
-    def segment(self, case: Case, state: SteppingState) -> Logits:
-        """Adapt every member, average its logits (1, k, *s).
+    def adapt(self, state: AffineState, patches: Patches) -> Iterator[Step]:
+        """Adapt every member from the source.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite.
         """
-        generator = torch.Generator().manual_seed(case.seed)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
         source, moments = state.moving.snapshot(), state.optimizer.state_dict()
-        total: Tensor | float = 0.0
+        members = []
         for _ in range(self.members):
-            with gradient_mode(is_enabled=True):
-                state.moving.restore(source)
-                state.optimizer.load_state_dict(moments)
-                self._adapt(own(case.windows), state, case.activation, generator)
-            total = total + predict(case, state.network)
-        return torch.as_tensor(total) / self.members
+            state.moving.restore(source)
+            state.optimizer.load_state_dict(moments)
+            yield from self._adapt(patches.images, state, generator)
+            members.append(state.moving.snapshot())
+        state.members = members
+
+    def predict(self, state: AffineState, images: Images) -> Logits:
+        """Average the members' logits (1, k, *s)."""
+        total: Tensor | float = 0.0
+        for member in state.members:
+            state.moving.restore(member)
+            total = total + super().predict(state, images)
+        return torch.as_tensor(total) / len(state.members)
 
     def _adapt(
-        self, windows: Images, state: SteppingState, activation: str, generator: torch.Generator
-    ) -> None:
+        self, windows: Images, state: AffineState, generator: torch.Generator
+    ) -> Iterator[Step]:
+        activation = state.episode.activation
+
         def disagreement(pair: int) -> Scalar:
             window = windows[pair % len(windows)].unsqueeze(0)
             affines = [self._draw(window.ndim - 2, generator) for _ in range(2)]
@@ -91,7 +115,9 @@ class AffineConsistency(Method):
             return 1 - overlap(one, two, seen * also_seen, activation)
 
         for _ in range(self.steps):
-            state.descend_mean(disagreement(pair) for pair in range(self.pairs))
+            with torch.enable_grad():
+                step = state.descend_mean(disagreement(pair) for pair in range(self.pairs))
+            yield step
 
     def _draw(self, dims: int, generator: torch.Generator) -> Tensor:
         affine = torch.eye(dims + 1)

@@ -1,5 +1,6 @@
 """CoTTA: a slow teacher labels, the student follows, and some weights return to the source."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,28 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.losses import consistency, probabilities
+from grata_monai.adapt.method import Episode, Method, State, Step
 from grata_monai.adapt.network import copy_network, first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
-from grata_monai.core.types import Images, Logits, Probabilities
-from grata_monai.methods.common import gradient_mode, own, predict
-from grata_monai.methods.method import Case, Method
+from grata_monai.core.types import Images, Probabilities
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["CoTTA", "CoTTAState"]
 
 
-@dataclass
-class CoTTAState:
-    """Three private copies of the source network.
+@dataclass(kw_only=True)
+class CoTTAState(State):
+    """Three private copies of the source network; `network` is the teacher, which predicts.
 
     Attributes:
-        student: Moved by its optimiser.
-        teacher: Follows the student slowly; labels and predicts.
+        student: Moved by its optimiser; the teacher follows it slowly.
         source: Stays; judges confidence, and is what weights return to.
     """
 
     student: SteppingState
-    teacher: nn.Module
     source: nn.Module
 
 
@@ -68,28 +67,34 @@ class CoTTA(Method):
     is_online: bool = True
     name: ClassVar[str] = "cotta"
 
-    def start(self, network: nn.Module, activation: str) -> CoTTAState:
+    def start(self, network: nn.Module, episode: Episode) -> CoTTAState:
         """Copy the network three times and let all weights of the student move."""
         adam = partial(torch.optim.Adam, lr=self.rate)
-        student = start_stepping(network, ("all",), adam)
-        return CoTTAState(student, copy_network(network), copy_network(network))
+        student = start_stepping(network, episode, ("all",), adam)
+        return CoTTAState(
+            episode=episode,
+            network=copy_network(network),
+            moving=student.moving,
+            student=student,
+            source=copy_network(network),
+        )
 
-    def segment(self, case: Case, state: CoTTAState) -> Logits:
-        """Step on the windows, then predict logits (1, k, *s) with the teacher.
+    def adapt(self, state: CoTTAState, patches: Patches) -> Iterator[Step]:
+        """Step on the patches with the student, and let the teacher follow.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
-        generator = torch.Generator().manual_seed(case.seed)
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.steps):
-                label = self._label(windows, state, case.activation)
-                logits = first_tensor(state.student.network(windows))
-                state.student.descend(consistency(logits, label, case.activation))
-                self._follow(state)
-                self._restore(state, generator)
-        return predict(case, state.teacher)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
+        images, activation = patches.images, state.episode.activation
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                label = self._label(images, state, activation)
+                logits = first_tensor(state.student.network(images))
+                step = state.student.descend(consistency(logits, label, activation))
+            self._follow(state)
+            self._restore(state, generator)
+            yield step
 
     @torch.no_grad()
     def _label(self, windows: Images, state: CoTTAState, activation: str) -> Probabilities:
@@ -98,7 +103,7 @@ class CoTTA(Method):
         is_sure = float(certain.mean()) >= self.confidence
 
         def predict_view(view: WeakView) -> Tensor:
-            return probabilities(first_tensor(state.teacher(view.apply(windows))), activation)
+            return probabilities(first_tensor(state.network(view.apply(windows))), activation)
 
         names = ("identity",) if is_sure else self.views
         views, _ = admissible_views(names, spatial_shape=tuple(windows.shape[2:]))
@@ -108,7 +113,7 @@ class CoTTA(Method):
     @torch.no_grad()
     def _follow(self, state: CoTTAState) -> None:
         followed = state.student.network.parameters()
-        for slow, fast in zip(state.teacher.parameters(), followed, strict=True):
+        for slow, fast in zip(state.network.parameters(), followed, strict=True):
             slow.lerp_(fast, 1 - self.teacher_decay)
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """DeTTA: one step down the error of a denoising head, on the normalisation's scale and shift."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,15 +9,10 @@ import torch
 from torch import nn
 
 from grata_monai.adapt.heads import denoising
-from grata_monai.core.types import Logits
-from grata_monai.methods.common import (
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-)
+from grata_monai.adapt.method import Episode, Method, Step
+from grata_monai.adapt.patches import Patches
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.head import refuse_without_head
-from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["DeTTA"]
@@ -49,25 +45,25 @@ class DeTTA(Method):
     steps: int = 1
     name: ClassVar[str] = "detta"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without a denoising head or without normalisation."""
         return refuse_without_head(network, "denoising") or refuse_without_normalisation(network)
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> SteppingState:
         """Copy the network and let its scales and shifts move."""
         adam = partial(torch.optim.Adam, lr=self.rate, betas=self.betas)
-        return start_stepping(network, ("norm",), adam)
+        return start_stepping(network, episode, ("norm",), adam)
 
-    def segment(self, case: Case, state: SteppingState) -> Logits:
-        """Step on noisy windows, then predict logits (1, k, *s).
+    def adapt(self, state: SteppingState, patches: Patches) -> Iterator[Step]:
+        """Step on noisy patches.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite.
             NetworkError: If the network has no denoising head.
         """
-        generator = torch.Generator().manual_seed(case.seed)
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.steps):
-                state.descend(denoising(state.network, windows, generator=generator))
-        return predict(case, state.network)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                loss = denoising(state.network, patches.images, generator=generator)
+                step = state.descend(loss)
+            yield step

@@ -1,5 +1,7 @@
 """DIGA: a little of the image's statistics, and a classifier by distance to class prototypes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
-from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.losses import probabilities, to_logits
+from grata_monai.adapt.method import Episode, Method, State, Step
 from grata_monai.adapt.network import copy_network, first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.statistics import mix_statistics
 from grata_monai.core.errors import NetworkError
 from grata_monai.core.types import Images, Logits
-from grata_monai.methods.common import gradient_mode, own, predict, to_logits
-from grata_monai.methods.method import Case, Method
 
 __all__ = ["DIGA", "DIGAState", "Prototypes"]
 
@@ -59,16 +61,18 @@ class Prototypes:
         return torch.where(is_choice, scores.softmax(2), otherwise)
 
 
-@dataclass
-class DIGAState:
+@dataclass(kw_only=True)
+class DIGAState(State):
     """What goes on from case to case.
 
     Attributes:
-        network: The private copy, with mixed statistics.
+        last: The convolution that makes the logits, once it is known.
+        own: Prototypes of the case at hand, or None before it was looked at.
         history: Prototypes of the cases so far, or None before the first.
     """
 
-    network: nn.Module
+    last: nn.Module | None = None
+    own: Prototypes | None = None
     history: Prototypes | None = None
 
 
@@ -108,38 +112,52 @@ class DIGA(Method):
     is_online: bool = True
     name: ClassVar[str] = "diga"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without a convolution, before which the features would lie."""
         if any(isinstance(module, _ConvNd) for module in network.modules()):
             return ""
         return f"{type(network).__name__} has no convolution that turns features into logits."
 
-    def start(self, network: nn.Module, activation: str) -> DIGAState:
+    def start(self, network: nn.Module, episode: Episode) -> DIGAState:
         """Copy the network and mix the copy's statistics."""
         copied = copy_network(network)
-        mix_statistics(copied, 1 - self.source_share)
-        return DIGAState(copied)
+        statistics = mix_statistics(copied, 1 - self.source_share)
+        return DIGAState(
+            episode=episode, network=copied, image_statistics=statistics, is_foreign=True
+        )
 
-    def segment(self, case: Case, state: DIGAState) -> Logits:
-        """Update the prototypes, then predict logits (1, k, *s).
+    def adapt(self, state: DIGAState, patches: Patches) -> Iterator[Step]:
+        """Update the prototypes.
 
         Raises:
             NetworkError: If no convolution makes the logits.
         """
-        with gradient_mode(is_enabled=False):
-            windows = own(case.windows)
-            last = _find_last_convolution(state.network, windows[:1])
-            classifier = _PrototypeClassifier(state.network, last, self, case.activation)
-            try:
-                own_prototypes = self._collect(*classifier.run(windows), case.activation)
-                if state.history is None:
-                    state.history = own_prototypes
-                else:
-                    state.history = state.history.updated(own_prototypes, self.update)
-                classifier.prototypes = (state.history, own_prototypes)
-                return predict(case, classifier)
-            finally:
-                classifier.handle.remove()
+        with self._classifier(state, patches.images[:1]) as classifier:
+            state.own = self._collect(*classifier.run(patches.images), state.episode.activation)
+        if state.history is None:
+            state.history = state.own
+        else:
+            state.history = state.history.updated(state.own, self.update)
+        yield Step(rate=self.update)
+
+    def predict(self, state: DIGAState, images: Images) -> Logits:
+        """Predict logits (1, k, *s), fused with the prototypes' once there are any."""
+        if state.own is None or state.history is None:
+            return super().predict(state, images)
+        with self._classifier(state, images) as classifier:
+            classifier.prototypes = (state.history, state.own)
+            logits: Tensor = state.episode.predict(images, classifier).float()
+            return logits
+
+    @contextmanager
+    def _classifier(self, state: DIGAState, images: Images) -> Iterator["_PrototypeClassifier"]:
+        if state.last is None:
+            state.last = _find_last_convolution(state.network, images)
+        classifier = _PrototypeClassifier(state.network, state.last, self, state.episode.activation)
+        try:
+            yield classifier
+        finally:
+            classifier.handle.remove()
 
     def _collect(self, logits: Tensor, features: Tensor, activation: str) -> Prototypes:
         """Average the features of each class' confident voxels."""

@@ -1,41 +1,35 @@
 """DLTTA: TENT whose learning rate grows with how far a case is from similar earlier ones."""
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from grata_monai.adapt.losses import entropy, probabilities
+from grata_monai.adapt.losses import entropy, probabilities, to_logits
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
 from grata_monai.adapt.parameters import normalisation_layers
+from grata_monai.adapt.patches import Patches
 from grata_monai.core.types import Images, Logits
-from grata_monai.methods.common import (
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-    to_logits,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 from grata_monai.methods.tipi import divergence
 
 __all__ = ["DLTTA", "DLTTAState"]
 
 
-@dataclass
-class DLTTAState:
+@dataclass(kw_only=True)
+class DLTTAState(SteppingState):
     """What goes on from case to case.
 
     Attributes:
-        stepping: The private copy and its optimiser.
         memory: Of each earlier window, its feature (c,) and its prediction (k, *w); the oldest
             leaves first.
     """
 
-    stepping: SteppingState
     memory: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
 
 
@@ -73,37 +67,37 @@ class DLTTA(Method):
     is_online: bool = True
     name: ClassVar[str] = "dltta"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without any normalisation layer."""
         return refuse_without_normalisation(network)
 
-    def start(self, network: nn.Module, activation: str) -> DLTTAState:
+    def start(self, network: nn.Module, episode: Episode) -> DLTTAState:
         """Copy the network, drop the copy's source statistics, let its scales and shifts move."""
 
         def adam(parameters: list[nn.Parameter]) -> torch.optim.Adam:
             return torch.optim.Adam(parameters, lr=self.rate)
 
-        stepping = start_stepping(network, ("norm",), adam, image_share=1.0)
-        return DLTTAState(stepping, deque(maxlen=self.capacity))
+        stepping = start_stepping(network, episode, ("norm",), adam, image_share=1.0)
+        return DLTTAState(**vars(stepping), memory=deque(maxlen=self.capacity))
 
-    def segment(self, case: Case, state: DLTTAState) -> Logits:
-        """Step on the windows at their own rate, then predict logits (1, k, *s).
+    def adapt(self, state: DLTTAState, patches: Patches) -> Iterator[Step]:
+        """Step on the patches at their own rate, then remember them.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
         entries: list[tuple[Tensor, Tensor]] = []
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.steps):
-                logits, features = _run(windows, state.stepping.network)
-                maps = probabilities(logits.detach(), case.activation)
+        activation = state.episode.activation
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                logits, features = _run(patches.images, state.network)
+                maps = probabilities(logits.detach(), activation)
                 entries = list(zip(features, maps, strict=True))
-                scale = self._discrepancy(entries, state, case.activation)
-                state.stepping.optimizer.param_groups[0]["lr"] = self.rate * scale
-                state.stepping.descend(entropy(logits, case.activation))
+                scale = self._discrepancy(entries, state, activation)
+                state.optimizer.param_groups[0]["lr"] = self.rate * scale
+                step = state.descend(entropy(logits, activation))
+            yield step
         state.memory.extend(entries)
-        return predict(case, state.stepping.network)
 
     def _discrepancy(
         self, entries: list[tuple[Tensor, Tensor]], state: DLTTAState, activation: str

@@ -1,5 +1,6 @@
 """DomainAdaptor: adaptively mixed statistics, folded into scale and shift; tempered entropy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,18 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from grata_monai.adapt.method import Episode, Method, State, Step
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.parameters import MovingParameters, resolve_parameters
-from grata_monai.core.types import Logits, Scalar
-from grata_monai.methods.common import (
-    batch_norm_layers,
-    descend,
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.adapt.patches import Patches
+from grata_monai.core.types import Images, Logits, Scalar
+from grata_monai.methods.common import batch_norm_layers, descend, refuse_without_normalisation
 
 __all__ = ["DomainAdaptor", "DomainAdaptorState", "tempered_entropy"]
 
@@ -92,18 +87,18 @@ def _source_share(
     return (1 - apart / total.clamp_min(1e-12)).clamp(0, 1).mean()
 
 
-@dataclass
-class DomainAdaptorState:
+@dataclass(kw_only=True)
+class DomainAdaptorState(State):
     """What adaptation changes.
 
     Attributes:
-        network: The private copy.
-        moving: Its scales and shifts.
-        mixtures: The forwards of its batch-normalisation layers.
+        moving: Scales and shifts of the private copy.
+        source: The source network, which predicts until there is something to predict with.
+        mixtures: The forwards of the copy's batch-normalisation layers, until they are frozen.
     """
 
-    network: nn.Module
     moving: MovingParameters
+    source: nn.Module
     mixtures: list[_AdaMixBN]
 
 
@@ -133,36 +128,47 @@ class DomainAdaptor(Method):
     steps: int = 1
     name: ClassVar[str] = "domain_adaptor"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without any normalisation layer."""
         return refuse_without_normalisation(network)
 
-    def start(self, network: nn.Module, activation: str) -> DomainAdaptorState:
+    def start(self, network: nn.Module, episode: Episode) -> DomainAdaptorState:
         """Copy the network, mix the copy's statistics, let its scales and shifts move."""
-        with gradient_mode(is_enabled=True):
-            copied = copy_network(network)
-            mixtures = [_AdaMixBN(layer) for layer in batch_norm_layers(copied)]
-            return DomainAdaptorState(copied, resolve_parameters(copied, ("norm",)), mixtures)
+        copied = copy_network(network)
+        mixtures = [_AdaMixBN(layer) for layer in batch_norm_layers(copied)]
+        return DomainAdaptorState(
+            episode=episode,
+            network=copied,
+            moving=resolve_parameters(copied, ("norm",)),
+            source=network,
+            mixtures=mixtures,
+        )
 
-    def segment(self, case: Case, state: DomainAdaptorState) -> Logits:
-        """Step on the windows, keep their statistics, predict logits (1, k, *s).
+    def adapt(self, state: DomainAdaptorState, patches: Patches) -> Iterator[Step]:
+        """Step on the patches, then keep their statistics.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite.
         """
         parameters = state.moving.tensors
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            optimizer = torch.optim.SGD(parameters, lr=self.rate)
-            for _ in range(self.steps):
-                logits = first_tensor(state.network(windows))
-                descend(tempered_entropy(logits, case.activation), parameters, optimizer)
+        optimizer = torch.optim.SGD(parameters, lr=self.rate)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                logits = first_tensor(state.network(patches.images))
+                loss = tempered_entropy(logits, state.episode.activation)
+                descend(loss, parameters, optimizer)
+            yield Step(loss=float(loss.detach()), rate=self.rate)
         if state.mixtures:
-            with gradient_mode(is_enabled=False):
-                state.network(windows)
+            state.network(patches.images)
             for mixture in state.mixtures:
                 mixture.freeze()
-        return predict(case, state.network)
+            state.mixtures = []
+
+    def predict(self, state: DomainAdaptorState, images: Images) -> Logits:
+        """Predict logits (1, k, *s): with the source network until the statistics are chosen."""
+        if state.mixtures:
+            return state.episode.predict_unmoved(images, state.source)
+        return super().predict(state, images)
 
 
 def tempered_entropy(logits: Logits, activation: str) -> Scalar:

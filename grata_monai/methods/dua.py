@@ -1,5 +1,6 @@
 """DUA: running statistics that follow the target, case by case, with a fading momentum."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,17 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grata_monai.adapt.method import Episode, Method, State, Step
 from grata_monai.adapt.network import copy_network
+from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.views import Flip, Identity, WeakView, admissible_views
-from grata_monai.core.types import Images, Logits
-from grata_monai.methods.common import (
-    batch_norm_layers,
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_batch_norm,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.core.types import Images, Windows
+from grata_monai.methods.common import batch_norm_layers, refuse_without_batch_norm
 
 __all__ = ["DUA", "DUAState"]
 
@@ -25,16 +21,14 @@ _TURNS = ("identity", "turn90:0,1", "turn180:0,1", "turn270:0,1")
 _SHIFT = 8  # the authors shift images of 32 pixels by up to 4
 
 
-@dataclass
-class DUAState:
-    """What goes on from case to case.
+@dataclass(kw_only=True)
+class DUAState(State):
+    """What goes on from case to case; the running statistics are in the private copy.
 
     Attributes:
-        network: The private copy with its running statistics.
         momentum: Of the last update, without the floor.
     """
 
-    network: nn.Module
     momentum: float
 
 
@@ -70,35 +64,33 @@ class DUA(Method):
     is_online: bool = True
     name: ClassVar[str] = "dua"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without BatchNorm."""
         return refuse_without_batch_norm(network)
 
-    def start(self, network: nn.Module, activation: str) -> DUAState:
+    def start(self, network: nn.Module, episode: Episode) -> DUAState:
         """Copy the network with the source's statistics."""
-        return DUAState(copy_network(network), self.momentum)
+        return DUAState(episode=episode, network=copy_network(network), momentum=self.momentum)
 
-    def segment(self, case: Case, state: DUAState) -> Logits:
-        """Update the statistics, then predict logits (1, k, *s)."""
-        with gradient_mode(is_enabled=False):
-            copies = self._augment(case)
-            momentum = state.momentum * self.decay
-            layers = batch_norm_layers(state.network)
-            try:
-                for layer in layers:
-                    layer.momentum = momentum + self.floor
-                    layer.train()
-                state.network(copies)
-            finally:
-                for layer in layers:
-                    layer.eval()
-            state.momentum = momentum
-        return predict(case, state.network)
+    def adapt(self, state: DUAState, patches: Patches) -> Iterator[Step]:
+        """Update the statistics."""
+        copies = self._augment(patches.images, state.episode)
+        momentum = state.momentum * self.decay
+        layers = batch_norm_layers(state.network)
+        try:
+            for layer in layers:
+                layer.momentum = momentum + self.floor
+                layer.train()
+            state.network(copies)
+        finally:
+            for layer in layers:
+                layer.eval()
+        state.momentum = momentum
+        yield Step(rate=momentum + self.floor)
 
-    def _augment(self, case: Case) -> Images:
-        windows = own(case.windows)
-        generator = torch.Generator().manual_seed(case.seed)
-        spacing = case.spacing if len(case.spacing or ()) == windows.ndim - 2 else None
+    def _augment(self, windows: Windows, episode: Episode) -> Images:
+        generator = torch.Generator().manual_seed(episode.recipe.seed)
+        spacing = episode.spacing_of(windows)
         turns, _ = admissible_views(_TURNS, spatial_shape=windows.shape[2:], spacing=spacing)
         return torch.cat(
             [

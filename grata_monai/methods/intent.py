@@ -1,22 +1,17 @@
 """InTEnt: predictions under six interpolations of statistics, weighted by balanced entropy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from grata_monai.adapt.losses import balanced_entropy, probabilities
+from grata_monai.adapt.losses import balanced_entropy, probabilities, to_logits
+from grata_monai.adapt.method import Episode, Method, State
 from grata_monai.adapt.network import copy_network
-from grata_monai.core.types import Logits, Vector
-from grata_monai.methods.common import (
-    batch_norm_layers,
-    gradient_mode,
-    predict,
-    refuse_without_batch_norm,
-    to_logits,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.core.types import Images, Logits, Vector
+from grata_monai.methods.common import batch_norm_layers, refuse_without_batch_norm
 
 __all__ = ["InTEnt", "weigh"]
 
@@ -51,29 +46,29 @@ class InTEnt(Method):
     temperature: float = 1.0
     name: ClassVar[str] = "intent"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without BatchNorm."""
         return refuse_without_batch_norm(network)
 
-    def start(self, network: nn.Module, activation: str) -> nn.Module:
+    def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network, whose statistics change with every mixture."""
-        return copy_network(network)
+        return State(episode=episode, network=copy_network(network), is_foreign=True)
 
-    def segment(self, case: Case, state: nn.Module) -> Logits:
+    def predict(self, state: State, images: Images) -> Logits:
         """Predict with every mixture and average, logits (1, k, *s)."""
-        with gradient_mode(is_enabled=False):
-            source = _read_statistics(state)
-            image = _measure(case, state)
-            logits = [case.source.float()]
-            for step in range(1, self.intervals + 1):
-                _mix(state, source, image, share=step / self.intervals)
-                logits.append(predict(case, state))
-            _mix(state, source, image, share=0.0)
-            entropies = torch.stack([balanced_entropy(z, case.activation) for z in logits])
-            mean = torch.zeros_like(logits[0])
-            for weight, z in zip(weigh(entropies, self.temperature), logits, strict=True):
-                mean += weight * probabilities(z, case.activation)
-        return to_logits(mean, case.activation)
+        network, activation = state.network, state.episode.activation
+        source = _read_statistics(network)
+        logits = [state.episode.predict_unmoved(images, network)]
+        image = _measure(lambda: super(InTEnt, self).predict(state, images), network)
+        for step in range(1, self.intervals + 1):
+            _mix(network, source, image, share=step / self.intervals)
+            logits.append(super().predict(state, images))
+        _mix(network, source, image, share=0.0)
+        entropies = torch.stack([balanced_entropy(z, activation) for z in logits])
+        mean = torch.zeros_like(logits[0])
+        for weight, z in zip(weigh(entropies, self.temperature), logits, strict=True):
+            mean += weight * probabilities(z, activation)
+        return to_logits(mean, activation)
 
 
 def weigh(entropies: Vector, temperature: float = 1.0) -> Vector:
@@ -99,14 +94,14 @@ def _read_statistics(network: nn.Module) -> _Statistics:
     return found
 
 
-def _measure(case: Case, network: nn.Module) -> _Statistics:
-    """Average the statistics of every window of the image, each normalised by its own."""
+def _measure(predict: Callable[[], Logits], network: nn.Module) -> _Statistics:
+    """Average the statistics of every patch of the image, each normalised by its own."""
     layers = batch_norm_layers(network)
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # torch then averages over all passes
         layer.train()
-    predict(case, network)
+    predict()
     for layer in layers:
         layer.eval()
     return _read_statistics(network)

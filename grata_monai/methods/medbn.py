@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from grata_monai.adapt.method import Episode, Method, State
 from grata_monai.adapt.network import copy_network
-from grata_monai.core.types import Logits
-from grata_monai.methods.common import batch_norm_layers, predict, refuse_without_batch_norm
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.common import batch_norm_layers, refuse_without_batch_norm
 
 __all__ = ["MedBN"]
 
@@ -33,20 +32,16 @@ class MedBN(Method):
 
     name: ClassVar[str] = "medbn"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without BatchNorm."""
         return refuse_without_batch_norm(network)
 
-    def start(self, network: nn.Module, activation: str) -> nn.Module:
+    def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network and let the copy's layers use the median."""
         copied = copy_network(network)
         for layer in batch_norm_layers(copied):
             setattr(layer, "forward", partial(_normalise_by_median, layer))  # noqa: B010
-        return copied
-
-    def segment(self, case: Case, state: nn.Module) -> Logits:
-        """Predict logits (1, k, *s)."""
-        return predict(case, state)
+        return State(episode=episode, network=copied, is_foreign=True)
 
 
 def _normalise_by_median(layer: _BatchNorm, images: Tensor) -> Tensor:

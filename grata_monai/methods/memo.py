@@ -1,5 +1,6 @@
 """MEMO: one step down the entropy of the prediction that is averaged over views."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from grata_monai.adapt.losses import entropy, probabilities
+from grata_monai.adapt.losses import entropy, probabilities, to_logits
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
 from grata_monai.core.types import Images, Scalar
-from grata_monai.methods.common import gradient_mode, own, predict, to_logits
-from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["MEMO"]
@@ -54,32 +55,31 @@ class MEMO(Method):
     strong_view: str = "mild"
     name: ClassVar[str] = "memo"
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> SteppingState:
         """Copy the network, mix the copy's statistics, let all its weights move."""
         sgd = partial(torch.optim.SGD, lr=self.rate)
         share = 1 / (self.prior_strength + 1)
-        return start_stepping(network, ("all",), sgd, image_share=share)
+        return start_stepping(network, episode, ("all",), sgd, image_share=share)
 
-    def segment(self, case: Case, state: SteppingState) -> Tensor:
-        """Step on the windows, then predict logits (1, k, *s).
+    def adapt(self, state: SteppingState, patches: Patches) -> Iterator[Step]:
+        """Step on the patches.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
-        generator = torch.Generator().manual_seed(case.seed)
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.steps):
-                state.descend(self._marginal_entropy(windows, case, state.network, generator))
-        return predict(case, state.network)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                step = state.descend(self._marginal_entropy(patches.images, state, generator))
+            yield step
 
     def _marginal_entropy(
-        self, windows: Images, case: Case, network: nn.Module, generator: torch.Generator
+        self, windows: Images, state: SteppingState, generator: torch.Generator
     ) -> Scalar:
-        intensities = STRONG_VIEWS[self.strong_view]
+        intensities, activation = STRONG_VIEWS[self.strong_view], state.episode.activation
 
         def segment(images: Tensor) -> Tensor:
-            return probabilities(first_tensor(network(images)), case.activation)
+            return probabilities(first_tensor(state.network(images)), activation)
 
         def predict_view(view: WeakView) -> Tensor:
             images = view.apply(intensities(windows, generator=generator))
@@ -87,12 +87,7 @@ class MEMO(Method):
             return maps
 
         shape = tuple(windows.shape[2:])
-        views, _ = admissible_views(self.views, spatial_shape=shape, spacing=_spacing(case))
+        spacing = state.episode.spacing_of(windows)
+        views, _ = admissible_views(self.views, spatial_shape=shape, spacing=spacing)
         mean, _ = average_views(windows, views * self.copies, predict_view)
-        return entropy(to_logits(mean, case.activation), case.activation)
-
-
-def _spacing(case: Case) -> tuple[float, ...] | None:
-    """Spacing of the windows' axes, if it is known: a 2D network's windows lack one axis."""
-    is_whole = case.spacing is not None and len(case.spacing) == case.windows.ndim - 2
-    return case.spacing if is_whole else None
+        return entropy(to_logits(mean, activation), activation)

@@ -6,11 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from grata_monai.adapt.method import Episode, Method, State
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.views import Flip, Identity, WeakView, average_views
-from grata_monai.core.types import Logits
-from grata_monai.methods.common import gradient_mode, predict
-from grata_monai.methods.method import Case, Method
+from grata_monai.core.types import Images, Logits
 
 __all__ = ["Mirror"]
 
@@ -34,20 +33,17 @@ class Mirror(Method):
     axes: tuple[int, ...] | None = None
     name: ClassVar[str] = "mirror"
 
-    def start(self, network: nn.Module, activation: str) -> nn.Module:
+    def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network, which stays as it is."""
-        return copy_network(network)
+        return State(episode=episode, network=copy_network(network), is_foreign=True)
 
-    def segment(self, case: Case, state: nn.Module) -> Logits:
+    def predict(self, state: State, images: Images) -> Logits:
         """Average logits (1, k, *s) over 2^n mirrored images."""
 
         def predict_view(view: WeakView) -> Tensor:
-            if isinstance(view, Identity):
-                return case.source.float()
-            return predict(case, state, view.apply(case.images))
+            return state.episode.predict_unmoved(view.apply(images), state.network)
 
-        with gradient_mode(is_enabled=False):
-            mean, _ = average_views(case.images, self._views(case.images.ndim - 2), predict_view)
+        mean, _ = average_views(images, self._views(images.ndim - 2), predict_view)
         return mean
 
     def _views(self, dims: int) -> list[WeakView]:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from grata_monai.adapt.method import Episode, Method, State
 from grata_monai.adapt.network import copy_network
-from grata_monai.core.errors import IntensityError
+from grata_monai.core.errors import AdaptationError
 from grata_monai.core.types import Images, Logits
-from grata_monai.methods.common import gradient_mode, predict
-from grata_monai.methods.method import Case, Method
 
 __all__ = ["N4"]
 
@@ -51,24 +50,23 @@ class N4(Method):
     convergence: float = 1e-3
     name: ClassVar[str] = "n4"
 
-    def start(self, network: nn.Module, activation: str) -> nn.Module:
+    def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network, which stays as it is."""
-        return copy_network(network)
+        return State(episode=episode, network=copy_network(network), is_foreign=True)
 
-    def segment(self, case: Case, state: nn.Module) -> Logits:
+    def predict(self, state: State, images: Images) -> Logits:
         """Predict logits (1, k, *s) of the corrected image.
 
         Raises:
-            IntensityError: If a voxel is negative: N4 takes logarithms.
+            AdaptationError: If a voxel is negative: N4 takes logarithms.
         """
-        lowest = float(case.images.min())
+        lowest = float(images.min())
         if lowest < 0:
-            raise IntensityError(
+            raise AdaptationError(
                 f"images must be at least 0 for N4, got {lowest:.3g}. "
                 "Scale intensities to [0, 1], or leave 'n4' out."
             )
-        with gradient_mode(is_enabled=False):
-            return predict(case, state, self._correct(case.images))
+        return super().predict(state, self._correct(images))
 
     def _correct(self, images: Images) -> Images:
         channels = [self._correct_channel(channel) for channel in images.float().split(1, dim=1)]

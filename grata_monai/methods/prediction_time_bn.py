@@ -5,11 +5,10 @@ from typing import ClassVar
 
 from torch import nn
 
+from grata_monai.adapt.method import Episode, Method, State
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.statistics import mix_statistics
-from grata_monai.core.types import Logits
-from grata_monai.methods.common import predict, refuse_without_batch_norm
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.common import refuse_without_batch_norm
 
 __all__ = ["PredictionTimeBN"]
 
@@ -28,16 +27,12 @@ class PredictionTimeBN(Method):
 
     name: ClassVar[str] = "prediction_time_bn"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without BatchNorm."""
         return refuse_without_batch_norm(network)
 
-    def start(self, network: nn.Module, activation: str) -> nn.Module:
+    def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network and drop the source statistics of the copy."""
         copied = copy_network(network)
-        mix_statistics(copied, 1.0)
-        return copied
-
-    def segment(self, case: Case, state: nn.Module) -> Logits:
-        """Predict logits (1, k, *s)."""
-        return predict(case, state)
+        statistics = mix_statistics(copied, 1.0)
+        return State(episode=episode, network=copied, image_statistics=statistics, is_foreign=True)

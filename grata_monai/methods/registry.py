@@ -1,72 +1,112 @@
-"""Every system by its name."""
+"""Every method by its name, and the systems that experiments compare.
+
+A system is a method with the recipe that it runs under. GraTa's variants are one method under
+different recipes; its peers run as published, without multi-scale prediction and without a guard.
+"""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
 
+from grata_monai.adapt.method import Method
+from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
+from grata_monai.core.errors import RecipeError
 from grata_monai.methods.ablations import ABLATIONS
-from grata_monai.methods.affine_consistency import AffineConsistency
-from grata_monai.methods.cotta import CoTTA
-from grata_monai.methods.detta import DeTTA
-from grata_monai.methods.diga import DIGA
-from grata_monai.methods.dltta import DLTTA
-from grata_monai.methods.domain_adaptor import DomainAdaptor
-from grata_monai.methods.dua import DUA
-from grata_monai.methods.grata import (
-    GraTaClinical,
-    GraTaPaper,
-    GraTaPaperEpisodic,
-    GraTaViews,
+from grata_monai.methods.grata import GraTaMethod
+
+__all__ = ["METHODS", "SYSTEMS", "System", "grata_system", "make_systems", "resolve_method"]
+
+_CLASSES = (
+    "source.Source",
+    "mirror.Mirror",
+    "n4.N4",
+    "prediction_time_bn.PredictionTimeBN",
+    "dua.DUA",
+    "diga.DIGA",
+    "domain_adaptor.DomainAdaptor",
+    "medbn.MedBN",
+    "intent.InTEnt",
+    "tent.Tent",
+    "sar.SAR",
+    "dltta.DLTTA",
+    "cotta.CoTTA",
+    "ttt.TTT",
+    "tipi.TIPI",
+    "student.TeST",
+    "shape_moments.ShapeMoments",
+    "detta.DeTTA",
+    "memo.MEMO",
+    "affine_consistency.AffineConsistency",
+    "grata.GraTaMethod",
 )
-from grata_monai.methods.intent import InTEnt
-from grata_monai.methods.medbn import MedBN
-from grata_monai.methods.memo import MEMO
-from grata_monai.methods.method import Method
-from grata_monai.methods.mirror import Mirror
-from grata_monai.methods.n4 import N4
-from grata_monai.methods.prediction_time_bn import PredictionTimeBN
-from grata_monai.methods.sar import SAR
-from grata_monai.methods.shape_moments import ShapeMoments
-from grata_monai.methods.source import Source
-from grata_monai.methods.student import TeST
-from grata_monai.methods.tent import Tent
-from grata_monai.methods.tipi import TIPI
-from grata_monai.methods.ttt import TTT
+"""Module and class of every method; a new one is one more line."""
 
-__all__ = ["METHODS", "make_methods"]
 
-METHODS: dict[str, Callable[[], Method]] = {
-    made.name: made
-    for made in (
-        Source,
-        Mirror,
-        N4,
-        PredictionTimeBN,
-        DUA,
-        DIGA,
-        DomainAdaptor,
-        MedBN,
-        InTEnt,
-        Tent,
-        SAR,
-        DLTTA,
-        CoTTA,
-        TTT,
-        TIPI,
-        TeST,
-        ShapeMoments,
-        DeTTA,
-        MEMO,
-        AffineConsistency,
-        GraTaPaper,
-        GraTaPaperEpisodic,
-        GraTaViews,
-        GraTaClinical,
-    )
+def _load(path: str) -> type[Method]:
+    module, name = path.split(".")
+    found: type[Method] = getattr(import_module(f"grata_monai.methods.{module}"), name)
+    return found
+
+
+METHODS: Mapping[str, Callable[[], Method]] = {made.name: made for made in map(_load, _CLASSES)}
+"""Name to what makes the method with its published settings."""
+
+VARIANTS: Mapping[str, tuple[Recipe, bool]] = {
+    "grata-paper": (PAPER, True),
+    "grata-paper-episodic": (PAPER, False),
+    "grata-views": (CLINICAL.changed(name="clinical, no step", steps=0), False),
+    "grata-clinical": (CLINICAL, False),
 }
-"""Name to what makes the system with its published settings."""
+"""GraTa's variants: name to recipe, and whether its state goes on from case to case."""
 
 
-def make_methods(names: Iterable[str] = ()) -> dict[str, Method]:
+@dataclass(frozen=True)
+class System:
+    """A method and what it runs under.
+
+    Attributes:
+        method: What adapts.
+        recipe: With multi-scale prediction and guard; None runs the method as published, without
+            either.
+    """
+
+    method: Method
+    recipe: Recipe | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what it does, for rows of results."""
+        return dict(self.method.settings) if self.recipe is None else self.recipe.to_dict()
+
+
+def grata_system(recipe: Recipe, *, is_online: bool = False) -> System:
+    """Make GraTa under a recipe, its steps and all.
+
+    Args:
+        recipe: Every setting but `memory` and `seed`, which experiments set.
+        is_online: Whether one state serves all cases, as published.
+    """
+    return System(GraTaMethod(recipe.steps, is_online), recipe)
+
+
+def _peer(make: Callable[[], Method]) -> System:
+    return System(make())
+
+
+SYSTEMS: Mapping[str, Callable[[], System]] = {
+    **{name: partial(_peer, made) for name, made in METHODS.items() if made is not GraTaMethod},
+    **{
+        name: partial(grata_system, recipe, is_online=is_online)
+        for name, (recipe, is_online) in VARIANTS.items()
+    },
+}
+"""Name to what makes the system."""
+
+
+def make_systems(names: Iterable[str] = ()) -> dict[str, System]:
     """Make systems with their published settings.
 
     Args:
@@ -74,18 +114,49 @@ def make_methods(names: Iterable[str] = ()) -> dict[str, Method]:
             source network is always among them, as the first.
 
     Returns:
-        Name to method.
+        Name to system.
 
     Raises:
-        ValueError: If there is no such system.
+        RecipeError: If there is no such system.
     """
-    known = {**METHODS, **ABLATIONS}
-    chosen = dict.fromkeys(["source", *(list(names) or METHODS)])
+    known: dict[str, Callable[[], System]] = {
+        **SYSTEMS,
+        **{name: partial(grata_system, recipe) for name, recipe in ABLATIONS.items()},
+    }
+    chosen = dict.fromkeys(["source", *(list(names) or SYSTEMS)])
     if chosen.pop("ablations", True) is None:
         chosen |= dict.fromkeys(ABLATIONS)
     for name in chosen:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
-            raise ValueError(f"methods must be among {', '.join(known)}, got {name!r}. {hint}")
+        _check(name, known)
     return {name: known[name]() for name in chosen}
+
+
+def resolve_method(method: str | Method, recipe: Recipe) -> Method:
+    """Turn a method's name into the method.
+
+    Args:
+        method: A method, or its name: ``grata`` steps as the recipe says, a variant as its own.
+        recipe: Of the case.
+
+    Returns:
+        The method.
+
+    Raises:
+        RecipeError: If there is no such method.
+    """
+    if isinstance(method, Method):
+        return method
+    if method == GraTaMethod.name:
+        return GraTaMethod(recipe.steps)
+    if method in VARIANTS:
+        return GraTaMethod(VARIANTS[method][0].steps)
+    _check(method, METHODS)
+    return METHODS[method]()
+
+
+def _check(name: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+        raise RecipeError(f"methods must be among {', '.join(names)}, got {name!r}. {hint}")

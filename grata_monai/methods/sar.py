@@ -1,7 +1,8 @@
 """SAR: sharpness-aware steps down the entropy of reliable voxels, with a way back."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,33 +11,26 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.alignment import gradients, perturbed
 from grata_monai.adapt.losses import _entropy_maps
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
-from grata_monai.core.types import Images, Logits
-from grata_monai.methods.common import (
-    descend,
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.adapt.patches import Patches
+from grata_monai.core.types import Images
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["SAR", "SARState"]
 
 
-@dataclass
-class SARState:
+@dataclass(kw_only=True)
+class SARState(SteppingState):
     """What goes on from case to case, and the way back.
 
     Attributes:
-        stepping: The private copy and its optimiser.
         source: Values of the moving parameters at the source.
         moments: State of the optimiser at the source.
         average: Moving average of the loss; None before the first.
     """
 
-    stepping: SteppingState
     source: list[Tensor]
     moments: dict[str, Any]
     average: float | None = None
@@ -62,12 +56,12 @@ class SAR(Method):
 
     Deviations:
         Voxels are filtered, the authors' images. The batch is the case's windows, the authors' 64
-        images; statistics are taken per window. The case is predicted after its steps and before a
-        reset, the authors return the prediction that the step was taken on. The published reset
-        level is for means over images of 1000 classes (at most 6.9 nats); maps that are mostly
-        certain background lie below it, and SAR is then reset after almost every case. The authors
-        keep the last blocks' scales and shifts; here all move. With sigmoid, entropies of the
-        independent channels are summed, at most k·ln 2.
+        images; statistics are taken per window. The case is predicted after its steps, and a reset
+        waits for the next case; the authors return the prediction that the step was taken on, and
+        reset at once. The published reset level is for means over images of 1000 classes (at most
+        6.9 nats); maps that are mostly certain background lie below it, and SAR is then reset after
+        almost every case. The authors keep the last blocks' scales and shifts; here all move. With
+        sigmoid, entropies of the independent channels are summed, at most k·ln 2.
     """
 
     rate: float = 2.5e-4
@@ -80,60 +74,57 @@ class SAR(Method):
     is_online: bool = True
     name: ClassVar[str] = "sar"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without any normalisation layer."""
         return refuse_without_normalisation(network)
 
-    def start(self, network: nn.Module, activation: str) -> SARState:
+    def start(self, network: nn.Module, episode: Episode) -> SARState:
         """Copy the network, drop the copy's source statistics, let its scales and shifts move."""
         sgd = partial(torch.optim.SGD, lr=self.rate, momentum=self.momentum)
-        stepping = start_stepping(network, ("norm",), sgd, image_share=1.0)
-        with gradient_mode(is_enabled=True):
-            source = stepping.moving.snapshot()
-        return SARState(stepping, source, stepping.optimizer.state_dict())
+        stepping = start_stepping(network, episode, ("norm",), sgd, image_share=1.0)
+        source, moments = stepping.moving.snapshot(), stepping.optimizer.state_dict()
+        return SARState(**vars(stepping), source=source, moments=moments)
 
-    def segment(self, case: Case, state: SARState) -> Logits:
-        """Step on the windows, predict logits (1, k, *s), reset if the loss says so.
+    def adapt(self, state: SARState, patches: Patches) -> Iterator[Step]:
+        """Reset if the last case's loss says so, then step on the patches.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.steps):
-                self._step(windows, state, case.activation)
-        logits = predict(case, state.stepping.network)
         if state.average is not None and state.average < self.reset_below:
-            with gradient_mode(is_enabled=True):
-                state.stepping.moving.restore(state.source)
-                state.stepping.optimizer.load_state_dict(state.moments)
+            state.moving.restore(state.source)
+            state.optimizer.load_state_dict(state.moments)
             state.average = None
-        return logits
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                step = self._step(patches.images, state, state.episode.activation)
+            yield step
 
-    def _step(self, windows: Images, state: SARState, activation: str) -> None:
+    def _step(self, windows: Images, state: SARState, activation: str) -> Step:
         """Take one step, unless no voxel is reliable."""
-        network, tensors = state.stepping.network, state.stepping.moving.tensors
+        network, tensors = state.network, state.moving.tensors
         entropies, limit = self._entropies(windows, network, activation)
         is_reliable = entropies.detach() < limit
         if not bool(is_reliable.any()):
-            return
+            return Step(update_norm=0.0, is_taken=False)
         ascent = gradients(entropies[is_reliable].mean(), tensors)
         length = torch.cat([gradient.flatten() for gradient in ascent]).norm()
         with perturbed(tensors, ascent, -self.radius / (float(length) + 1e-12)):
             entropies, limit = self._entropies(windows, network, activation)
             is_reliable &= entropies.detach() < limit
             if not bool(is_reliable.any()):
-                return
+                return Step(update_norm=0.0, is_taken=False)
             loss = entropies[is_reliable].mean()
             worst = gradients(loss, tensors)
         # a linear function with the gradient found nearby and the loss found there
         pairs = zip(tensors, worst, strict=True)
         linear = torch.stack([(one * g).sum() for one, g in pairs]).sum()
-        descend(linear + loss.detach(), tensors, state.stepping.optimizer)
+        step = state.descend(linear + loss.detach())
         last = float(loss.detach())
         state.average = (
             last if state.average is None else self.decay * state.average + (1 - self.decay) * last
         )
+        return replace(step, loss=last)
 
     def _entropies(
         self, windows: Images, network: nn.Module, activation: str

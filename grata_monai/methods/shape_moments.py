@@ -1,6 +1,6 @@
 """Shape moments: lower the entropy while size and place of the organ stay as in the source."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -9,16 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.losses import foreground, probabilities
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.core.errors import RecipeError
 from grata_monai.core.types import Logits, Scalar
-from grata_monai.methods.common import (
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["ShapeMoments", "ShapePrior", "shape_prior"]
@@ -121,7 +117,7 @@ class ShapeMoments(Method):
     least_size: int = 10
     name: ClassVar[str] = "shape_moments"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse to work without a prior, or without normalisation if that is what shall move."""
         if self.prior is None:
             return (
@@ -130,24 +126,24 @@ class ShapeMoments(Method):
             )
         return refuse_without_normalisation(network) if self.parameters == ("norm",) else ""
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> SteppingState:
         """Copy the network, drop the copy's source statistics, let the chosen weights move."""
         adam = partial(torch.optim.Adam, lr=self.rate, weight_decay=self.weight_decay)
-        return start_stepping(network, self.parameters, adam, image_share=1.0)
+        return start_stepping(network, episode, self.parameters, adam, image_share=1.0)
 
-    def segment(self, case: Case, state: SteppingState) -> Logits:
-        """Step on the first window, then predict logits (1, k, *s).
+    def adapt(self, state: SteppingState, patches: Patches) -> Iterator[Step]:
+        """Step on the first patch.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite.
             RecipeError: If there is no prior, or it has other channels or axes than the case.
         """
-        with gradient_mode(is_enabled=True):
-            window, extent = own(case.windows[:1]), own(case.extents[0])
-            for _ in range(self.steps):
-                logits = first_tensor(state.network(window))
-                state.descend(self.loss(logits, extent, case.activation))
-        return predict(case, state.network)
+        image, extent = patches.images[:1], patches.extents[0]
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                logits = first_tensor(state.network(image))
+                step = state.descend(self.loss(logits, extent, state.episode.activation))
+            yield step
 
     def loss(self, logits: Logits, extent: Tensor, activation: str) -> Scalar:
         """Compute what is minimised.

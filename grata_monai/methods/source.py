@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from grata_monai.core.types import Logits
-from grata_monai.methods.method import Case, Method
+from grata_monai.adapt.method import Episode, Method, State
+from grata_monai.adapt.network import copy_network
+from grata_monai.core.types import Images, Logits
 
 __all__ = ["Source"]
 
@@ -21,9 +22,15 @@ class Source(Method):
 
     name: ClassVar[str] = "source"
 
-    def start(self, network: nn.Module, activation: str) -> None:
-        """Keep nothing."""
+    @property
+    def is_source(self) -> bool:
+        """Yes."""
+        return True
 
-    def segment(self, case: Case, state: None) -> Logits:
-        """Return the logits (1, k, *s) that the case brings along."""
-        return case.source
+    def start(self, network: nn.Module, episode: Episode) -> State:
+        """Copy the network, which stays as it is."""
+        return State(episode=episode, network=copy_network(network))
+
+    def predict(self, state: State, images: Images) -> Logits:
+        """Predict logits (1, k, *s); the whole case is not predicted again."""
+        return state.episode.predict_unmoved(images, state.network)

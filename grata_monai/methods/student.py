@@ -1,5 +1,6 @@
 """TeST: a teacher learns to be consistent, then a student learns from the teacher."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,28 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.losses import consistency, entropy, probabilities
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.strong import STRONG_VIEWS
 from grata_monai.adapt.views import WeakView, admissible_views, average_views
-from grata_monai.core.types import Images, Logits, Probabilities, Scalar
-from grata_monai.methods.common import gradient_mode, own, predict
-from grata_monai.methods.method import Case, Method
+from grata_monai.core.types import Images, Probabilities, Scalar
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["TeST", "TeSTState"]
 
 
-@dataclass
-class TeSTState:
-    """Two private copies of the source network, with an optimiser each.
+@dataclass(kw_only=True)
+class TeSTState(SteppingState):
+    """The student, a private copy that predicts, and its teacher, another one.
 
     Attributes:
         teacher: Adapted first.
-        student: Adapted to the teacher; predicts.
     """
 
     teacher: SteppingState
-    student: SteppingState
 
 
 @dataclass(frozen=True)
@@ -67,34 +66,33 @@ class TeST(Method):
     strong_view: str = "mild"
     name: ClassVar[str] = "test"
 
-    def start(self, network: nn.Module, activation: str) -> TeSTState:
+    def start(self, network: nn.Module, episode: Episode) -> TeSTState:
         """Copy the network twice and let all weights of both copies move."""
         adam = partial(torch.optim.Adam, lr=self.rate)
-        return TeSTState(
-            teacher=start_stepping(network, ("all",), adam),
-            student=start_stepping(network, ("all",), adam),
-        )
+        teacher, student = (start_stepping(network, episode, ("all",), adam) for _ in range(2))
+        return TeSTState(**vars(student), teacher=teacher)
 
-    def segment(self, case: Case, state: TeSTState) -> Logits:
-        """Adapt the teacher, distil it into the student, predict logits (1, k, *s).
+    def adapt(self, state: TeSTState, patches: Patches) -> Iterator[Step]:
+        """Adapt the teacher, then distil it into the student.
 
         Raises:
             AdaptationError: If a loss or its gradient is not finite.
         """
-        generator = torch.Generator().manual_seed(case.seed)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
         strengthen = partial(STRONG_VIEWS[self.strong_view], generator=generator)
-        teacher, student = state.teacher, state.student
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.teacher_steps):
-                label = self._label(windows, teacher.network, case.activation)
-                teacher.descend(_follow(strengthen(windows), label, teacher, case.activation))
-            label = self._label(windows, teacher.network, case.activation)
-            for _ in range(self.student_steps):
-                loss = _follow(strengthen(windows), label, student, case.activation)
-                certainty = entropy(first_tensor(student.network(windows)), case.activation)
-                student.descend(loss + self.entropy_weight * certainty)
-        return predict(case, student.network)
+        images, activation, teacher = patches.images, state.episode.activation, state.teacher
+        for _ in range(self.teacher_steps):
+            with torch.enable_grad():
+                label = self._label(images, teacher.network, activation)
+                step = teacher.descend(_follow(strengthen(images), label, teacher, activation))
+            yield step
+        label = self._label(images, teacher.network, activation)
+        for _ in range(self.student_steps):
+            with torch.enable_grad():
+                loss = _follow(strengthen(images), label, state, activation)
+                certainty = entropy(first_tensor(state.network(images)), activation)
+                step = state.descend(loss + self.entropy_weight * certainty)
+            yield step
 
     @torch.no_grad()
     def _label(self, windows: Images, network: nn.Module, activation: str) -> Probabilities:

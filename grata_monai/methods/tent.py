@@ -1,5 +1,6 @@
 """TENT: steps down the entropy of the prediction, on the normalisation's scale and shift."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,15 +9,10 @@ import torch
 from torch import nn
 
 from grata_monai.adapt.losses import entropy
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
-from grata_monai.core.types import Logits
-from grata_monai.methods.common import (
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.adapt.patches import Patches
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["Tent"]
@@ -50,23 +46,23 @@ class Tent(Method):
     is_online: bool = True
     name: ClassVar[str] = "tent"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without any normalisation layer."""
         return refuse_without_normalisation(network)
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> SteppingState:
         """Copy the network, drop the copy's source statistics, let its scales and shifts move."""
         adam = partial(torch.optim.Adam, lr=self.rate)
-        return start_stepping(network, ("norm",), adam, image_share=1.0)
+        return start_stepping(network, episode, ("norm",), adam, image_share=1.0)
 
-    def segment(self, case: Case, state: SteppingState) -> Logits:
-        """Step on the windows, then predict logits (1, k, *s).
+    def adapt(self, state: SteppingState, patches: Patches) -> Iterator[Step]:
+        """Step on the patches.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            for _ in range(self.steps):
-                state.descend(entropy(first_tensor(state.network(windows)), case.activation))
-        return predict(case, state.network)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                logits = first_tensor(state.network(patches.images))
+                step = state.descend(entropy(logits, state.episode.activation))
+            yield step

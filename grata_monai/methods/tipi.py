@@ -1,5 +1,6 @@
 """TIPI: predict the same on the image and on an adversary of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -9,15 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grata_monai.adapt.losses import entropy
+from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
+from grata_monai.adapt.patches import Patches
 from grata_monai.core.types import Images, Logits, Scalar
-from grata_monai.methods.common import (
-    gradient_mode,
-    own,
-    predict,
-    refuse_without_normalisation,
-)
-from grata_monai.methods.method import Case, Method
+from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["TIPI", "divergence"]
@@ -58,28 +55,28 @@ class TIPI(Method):
     is_online: bool = True
     name: ClassVar[str] = "tipi"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without any normalisation layer."""
         return refuse_without_normalisation(network)
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> SteppingState:
         """Copy the network and let its scales and shifts move."""
         sgd = partial(torch.optim.SGD, lr=self.rate_per_window, momentum=self.momentum)
-        return start_stepping(network, ("norm",), sgd)
+        return start_stepping(network, episode, ("norm",), sgd)
 
-    def segment(self, case: Case, state: SteppingState) -> Logits:
-        """Step on the windows and their adversaries, then predict logits (1, k, *s).
+    def adapt(self, state: SteppingState, patches: Patches) -> Iterator[Step]:
+        """Step on the patches and their adversaries.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
-        generator = torch.Generator().manual_seed(case.seed)
-        with gradient_mode(is_enabled=True):
-            windows = own(case.windows)
-            state.optimizer.param_groups[0]["lr"] = self.rate_per_window * len(windows)
-            for _ in range(self.steps):
-                state.descend(self._loss(windows, state.network, case.activation, generator))
-        return predict(case, state.network)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
+        images, activation = patches.images, state.episode.activation
+        state.optimizer.param_groups[0]["lr"] = self.rate_per_window * len(images)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                step = state.descend(self._loss(images, state.network, activation, generator))
+            yield step
 
     def _loss(
         self, windows: Images, network: nn.Module, activation: str, generator: torch.Generator

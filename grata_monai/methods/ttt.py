@@ -1,5 +1,6 @@
 """TTT: keep training the shared encoder on telling how the image was turned."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -8,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.heads import rotation
-from grata_monai.core.types import Logits
-from grata_monai.methods.common import gradient_mode, own, predict
+from grata_monai.adapt.method import Episode, Method, Step
+from grata_monai.adapt.patches import Patches
 from grata_monai.methods.head import refuse_without_head
-from grata_monai.methods.method import Case, Method
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["TTT", "square"]
@@ -45,31 +45,31 @@ class TTT(Method):
     is_online: bool = False
     name: ClassVar[str] = "ttt"
 
-    def refusal(self, network: nn.Module, activation: str) -> str:
+    def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without a rotation head."""
         return refuse_without_head(network, "rotation")
 
-    def start(self, network: nn.Module, activation: str) -> SteppingState:
+    def start(self, network: nn.Module, episode: Episode) -> SteppingState:
         """Copy the network and let its weights move; those without a gradient stay.
 
         Raises:
-            NetworkError: In `segment`, if the network has no rotation head.
+            NetworkError: In `adapt`, if the network has no rotation head.
         """
-        return start_stepping(network, ("all",), partial(torch.optim.SGD, lr=self.rate))
+        return start_stepping(network, episode, ("all",), partial(torch.optim.SGD, lr=self.rate))
 
-    def segment(self, case: Case, state: SteppingState) -> Logits:
-        """Step on turned windows, then predict logits (1, k, *s).
+    def adapt(self, state: SteppingState, patches: Patches) -> Iterator[Step]:
+        """Step on turned patches.
 
         Raises:
             AdaptationError: If the loss or its gradient is not finite.
             NetworkError: If the network has no rotation head.
         """
-        generator = torch.Generator().manual_seed(case.seed)
-        with gradient_mode(is_enabled=True):
-            images = square(own(case.windows)).repeat_interleave(self.copies, 0)
-            for _ in range(self.steps):
-                state.descend(rotation(state.network, images, generator=generator))
-        return predict(case, state.network)
+        generator = torch.Generator().manual_seed(state.episode.recipe.seed)
+        images = square(patches.images).repeat_interleave(self.copies, 0)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                step = state.descend(rotation(state.network, images, generator=generator))
+            yield step
 
 
 def square(windows: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Make a case's record from what its episode gathered."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -8,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grata_monai.adapt.case import Outcome
-from grata_monai.adapt.episode import foreground_size
+from grata_monai.adapt.episode import EpisodeResult, foreground_size
+from grata_monai.adapt.method import Episode, Method
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.scores import Quality, Score, Selected
 from grata_monai.record.environment import name_device, versions
 from grata_monai.record.layout import SCHEMA_VERSION
 from grata_monai.record.types import (
@@ -37,8 +37,8 @@ __all__ = ["make_record"]
 
 
 def make_record(
-    outcome: Outcome,
-    asked: Recipe,
+    result: EpisodeResult,
+    episode: Episode,
     *,
     device: torch.device,
     precision: str,
@@ -47,8 +47,8 @@ def make_record(
     """Make the record of a finished episode.
 
     Args:
-        outcome: What the episode gathered.
-        asked: The recipe that it was given.
+        result: What the episode did.
+        episode: What it was asked to do.
         device: Where it ran.
         precision: Of the prediction.
         bundle: What `grata_monai.bundle.verify.verify_bundle` said; None without a bundle.
@@ -56,92 +56,88 @@ def make_record(
     Returns:
         The record.
     """
-    recipe = asked.suit(outcome.weights["before"])
+    recipe, asked, patches = result.recipe, episode.recipe, result.patches
     settings, given = recipe.to_dict(), asked.to_dict()
     return Record(
         schema_version=SCHEMA_VERSION,
-        outcome=_name_outcome(outcome),
-        reason=outcome.reason,
-        method=MethodEntry("grata"),
+        outcome=_name_outcome(result),
+        reason=result.reason,
+        method=MethodEntry(result.method, _list_settings(episode.method)),
         recipe=settings,
         recipe_sha256=recipe.digest,
         asked={name: value for name, value in given.items() if value != settings[name]},
         asked_sha256=asked.digest,
-        weights=WeightHashes(**outcome.weights),
-        parameters=MovingParameters(outcome.groups, outcome.parameter_count, outcome.parameters),
-        statistics=Statistics(float(recipe.image_share), outcome.image_statistics),
+        weights=WeightHashes(result.source.weights, result.weights_after, result.weights_restored),
+        parameters=MovingParameters(result.groups, result.parameter_count, result.parameters),
+        statistics=Statistics(float(recipe.steps.image_share), result.image_statistics),
         views=Views(
-            weak=recipe.weak_views,
+            weak=recipe.steps.weak_views,
             prediction=recipe.prediction_views,
-            focus=recipe.focus_views,
-            dropped=dict(outcome.dropped_views),
+            focus=recipe.multiscale.views,
+            dropped=dict(result.dropped_views),
         ),
-        windows=Windows(outcome.roi_size, outcome.windows),
-        steps=tuple(StepEntry(**asdict(step)) for step in outcome.steps),
-        verdict=_describe_verdict(outcome, recipe),
-        focus=_describe_focus(outcome),
-        change=_describe_change(outcome),
+        windows=Windows() if patches is None else Windows(patches.roi_size, patches.starts),
+        steps=tuple(StepEntry(**asdict(step)) for step in result.steps),
+        verdict=_describe_verdict(result, asked),
+        focus=_describe_focus(result),
+        change=_describe_change(result),
         environment=Environment(
             device=name_device(device),
-            precision=Precision(recipe.precision, precision),
+            precision=Precision(recipe.steps.precision, precision),
             seed=recipe.seed,
             threads=torch.get_num_threads(),
             versions=versions(),
             bundle=None if bundle is None else BundleVerification(**bundle),
         ),
-        seconds={key: round(value, 3) for key, value in outcome.seconds.items()},
+        seconds={
+            key: round(value, 3)
+            for key, value in {"source": result.source.seconds, **result.seconds}.items()
+        },
     )
 
 
-def _name_outcome(outcome: Outcome) -> OutcomeName:
-    if outcome.reason:
+def _list_settings(method: Method) -> dict[str, Any]:
+    """Settings of a method as JSON holds them."""
+    return dict(json.loads(json.dumps(dict(method.settings), default=vars)))
+
+
+def _name_outcome(result: EpisodeResult) -> OutcomeName:
+    if result.reason:
         return OutcomeName.SOURCE
-    return OutcomeName.ADAPTED if outcome.is_adapted else OutcomeName.UNADAPTED
+    return OutcomeName.ADAPTED if result.is_adapted else OutcomeName.UNADAPTED
 
 
-def _describe_verdict(outcome: Outcome, recipe: Recipe) -> Verdict:
-    verdict = outcome.verdict
+def _describe_verdict(result: EpisodeResult, asked: Recipe) -> Verdict:
+    decision = result.decision
     return Verdict(
-        light=Quality(verdict.light),
-        kept=Selected(verdict.kept),
-        reason=verdict.reason,
-        agreement=None if verdict.agreement is None else min(verdict.agreement, 1.0),
-        is_calibrated=recipe.is_calibrated(outcome.weights["before"]),
-        scores=tuple(_list_scores(outcome, recipe)),
+        light=decision.quality,
+        kept=decision.selected,
+        reason=decision.reason,
+        agreement=decision.consistency,
+        is_calibrated=asked.is_calibrated(result.source.weights),
+        scores=decision.scores,
     )
 
 
-def _list_scores(outcome: Outcome, recipe: Recipe) -> Iterator[Score]:
-    """Yield what decided whether the source is kept; nothing has a threshold without a guard."""
-    if outcome.verdict.agreement is not None:
-        yield Score(
-            "agreement",
-            min(outcome.verdict.agreement, 1.0),
-            recipe.source_below if recipe.guard else None,
-        )
-    if outcome.mirrored is not None and recipe.mirror_margin is not None:
-        whole, magnified = outcome.mirrored
-        yield Score("mirrored, whole image", whole)
-        yield Score("mirrored, magnified", magnified, whole + recipe.mirror_margin)
-
-
-def _describe_focus(outcome: Outcome) -> Focus:
-    if not outcome.look:
+def _describe_focus(result: EpisodeResult) -> Focus:
+    organ = result.organ
+    if organ is None or organ.prediction is None:
         return Focus()
-    look = outcome.look[0]
-    rows = zip(outcome.focus, look.scores, look.weights, strict=True)
+    prediction = organ.prediction
+    rows = zip(organ.rois, prediction.scores, prediction.weights, strict=True)
     return Focus(
-        found_by=outcome.found_by,
-        centre=outcome.focus[0].centre,
-        windows=tuple(FocusWindow(window.name, *pair, weight) for window, pair, weight in rows),
+        found_by=organ.found_by,
+        centre=organ.rois[0].centre,
+        windows=tuple(FocusWindow(roi.name, *pair, weight) for roi, pair, weight in rows),
     )
 
 
-def _describe_change(outcome: Outcome) -> Change:
-    source = foreground_size(outcome.source, outcome.activation)
-    final = foreground_size(outcome.logits, outcome.activation)
+def _describe_change(result: EpisodeResult) -> Change:
+    activation = result.source.activation
+    source = foreground_size(result.source.logits, activation)
+    final = foreground_size(result.logits, activation)
     return Change(
-        dice=_mean_dice(outcome.source, outcome.logits, outcome.activation),
+        dice=_mean_dice(result.source.logits, result.logits, activation),
         source_voxels=source,
         final_voxels=final,
         volume_ratio=final / source if source else None,

@@ -142,7 +142,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class StepEntry:
-    """What one step of adaptation did; losses and cosine are null where a method has none.
+    """What one step of adaptation did; what a method does not have is null.
 
     Attributes:
         rate: Learning rate that the optimiser got.
@@ -154,8 +154,8 @@ class StepEntry:
         loss: Of a method with one loss.
     """
 
-    rate: Magnitude
-    update_norm: Magnitude
+    rate: Magnitude | None = None
+    update_norm: Magnitude | None = None
     is_taken: bool = True
     auxiliary_loss: float | None = None
     pseudo_loss: float | None = None

@@ -1,6 +1,5 @@
 """Fetch before a bundle's run, send after it: steps of the dicom overlay."""
 
-from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine

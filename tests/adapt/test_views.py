@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 from grata_monai.adapt.views import (
     Flip,
     Identity,
-    QuarterTurn,
+    Rot90,
     Scale,
     admissible_views,
     is_admissible,
@@ -139,9 +139,9 @@ def test_scale_keeps_dtype_and_shape_and_leaves_images_alone(dtype):
         ("identity", Identity()),
         ("flip:0", Flip((0,))),
         ("flip:0,2", Flip((0, 2))),
-        ("turn90:0,1", QuarterTurn(1, (0, 1))),
-        ("turn180:1,2", QuarterTurn(2, (1, 2))),
-        ("turn270:0,1", QuarterTurn(3, (0, 1))),
+        ("turn90:0,1", Rot90(1, (0, 1))),
+        ("turn180:1,2", Rot90(2, (1, 2))),
+        ("turn270:0,1", Rot90(3, (0, 1))),
         ("scale:1.25", Scale(1.25)),
         ("scale:0.8:0,1", Scale(0.8, (0, 1))),
     ],
@@ -181,7 +181,7 @@ def test_a_wrong_name_is_refused_with_the_forms_and_the_nearest(name, match):
 
 def test_turns_other_than_quarters_are_refused():
     with pytest.raises(RecipeError, match="turns must be 1, 2 or 3, got 4"):
-        QuarterTurn(4, (0, 1))
+        Rot90(4, (0, 1))
 
 
 @pytest.mark.parametrize(

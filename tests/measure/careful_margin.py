@@ -34,7 +34,7 @@ def to_table(folder: Path) -> str:
     shifts = sorted(path.name for path in folder.iterdir() if (path / "rows").is_dir())
     scores, _ = to_scores([(shift, row) for shift in shifts for row in read_rows(folder / shift)])
     gains = scores.candidates[CANDIDATE] - scores.source
-    is_trusted = scores.agreements[CANDIDATE] >= CLINICAL.source_below
+    is_trusted = scores.agreements[CANDIDATE] >= CLINICAL.guard.source_below
     lines = ["| margin | gain | harm | worst | source kept |", "| --- | --- | --- | --- | --- |"]
     for margin in MARGINS:
         is_used = is_trusted & (scores.mirror_gains[CANDIDATE] >= margin)

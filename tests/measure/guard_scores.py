@@ -26,12 +26,18 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from grata_monai.adapt.equivariance import label_map, overlap
-from grata_monai.adapt.focus import Focus, Look, locate, look, plan_focus
+from grata_monai.adapt.equivariance import foreground_one_hot, overlap
 from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.multiscale import (
+    MultiscalePrediction,
+    ZoomedRoi,
+    locate_organ,
+    plan_rois,
+    predict_rois,
+)
+from grata_monai.adapt.patches import plan_patches
 from grata_monai.adapt.recipe import CLINICAL
 from grata_monai.adapt.views import parse_view
-from grata_monai.adapt.windows import plan_windows
 from grata_monai.experiments.calibrate.search import shift_bench
 from grata_monai.experiments.calibrate.shifts import check_shifts
 from grata_monai.experiments.harness.bench import Bench, Prepared, open_bench
@@ -82,20 +88,20 @@ def main() -> None:
 
 def measure(bench: Bench, prepared: Prepared) -> Row:
     """Score one case, with and without its label."""
-    source = probabilities(prepared.case.source, ACTIVATION)
-    row: Row = {"source": bench.score(prepared.case.source, prepared).dice}
-    location = locate(source, ACTIVATION)
+    source = probabilities(prepared.episode.source, ACTIVATION)
+    row: Row = {"source": bench.score(prepared.episode.source, prepared).dice}
+    location = locate_organ(source, ACTIVATION)
     if location is None:
         return {**row, "views": row["source"]}
-    images = prepared.case.images
-    plan = plan_windows(bench.inferer, images.shape[2:])
-    windows, _ = plan_focus(CLINICAL.focus_views, location, plan, images.shape[2:])
+    images = prepared.episode.images
+    plan = plan_patches(bench.inferer, images.shape[2:])
+    windows, _ = plan_rois(CLINICAL.multiscale.views, location, plan, images.shape[2:])
     seen = look_at(bench, images, windows)
     maps = torch.where(seen.seen > 0, seen.maps, source)
     row["views"] = bench.score(maps.clamp_min(1e-7).log(), prepared).dice
     bent = [(images.clamp(0, 1) ** gamma) for gamma in GAMMAS]
     own = seen.mirrored
-    row["agreement of magnifications"] = seen.agreement
+    row["agreement of magnifications"] = seen.consistency
     row["flip agreement, views"] = own
     row["flip agreement, views - source"] = own - agree(
         source, FLIP.invert(predict(bench, FLIP.apply(images)))
@@ -113,18 +119,18 @@ def measure(bench: Bench, prepared: Prepared) -> Row:
     )
     row["balanced entropy, source - views"] = balanced(source) - balanced(maps)
     row["volume ratio to source"] = -abs(np.log((volume(maps) + 1) / (volume(source) + 1)))
-    row["volume"] = volume(maps) * float(np.prod(prepared.case.spacing or (1.0,)))
+    row["volume"] = volume(maps) * float(np.prod(prepared.episode.spacing or (1.0,)))
     return row
 
 
-def look_at(bench: Bench, images: Tensor, windows: Sequence[Focus]) -> Look:
-    return look(
+def look_at(bench: Bench, images: Tensor, windows: Sequence[ZoomedRoi]) -> MultiscalePrediction:
+    return predict_rois(
         images,
         windows,
         [parse_view(name) for name in CLINICAL.prediction_views],
         lambda part: predict(bench, part),
         activation=ACTIVATION,
-        sharpness=CLINICAL.focus_sharpness,
+        sharpness=CLINICAL.multiscale.sharpness,
     )
 
 
@@ -133,13 +139,15 @@ def predict(bench: Bench, images: Tensor) -> Tensor:
 
 
 def agree(one: Tensor, two: Tensor) -> float:
-    return float(overlap(label_map(one, ACTIVATION), label_map(two, ACTIVATION)).mean())
+    return float(
+        overlap(foreground_one_hot(one, ACTIVATION), foreground_one_hot(two, ACTIVATION)).mean()
+    )
 
 
 def confidence(maps: Tensor) -> float:
     """Dice of the foreground's probabilities with their own mask."""
     soft = maps[:, 1:]
-    mask = label_map(maps, ACTIVATION).to(soft)
+    mask = foreground_one_hot(maps, ACTIVATION).to(soft)
     return float(2 * (soft * mask).sum() / (soft.sum() + mask.sum()).clamp_min(1))
 
 

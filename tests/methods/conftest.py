@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 
+from grata_monai.adapt.method import Method
 from grata_monai.adapt.network import hash_weights
-from grata_monai.methods.method import Case, Method
 
 KINDS = [
     (dims, norm, activation)
@@ -121,10 +122,10 @@ def check_laws() -> Callable[[Method, nn.Module, Case], Tensor]:
         windows, source = case.windows.clone(), case.source.clone()
         modes = [module.training for module in network.modules()]
         hooks = [len(module._forward_hooks) for module in network.modules()]
-        assert method.refusal(network, case.activation) == ""
+        assert method.unsupported(network) == ""
 
         first, second = (
-            method.segment(case, method.start(network, case.activation)) for _ in range(2)
+            segment(method, case, begin(method, network, case.activation)) for _ in range(2)
         )
         with torch.inference_mode():
             copied = Case(
@@ -136,7 +137,7 @@ def check_laws() -> Callable[[Method, nn.Module, Case], Tensor]:
                 }
             )
             assert copied.windows.is_inference()
-            third = method.segment(copied, method.start(network, case.activation))
+            third = segment(method, copied, begin(method, network, case.activation))
 
         assert first.shape == case.source.shape
         assert first.dtype == torch.float32

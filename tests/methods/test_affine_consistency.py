@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 from torch.nn import functional
 
 from grata_monai.methods.affine_consistency import AffineConsistency, overlap, predict_warped
-from grata_monai.methods.method import Case
 
 
 class Witness(nn.Module):
@@ -63,8 +63,8 @@ def test_the_first_step_of_adamw_raises_the_overlap_of_the_two_views():
         activation="sigmoid",
     )
     method = AffineConsistency(rate=rate, steps=1, pairs=1, strength=0.2)
-    state = method.start(Ramp(), "sigmoid")
-    method.segment(case, state)
+    state = begin(method, Ramp(), "sigmoid")
+    segment(method, case, state)
 
     generator = torch.Generator().manual_seed(0)
     network, maps, mask = Ramp(), [], torch.ones(1, 1, 9, 9)
@@ -97,7 +97,7 @@ def test_members_start_at_the_source_and_their_logits_are_averaged():
         activation="sigmoid",
     )
     method = AffineConsistency(rate=0.1, steps=1, pairs=1, members=4)
-    logits = method.segment(case, method.start(Ramp(), "sigmoid"))
+    logits = segment(method, case, begin(method, Ramp(), "sigmoid"))
     # each member's weight is 2·(1 - .001) ± .1, so their mean is one of five values
     weight = logits[0, 0, 0, -1].item()
     means = [2 * (1 - 0.001) + 0.1 * (2 * ups - 4) / 4 for ups in range(5)]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import nn
 
 from grata_monai.methods.cotta import CoTTA
-from grata_monai.methods.method import Case
 
 
 def make_network(dims: int = 2, channels: int = 1) -> nn.Module:
@@ -33,17 +33,17 @@ def test_the_teacher_moves_by_its_share_towards_the_student_and_predicts(dims, a
     start = [p.detach().clone() for p in network.parameters()]
     method = CoTTA(rate=0.1, teacher_decay=0.75, restore=0.0, views=("identity", "scale:0.5"),
                    confidence=1.0)  # fmt: skip
-    state = method.start(network, activation)
-    found = method.segment(case, state)
-    pairs = zip(start, state.student.network.parameters(), state.teacher.parameters(), strict=True)
+    state = begin(method, network, activation)
+    found = segment(method, case, state)
+    pairs = zip(start, state.student.network.parameters(), state.network.parameters(), strict=True)
     for old, fast, slow in pairs:
         # Adam's first step has the length of its rate, or less where a gradient nearly vanishes
         assert 0.01 < float((fast - old).detach().abs().max()) <= 0.1 + 1e-6
         torch.testing.assert_close(slow, 0.75 * old + 0.25 * fast)
-    torch.testing.assert_close(found, state.teacher(case.images).detach(), rtol=0, atol=0)
+    torch.testing.assert_close(found, state.network(case.images).detach(), rtol=0, atol=0)
     assert all(torch.equal(p, old) for p, old in zip(network.parameters(), start, strict=True))
     with torch.inference_mode():
-        again = method.segment(case, method.start(network, activation))
+        again = segment(method, case, begin(method, network, activation))
     torch.testing.assert_close(again, found, rtol=0, atol=0)
 
 
@@ -60,7 +60,7 @@ def test_labels_are_averaged_only_where_the_source_is_unsure(threshold, is_avera
             return self.logit * sign.expand(images.shape)
 
     method = CoTTA(confidence=threshold, views=("identity", "flip:0"))
-    state = method.start(Halves(), "sigmoid")
+    state = begin(method, Halves(), "sigmoid")
     label = method._label(torch.rand(1, 1, 6, 6), state, "sigmoid")
     expected = torch.tensor([0.5] * 6 if is_averaged else [0.9] * 3 + [0.1] * 3)
     torch.testing.assert_close(label[0, 0, :, 0], expected)
@@ -70,14 +70,14 @@ def test_weights_return_to_the_source_with_their_probability():
     torch.manual_seed(3)
     network = nn.Conv2d(1, 2000, 1).eval()
     method = CoTTA(rate=0.1, restore=0.25, confidence=0.0)
-    state = method.start(network, "sigmoid")
+    state = begin(method, network, "sigmoid")
     with torch.no_grad():
-        state.teacher.weight.add_(1.0)  # a label that the student does not give yet
-    method.segment(make_case(), state)
+        state.network.weight.add_(1.0)  # a label that the student does not give yet
+    segment(method, make_case(), state)
     share = (state.student.network.weight == network.weight).float().mean().item()
     # five standard deviations of a share of 2000 coins
     assert share == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / 2000) ** 0.5)
-    assert not torch.equal(state.teacher.weight, network.weight + 1)
+    assert not torch.equal(state.network.weight, network.weight + 1)
 
 
 def test_the_published_settings():

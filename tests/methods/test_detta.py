@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 
 from grata_monai.methods.detta import DeTTA
-from grata_monai.methods.method import Case
 
 
 class Doubling(nn.Module):
@@ -43,8 +43,8 @@ def case() -> Case:
 def test_adam_moves_scale_and_shift_by_the_rate_against_what_is_too_much(case, steps):
     # 2x is above x everywhere: both gradients are positive, and Adam moves by the rate each time
     method = DeTTA(rate=1e-3, steps=steps)
-    state = method.start(Doubling().eval(), "sigmoid")
-    logits = method.segment(case, state)
+    state = begin(method, Doubling().eval(), "sigmoid")
+    logits = segment(method, case, state)
     scale, shift = 2 - steps * 1e-3, -steps * 1e-3
     assert state.network.norm.weight.item() == pytest.approx(scale, abs=2e-5)
     assert state.network.norm.bias.item() == pytest.approx(shift, abs=2e-5)
@@ -57,8 +57,8 @@ def test_a_head_that_restores_the_image_leaves_almost_nothing_to_learn(case):
     network = Doubling().eval()
     nn.init.constant_(network.norm.weight, 1)
     method = DeTTA(rate=1e-3)
-    state = method.start(network, "sigmoid")
-    method.segment(case, state)
+    state = begin(method, network, "sigmoid")
+    segment(method, case, state)
     assert state.network.norm.weight.item() == pytest.approx(1 - 1e-3, abs=1e-5)
 
 
@@ -68,8 +68,8 @@ def test_the_published_settings():
 
 
 def test_refusals_say_what_is_missing():
-    assert "without a head for 'denoising'" in DeTTA().refusal(nn.BatchNorm3d(1), "sigmoid")
+    assert "without a head for 'denoising'" in DeTTA().unsupported(nn.BatchNorm3d(1))
     network = Doubling()
-    assert DeTTA().refusal(network, "sigmoid") == ""
+    assert DeTTA().unsupported(network) == ""
     network.norm = nn.Identity()
-    assert "no normalisation layer" in DeTTA().refusal(network, "sigmoid")
+    assert "no normalisation layer" in DeTTA().unsupported(network)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from method_case import begin, segment
 from torch import Tensor, nn
 
 from grata_monai.adapt.statistics import mix_statistics
@@ -18,7 +19,7 @@ def test_networks_of_every_kind_obey_the_laws(make_network, make_case, check_law
 
 
 def test_a_network_without_a_convolution_is_refused():
-    assert "no convolution" in DIGA().refusal(nn.BatchNorm2d(1), "softmax")
+    assert "no convolution" in DIGA().unsupported(nn.BatchNorm2d(1))
 
 
 def test_a_convolution_must_make_the_logits(make_case):
@@ -28,7 +29,7 @@ def test_a_convolution_must_make_the_logits(make_case):
     method = DIGA()
     case = make_case(network.eval(), "softmax", 2, windows=torch.rand(1, 1, 12, 12))
     with pytest.raises(NetworkError, match="none has 2 output channels"):
-        method.segment(case, method.start(network, "softmax"))
+        segment(method, case, begin(method, network, "softmax"))
 
 
 class _Halve(nn.Module):
@@ -67,12 +68,12 @@ def by_distance(images: Tensor, pair: tuple[Tensor, Tensor]) -> Tensor:
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_two_cases_are_classified_by_their_prototypes(make_case, activation):
     network, method = classifier(activation), DIGA(confidence=0.8)
-    state = method.start(network, activation)
+    state = begin(method, network, activation)
     history = None
     for seed in (1, 2):
         images = torch.randn(1, 2, 7, 5, generator=torch.Generator().manual_seed(seed))
         case = make_case(network, activation, 2, images=images, windows=images)
-        found = method.segment(case, state)
+        found = segment(method, case, state)
         with torch.no_grad():
             logits = network(images)
         given = logits.softmax(1)[0, 1] if activation == "softmax" else logits.sigmoid()[0, 0]
@@ -85,7 +86,7 @@ def test_two_cases_are_classified_by_their_prototypes(make_case, activation):
         expected = 0.8 * fused + 0.2 * given
         inside = found.softmax(1)[0, 1] if activation == "softmax" else found.sigmoid()[0, 0]
         torch.testing.assert_close(inside, expected, rtol=1e-4, atol=1e-5)
-    assert method.start(network, activation).history is None
+    assert begin(method, network, activation).history is None
 
 
 def test_without_prototypes_the_network_decides(make_case):
@@ -93,7 +94,7 @@ def test_without_prototypes_the_network_decides(make_case):
     images = torch.randn(1, 2, 7, 5)
     case = make_case(network, "softmax", 2, images=images, windows=images)
     method = DIGA(confidence=1.0)
-    found = method.segment(case, method.start(network, "softmax"))
+    found = segment(method, case, begin(method, network, "softmax"))
     torch.testing.assert_close(found.softmax(1), case.source.softmax(1), rtol=1e-4, atol=1e-5)
 
 
@@ -101,7 +102,7 @@ def test_a_fifth_of_the_statistics_is_the_images(make_network, make_case):
     network = make_network(2)
     case = make_case(network, "softmax", 2)
     method = DIGA(fusion=0.0)
-    found = method.segment(case, method.start(network, "softmax"))
+    found = segment(method, case, begin(method, network, "softmax"))
     mixed = make_network(2)
     mix_statistics(mixed, 0.2)
     with torch.no_grad():

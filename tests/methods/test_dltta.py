@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional
 
 from grata_monai.methods.dltta import DLTTA, _run
-from grata_monai.methods.method import Case
 from grata_monai.networks import add_heads
 
 
@@ -35,36 +35,36 @@ def make_case(images: Tensor, activation: str = "sigmoid") -> Case:
 def test_the_first_case_steps_at_the_base_rate(dims, activation):
     network, method = make_network(dims), DLTTA(rate=0.1)
     case = make_case(torch.randn(1, 2, *[6] * dims), activation)
-    state = method.start(network, activation)
-    found = method.segment(case, state)
-    moved = state.stepping.network[0].weight.detach()
+    state = begin(method, network, activation)
+    found = segment(method, case, state)
+    moved = state.network[0].weight.detach()
     # Adam's first step has the length of its rate; entropy falls where the scale grows
     torch.testing.assert_close(moved, torch.full((2,), 1.1), rtol=1e-4, atol=0)
     assert torch.equal(network[0].weight, torch.ones(2))
     with torch.inference_mode():
         inside = make_case(case.images.clone(), activation)
-        again = method.segment(inside, method.start(network, activation))
+        again = segment(method, inside, begin(method, network, activation))
     torch.testing.assert_close(again, found, rtol=0, atol=0)
 
 
 def test_the_second_case_steps_at_the_symmetric_divergence_from_the_first():
     one, two = torch.randn(2, 1, 2, 6, 6)
     method = DLTTA(rate=1e-3)
-    state = method.start(make_network(2), "sigmoid")
-    method.segment(make_case(one), state)
-    affine = [p.detach().clone() for p in state.stepping.moving.tensors]
-    method.segment(make_case(two), state)
+    state = begin(method, make_network(2), "sigmoid")
+    segment(method, make_case(one), state)
+    affine = [p.detach().clone() for p in state.moving.tensors]
+    segment(method, make_case(two), state)
     past = Bernoulli(logits=functional.instance_norm(one))
     scale, shift = (value.view(1, 2, 1, 1) for value in affine)
     now = Bernoulli(logits=functional.instance_norm(two) * scale + shift)
     apart = (kl_divergence(now, past) + kl_divergence(past, now)).sum(1).mean() / 2
-    rate = state.stepping.optimizer.param_groups[0]["lr"]
+    rate = state.optimizer.param_groups[0]["lr"]
     assert rate == pytest.approx(1e-3 * apart.item(), rel=1e-4)
 
 
 def test_the_nearest_feature_is_compared_and_the_oldest_forgotten():
     method = DLTTA(capacity=2, neighbours=1, rate=1.0)
-    state = method.start(make_network(2), "sigmoid")
+    state = begin(method, make_network(2), "sigmoid")
 
     def entry(feature: float, probability: float) -> tuple[Tensor, Tensor]:
         return torch.tensor([feature]), torch.full((1, 2, 2), probability)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from method_case import begin, segment
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional
@@ -17,7 +18,7 @@ def test_networks_of_every_kind_obey_the_laws(make_network, make_case, check_law
 
 
 def test_networks_without_normalisation_are_refused(make_network):
-    assert "no normalisation layer" in DomainAdaptor().refusal(make_network(2, "none"), "softmax")
+    assert "no normalisation layer" in DomainAdaptor().unsupported(make_network(2, "none"))
 
 
 def share_of_the_source(windows: Tensor, mean: Tensor, variance: Tensor) -> float:
@@ -62,7 +63,7 @@ def test_without_a_step_the_case_is_normalised_by_the_mixture(make_case, dims, i
     images = torch.randn(1, 2, *[12] * dims, generator=torch.Generator().manual_seed(1))
     case = make_case(network, "softmax", dims, images=images)
     method = DomainAdaptor(rate=0.0)
-    found = method.segment(case, method.start(network, "softmax"))
+    found = segment(method, case, begin(method, network, "softmax"))
 
     values = case.windows.transpose(0, 1).flatten(1)
     share = share_of_the_source(case.windows, layer.running_mean, layer.running_var)
@@ -80,7 +81,7 @@ def test_one_window_gives_the_source_a_half(make_case):
     images = 4 + torch.randn(1, 1, 8, 8)
     case = make_case(network, "sigmoid", 2, images=images, windows=images)
     method = DomainAdaptor(rate=0.0)
-    found = method.segment(case, method.start(network, "sigmoid"))
+    found = segment(method, case, begin(method, network, "sigmoid"))
     mean, variance = images.mean() / 2, (images.var() + 1) / 2
     torch.testing.assert_close(found, (images - mean) / (variance + 1e-5).sqrt())
 
@@ -91,8 +92,8 @@ def test_the_step_goes_down_the_tempered_entropy(make_case):
     images = torch.randn(1, 2, 6, 6)
     case = make_case(network, "softmax", 2, images=images, windows=images)
     method = DomainAdaptor(rate=0.5)
-    state = method.start(network, "softmax")
-    method.segment(case, state)
+    state = begin(method, network, "softmax")
+    segment(method, case, state)
 
     z = functional.instance_norm(images).movedim(1, -1)
     theta = torch.tensor([2.0, 2.0, 0.0, 0.0], requires_grad=True)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from method_case import begin, segment
 from torch import nn
 
 from grata_monai.methods.dua import DUA
@@ -11,7 +12,7 @@ def test_networks_of_every_kind_obey_the_laws(make_network, make_case, check_law
     dims, norm, activation = kind
     network = make_network(dims, norm, activation)
     if norm != "batch":
-        assert "no BatchNorm" in DUA().refusal(network, activation)
+        assert "no BatchNorm" in DUA().unsupported(network)
         return
     case = make_case(network, activation, dims)
     found = check_laws(DUA(), network, case)
@@ -25,13 +26,13 @@ def test_the_nth_case_has_its_share_in_the_statistics(make_case, dims):
     layer.running_mean.fill_(5.0)
     layer.running_var.fill_(3.0)
     method = DUA(copies=4)
-    state = method.start(network, "sigmoid")
+    state = begin(method, network, "sigmoid")
     mean, variance = torch.tensor([5.0]), torch.tensor([3.0])
     for number in (1, 2, 3):
         case = make_case(network, "sigmoid", dims, seed=number)
         share = 0.1 * 0.94**number + 0.005
-        copies = method._augment(case)
-        found = method.segment(case, state)
+        copies = method._augment(case.windows, case.episode(method))
+        found = segment(method, case, state)
         mean = (1 - share) * mean + share * copies.mean()
         variance = (1 - share) * variance + share * copies.var()
         torch.testing.assert_close(state.network[0].running_mean, mean)
@@ -39,19 +40,19 @@ def test_the_nth_case_has_its_share_in_the_statistics(make_case, dims):
         expected = (case.images - mean) / (variance + 1e-5).sqrt()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert float(layer.running_mean) == 5.0
-    assert float(method.start(network, "sigmoid").network[0].running_mean) == 5.0
+    assert float(begin(method, network, "sigmoid").network[0].running_mean) == 5.0
 
 
 def test_the_share_never_falls_below_the_floor(make_network, make_case):
     network = make_network(2)
     method = DUA(decay=0.0, floor=0.0)
-    state = method.start(network, "softmax")
+    state = begin(method, network, "softmax")
     before = network[1].running_mean.clone()
-    method.segment(make_case(network, "softmax", 2), state)
+    segment(method, make_case(network, "softmax", 2), state)
     assert torch.equal(state.network[1].running_mean, before)
     method = DUA(decay=0.0, floor=0.5)
-    state = method.start(network, "softmax")
-    method.segment(make_case(network, "softmax", 2), state)
+    state = begin(method, network, "softmax")
+    segment(method, make_case(network, "softmax", 2), state)
     assert not torch.allclose(state.network[1].running_mean, before, atol=1e-3)
 
 
@@ -59,7 +60,7 @@ def test_copies_are_shifted_by_an_eighth_at_most_mirrored_and_turned(make_networ
     network = make_network(2)
     image = 1 + torch.arange(256.0).view(1, 1, 16, 16)
     case = make_case(network, "softmax", 2, images=image, windows=image)
-    copies = DUA(copies=60)._augment(case)
+    copies = DUA(copies=60)._augment(case.windows, case.episode(DUA()))
     assert copies.shape == (60, 1, 16, 16)
     steps = set()
     for copy in copies[:, 0]:
@@ -75,4 +76,4 @@ def test_quarter_turns_are_left_out_where_they_do_not_fit(make_network, make_cas
     network = make_network(2)
     image = torch.rand(1, 1, 16, 8)
     case = make_case(network, "softmax", 2, images=image, windows=image)
-    assert DUA(copies=20)._augment(case).shape == (20, 1, 16, 8)
+    assert DUA(copies=20)._augment(case.windows, case.episode(DUA())).shape == (20, 1, 16, 8)

@@ -1,21 +1,19 @@
-"""GraTa as a method gives what the inferer gives."""
+"""GraTa as a method: its steps are data, and its state survives what the guard turns down."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
-from monai.inferers import SimpleInferer
+from method_case import Case, begin, segment
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from grata_monai import GraTaInferer
-from grata_monai.adapt.case import OnlineMemory
+from grata_monai import GraTa, OnlineMemory
+from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.network import hash_weights
-from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
+from grata_monai.adapt.recipe import PAPER, Recipe
 from grata_monai.core.errors import AdaptationError
-from grata_monai.methods.grata import GraTaClinical, GraTaMethod, GraTaPaper
-from grata_monai.methods.method import Case
+from grata_monai.methods.grata import GraTaMethod
 
 
 def make_network(dims: int, channels: int) -> nn.Module:
@@ -42,85 +40,49 @@ def make_case(images: Tensor, network: nn.Module, activation: str) -> Case:
         source=source,
         predict=lambda images, network: network(images),
         activation=activation,
-        seed=0,
     )
 
 
-@pytest.mark.parametrize("recipe", [PAPER, CLINICAL], ids=["paper", "clinical"])
 @pytest.mark.parametrize(("channels", "activation"), [(1, "sigmoid"), (3, "softmax")])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_logits_are_the_inferers(recipe, channels, activation, dims):
+def test_its_steps_are_those_of_grata(channels, activation, dims):
     network = make_network(dims, channels)
-    before = hash_weights(network)
-    images = torch.rand(1, 1, *[8] * dims)
-    recipe = replace(recipe, base_rate=1e-2, on_failure="raise", source_below=0.0)
-    expected = GraTaInferer(SimpleInferer(), recipe, activation=activation)(images, network)
-    method, case = GraTaMethod(recipe), make_case(images, network, activation)
-    found = method.segment(case, method.start(network, activation))
-    torch.testing.assert_close(found, expected.as_tensor(), rtol=0, atol=0)
+    before, images = hash_weights(network), torch.rand(1, 1, *[8] * dims)
+    recipe = PAPER.changed(base_rate=1e-2, steps=2)
+    adapter = GraTa(network, recipe, activation=activation)
+    expected = list(adapter.adapt(images))
+    method, case = GraTaMethod(recipe.steps), make_case(images, network, activation)
+    state = begin(method, network, activation)
+    found = segment(method, case, state)
+    torch.testing.assert_close(found, adapter.predict(images), rtol=0, atol=0)
     assert not torch.allclose(found, case.source, atol=1e-4)
+    assert hash_weights(state.network) == hash_weights(adapter.network)
     assert hash_weights(network) == before
-    with torch.inference_mode():
-        inside = make_case(images.clone(), network, activation)
-        assert inside.windows.is_inference()
-        again = method.segment(inside, method.start(network, activation))
-    torch.testing.assert_close(again, found, rtol=0, atol=0)
-
-
-def test_weights_and_moments_go_on_online_as_in_the_inferer():
-    network = make_network(2, 1)
-    online = replace(PAPER, base_rate=1e-2, memory="online", on_failure="raise")
-    inferer = GraTaInferer(SimpleInferer(), online, memory=OnlineMemory())
-    method = GraTaPaper(replace(PAPER, base_rate=1e-2, on_failure="raise"))
-    state = method.start(network, "sigmoid")
-    for _ in range(3):
-        images = torch.rand(1, 1, 8, 8)
-        found = method.segment(make_case(images, network, "sigmoid"), state)
-        expected = inferer(images, network).as_tensor()
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert [step.update_norm > 0 for step in expected] == [True, True]
 
 
 @pytest.mark.parametrize("on_failure", ["source", "raise"])
-def test_a_failed_case_moves_nothing(on_failure):
-    network = make_network(2, 1)
-    method = GraTaPaper(replace(PAPER, on_failure=on_failure))
-    state = method.start(network, "sigmoid")
-    method.segment(make_case(torch.rand(1, 1, 8, 8), network, "sigmoid"), state)
-    before = hash_weights(state.memory.adapter.network)
+def test_a_failed_case_moves_nothing_that_goes_on(on_failure):
+    network, memory = make_network(2, 1), OnlineMemory()
+    recipe = PAPER.changed(on_failure=on_failure, memory="online")
+    good = make_case(torch.rand(1, 1, 8, 8), network, "sigmoid")
+    episode = good.episode(GraTaMethod(recipe.steps))
+    run_episode(network, replace(episode, recipe=recipe, memory=memory))
+    before = hash_weights(memory.state.network)
+    assert before != hash_weights(network)
     bad = make_case(torch.full((1, 1, 8, 8), torch.nan), network, "sigmoid")
+    episode = replace(bad.episode(episode.method), recipe=recipe, memory=memory)
     if on_failure == "raise":
         with pytest.raises(AdaptationError, match="must be finite"):
-            method.segment(bad, state)
+            run_episode(network, episode)
     else:
-        assert method.segment(bad, state) is bad.source
-    assert hash_weights(state.memory.adapter.network) == before
+        kept = run_episode(network, episode)
+        assert "must be finite" in kept.reason
+    assert hash_weights(memory.state.network) == before
 
 
-def test_names_protocols_and_refusals():
-    assert (GraTaPaper.name, GraTaClinical.name) == ("grata-paper", "grata-clinical")
-    assert (GraTaPaper().recipe, GraTaClinical().recipe) == (PAPER, CLINICAL)
-    assert GraTaPaper().is_online
-    assert not GraTaClinical().is_online
+def test_names_and_what_is_not_supported():
     bare = nn.Conv2d(1, 1, 1)
-    assert "no normalisation layer" in GraTaPaper().refusal(bare, "sigmoid")
-    assert GraTaMethod(Recipe("whole", parameters=("all",))).refusal(bare, "sigmoid") == ""
-
-
-def test_notes_say_what_guard_and_cosines_said_of_the_case():
-    network = make_network(3, 2)
-    case = make_case(torch.rand(1, 1, 8, 8, 8), network, "softmax")
-    free = replace(CLINICAL, source_below=0.0, on_failure="raise", calibrated_for=None)
-    clinical = GraTaMethod(free)
-    state = clinical.start(network, "softmax")
-    assert math.isnan(clinical.notes(state).cosine)
-    clinical.segment(case, state)
-    notes = clinical.notes(state)
-    assert -1 <= notes.cosine <= 1
-    assert 0 <= notes.agreement <= 1
-    assert notes.kept in {"views", "adapted"}
-    assert notes.light in {"green", "amber", "red"}
-    paper = GraTaPaper(replace(PAPER, on_failure="raise"))
-    state = paper.start(network, "softmax")
-    paper.segment(case, state)
-    assert math.isfinite(paper.notes(state).cosine)
-    assert paper.notes(state).light == ""  # it has no guard
+    assert "no normalisation layer" in GraTaMethod().unsupported(bare)
+    whole = Recipe("whole").changed(parameters=["all"])
+    assert GraTaMethod(whole.steps).unsupported(bare) == ""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from method_case import begin
 from torch import nn
 
 from grata_monai.methods.medbn import MedBN
@@ -26,9 +27,9 @@ def make_layer():
 def test_the_image_is_normalised_by_its_own_centre_and_spread(method, centre, make_case):
     network = make_layer()
     image = torch.tensor(VALUES).view(1, 1, 2, 4)
-    state = method.start(network, "sigmoid")
+    state = begin(method, network, "sigmoid")
     with torch.no_grad():
-        found, source = state(image), network(image)
+        found, source = state.network(image), network(image)
     deviations = np.array(VALUES) - centre
     expected = deviations / np.sqrt((deviations**2).mean() + 1e-5) * 2 + 3
     np.testing.assert_allclose(found.flatten().numpy(), expected, rtol=1e-5)
@@ -42,7 +43,7 @@ def test_networks_of_batch_normalisation_obey_the_laws_and_others_are_refused(
     dims, norm, activation = kind
     network = make_network(dims, norm, activation)
     if norm == "instance":
-        reason = method.refusal(network, activation)
+        reason = method.unsupported(network)
         assert "has no BatchNorm layer with running statistics" in reason
         return
     case = make_case(network, activation, dims)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from method_case import begin, segment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -59,7 +60,7 @@ def test_six_mixtures_are_averaged_by_their_entropy_and_others_refused(
     dims, norm, activation = kind
     network, method = make_network(dims, norm, activation), InTEnt()
     if norm == "instance":
-        reason = method.refusal(network, activation)
+        reason = method.unsupported(network)
         assert "has no BatchNorm layer with running statistics" in reason
         return
     case = make_case(network, activation, dims)
@@ -101,7 +102,7 @@ def test_statistics_of_several_windows_are_averaged(make_case):
     mean, variance = (3 + 25) / 2, (14 / 3 + 500 / 3) / 2
     case = make_case(network, "sigmoid", 2, images=images, predict=predict_halves)
     method = InTEnt(intervals=1)
-    found = method.segment(case, method.start(network, "sigmoid"))
+    found = segment(method, case, begin(method, network, "sigmoid"))
     mixtures = [(images - 8) / 100.00001**0.5, (images - mean) / (variance + 1e-5) ** 0.5]
     views = [score(z, "sigmoid") for z in mixtures]
     (p, low), (other, high) = sorted(views, key=lambda view: float(view[1]))
@@ -113,11 +114,11 @@ def test_statistics_of_several_windows_are_averaged(make_case):
 
 def test_a_state_that_served_once_still_holds_the_source(make_network, make_case):
     network, method = make_network(), InTEnt()
-    case, state = make_case(network), method.start(network, "softmax")
-    first, second = (method.segment(case, state) for _ in range(2))
+    case, state = make_case(network), begin(method, network, "softmax")
+    first, second = (segment(method, case, state) for _ in range(2))
     assert torch.equal(first, second)
-    assert torch.equal(state[1].running_mean, network[1].running_mean)
-    assert torch.equal(state[4].running_var, network[4].running_var)
+    assert torch.equal(state.network[1].running_mean, network[1].running_mean)
+    assert torch.equal(state.network[4].running_var, network[4].running_var)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

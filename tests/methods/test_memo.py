@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 
 from grata_monai.methods.memo import MEMO
-from grata_monai.methods.method import Case
 
 
 class Stubborn(nn.Module):
@@ -35,8 +35,8 @@ def case_of(images: Tensor, activation: str) -> Case:
 def test_the_entropy_of_the_mean_over_mirrored_views_goes_down_with_sigmoid():
     start, rate = torch.tensor([[2.0, -1.0, 0.5]]), 0.7
     method = MEMO(rate=rate, views=("identity", "flip:0"), copies=2)
-    state = method.start(Stubborn(start.clone()), "sigmoid")
-    method.segment(case_of(torch.rand(1, 1, 3, 2), "sigmoid"), state)
+    state = begin(method, Stubborn(start.clone()), "sigmoid")
+    segment(method, case_of(torch.rand(1, 1, 3, 2), "sigmoid"), state)
 
     logits = start.clone().requires_grad_()
     p = torch.sigmoid(logits)
@@ -49,8 +49,8 @@ def test_the_entropy_of_the_mean_over_mirrored_views_goes_down_with_sigmoid():
 def test_the_entropy_of_the_mean_over_mirrored_views_goes_down_with_softmax():
     start, rate = torch.tensor([[2.0, -1.0], [0.0, 0.3]]), 0.7
     method = MEMO(rate=rate, views=("identity", "flip:0"), copies=1)
-    state = method.start(Stubborn(start.clone()), "softmax")
-    method.segment(case_of(torch.rand(1, 1, 2, 2), "softmax"), state)
+    state = begin(method, Stubborn(start.clone()), "softmax")
+    segment(method, case_of(torch.rand(1, 1, 2, 2), "softmax"), state)
 
     logits = start.clone().requires_grad_()
     mean = (logits.softmax(0) + logits.softmax(0).flip(1)) / 2
@@ -63,7 +63,7 @@ def test_the_image_counts_one_seventeenth_in_the_statistics():
     network = nn.Sequential(nn.BatchNorm3d(1, eps=0.0)).eval()
     images = torch.full((1, 1, 3, 3, 3), 17.0)
     method = MEMO(steps=0)
-    logits = method.segment(case_of(images, "sigmoid"), method.start(network, "sigmoid"))
+    logits = segment(method, case_of(images, "sigmoid"), begin(method, network, "sigmoid"))
     assert logits.unique().item() == pytest.approx(16 / (16 / 17) ** 0.5, rel=1e-5)
 
 
@@ -72,6 +72,6 @@ def test_views_that_do_not_fit_the_windows_are_left_out():
     runs = []
     for views in (("identity", "flip:2", "turn90:0,1"), ("identity",)):
         method = MEMO(rate=0.5, views=views, copies=1)
-        state = method.start(Stubborn(torch.tensor([[2.0, -1.0, 0.5]])), "sigmoid")
-        runs.append(method.segment(case_of(images, "sigmoid"), state))
+        state = begin(method, Stubborn(torch.tensor([[2.0, -1.0, 0.5]])), "sigmoid")
+        runs.append(segment(method, case_of(images, "sigmoid"), state))
     assert torch.equal(*runs)

@@ -3,6 +3,7 @@
 from itertools import chain, combinations
 
 import torch
+from method_case import begin, segment
 
 from grata_monai.methods.mirror import Mirror
 
@@ -28,5 +29,5 @@ def test_only_the_axes_that_are_named_are_mirrored(make_network, make_case):
     with torch.no_grad():
         expected = (network(case.images) + network(case.images.flip(3)).flip(3)) / 2
     method = Mirror(axes=(1, 5))  # the image has no sixth axis
-    found = method.segment(case, method.start(network, "softmax"))
+    found = segment(method, case, begin(method, network, "softmax"))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

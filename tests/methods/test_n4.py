@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor
 from torch.nn import functional
 
-from grata_monai.core.errors import IntensityError
-from grata_monai.methods.method import Case
+from grata_monai.core.errors import AdaptationError
 from grata_monai.methods.n4 import N4
 
 SIZE = 16
@@ -55,7 +55,7 @@ def test_a_field_that_varies_tissues_by_a_tenth_is_removed(dims, make_network, m
     tissue, field, labels = make_phantom(dims)
     method = N4(shrink_factor=1)
     case, seen = spy(make_case(network, "softmax", dims, images=tissue * field))
-    found = method.segment(case, method.start(network, "softmax"))
+    found = segment(method, case, begin(method, network, "softmax"))
     (corrected,) = seen
     for label in (1, 2):
         assert spread(case.images, labels == label) > 0.08
@@ -80,7 +80,7 @@ def test_the_image_is_divided_by_the_field_and_keeps_its_percentiles(
     monkeypatch.setattr(N4, "_estimate_log_field", estimate)
     network, method = make_network(dims), N4()
     case, seen = spy(make_case(network, "softmax", dims, images=tissue * field))
-    method.segment(case, method.start(network, "softmax"))
+    segment(method, case, begin(method, network, "softmax"))
 
     pool = {2: functional.avg_pool2d, 3: functional.avg_pool3d}[dims]
     torch.testing.assert_close(given[0], pool(case.images, 2))
@@ -124,5 +124,5 @@ def test_a_volume_of_a_single_slice_is_corrected():
 def test_negative_intensities_are_refused(make_network, make_case):
     network, method = make_network(), N4()
     case = make_case(network, images=torch.linspace(-0.25, 1, 12**3).view(1, 1, 12, 12, 12))
-    with pytest.raises(IntensityError, match=r"at least 0 for N4, got -0\.25"):
-        method.segment(case, method.start(network, "softmax"))
+    with pytest.raises(AdaptationError, match=r"at least 0 for N4, got -0\.25"):
+        segment(method, case, begin(method, network, "softmax"))

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 from torch.nn import functional
 
-from grata_monai.methods.method import Case
 from grata_monai.methods.sar import SAR
 
 
@@ -36,8 +36,8 @@ def make_network(dims: int, channels: int) -> nn.Module:
 def test_the_gradient_is_that_of_reliable_voxels_at_the_worst_point_nearby(dims, activation):
     network, case = make_network(dims, 2), make_case(dims, 2, activation)
     method = SAR(rate=0.5, radius=0.3, reset_below=0.0)
-    state = method.start(network, activation)
-    found = method.segment(case, state)
+    state = begin(method, network, activation)
+    found = segment(method, case, state)
 
     z = functional.instance_norm(case.images).movedim(1, -1)
     limit = 0.4 * (math.log(2) if activation == "softmax" else 2 * math.log(2))
@@ -59,41 +59,42 @@ def test_the_gradient_is_that_of_reliable_voxels_at_the_worst_point_nearby(dims,
     loss = second[chosen].mean()
     (gradient,) = torch.autograd.grad(loss, worst)
     expected = (theta - 0.5 * gradient).detach()
-    moved = torch.cat([p.detach() for p in state.stepping.moving.tensors])
+    moved = torch.cat([p.detach() for p in state.moving.tensors])
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-5)
     assert state.average == pytest.approx(loss.item(), rel=1e-4)
     logits = (z * expected[:2] + expected[2:]).movedim(-1, 1)
     torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
     assert torch.equal(network[0].weight, torch.full((2,), 2.0))
     with torch.inference_mode():
-        again = method.segment(case, method.start(network, activation))
+        again = segment(method, case, begin(method, network, activation))
     torch.testing.assert_close(again, found, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("level", "is_reset"), [(0.0, False), (10.0, True)])
-def test_a_low_average_brings_the_source_back_after_the_prediction(level, is_reset):
+def test_a_low_average_brings_the_source_back_before_the_next_case(level, is_reset):
     network, case = make_network(2, 2), make_case(2, 2, "softmax")
     method = SAR(rate=0.5, reset_below=level)
-    state = method.start(network, "softmax")
-    first, second = (method.segment(case, state) for _ in range(2))
+    state = begin(method, network, "softmax")
+    first, second = (segment(method, case, state) for _ in range(2))
     assert torch.equal(first, second) == is_reset
-    assert torch.equal(state.stepping.network[0].weight, network[0].weight) == is_reset
-    assert (state.average is None) == is_reset
+    weight = state.network[0].weight.clone()
+    segment(method, case, state)
+    assert torch.equal(state.network[0].weight, weight) == is_reset
 
 
 def test_the_average_keeps_nine_tenths():
     case = make_case(2, 2, "softmax")
     method = SAR(rate=0.0, reset_below=0.0)
-    state = method.start(make_network(2, 2), "softmax")
-    method.segment(case, state)
+    state = begin(method, make_network(2, 2), "softmax")
+    segment(method, case, state)
     loss, state.average = state.average, 1.0
-    method.segment(case, state)
+    segment(method, case, state)
     assert state.average == pytest.approx(0.9 + 0.1 * loss)
 
 
 def test_nothing_moves_where_no_voxel_is_reliable():
     method, network = SAR(margin=0.0), make_network(2, 2)
-    state = method.start(network, "softmax")
-    method.segment(make_case(2, 2, "softmax"), state)
-    assert torch.equal(state.stepping.network[0].weight, network[0].weight)
+    state = begin(method, network, "softmax")
+    segment(method, make_case(2, 2, "softmax"), state)
+    assert torch.equal(state.network[0].weight, network[0].weight)
     assert state.average is None

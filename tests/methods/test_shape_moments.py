@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 
 from grata_monai.core.errors import RecipeError
-from grata_monai.methods.method import Case
 from grata_monai.methods.shape_moments import ShapeMoments, ShapePrior, shape_prior
 
 WHOLE = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]])
@@ -98,16 +98,16 @@ def test_a_step_moves_the_prediction_towards_the_prior_s_size(size, direction):
     )
     prior = ShapePrior((size,), ((0.0, 0.0, 0.0),))
     adapt = ShapeMoments(prior=prior, rate=0.01, weight_decay=0.0, steps=1)
-    state = adapt.start(nn.Sequential(nn.BatchNorm3d(1)).eval(), "sigmoid")
-    adapt.segment(case, state)
+    state = begin(adapt, nn.Sequential(nn.BatchNorm3d(1)).eval(), "sigmoid")
+    segment(adapt, case, state)
     assert state.network[0].bias.item() == pytest.approx(direction * 0.01, rel=1e-4)
 
 
 def test_refusals_and_a_prior_that_does_not_fit():
-    assert "shape_prior" in ShapeMoments().refusal(nn.BatchNorm3d(1), "sigmoid")
+    assert "shape_prior" in ShapeMoments().unsupported(nn.BatchNorm3d(1))
     prior = ShapePrior((1.0,), ((0.0, 0.0),))
-    assert "no normalisation" in method(prior).refusal(nn.Conv2d(1, 1, 1), "sigmoid")
-    assert method(prior).refusal(nn.BatchNorm2d(1), "sigmoid") == ""
+    assert "no normalisation" in method(prior).unsupported(nn.Conv2d(1, 1, 1))
+    assert method(prior).unsupported(nn.BatchNorm2d(1)) == ""
     with pytest.raises(RecipeError, match="must describe 1 foreground channels along 3 axes"):
         method(prior).loss(torch.zeros(1, 1, 2, 2, 2), WHOLE, "sigmoid")
     with pytest.raises(RecipeError, match="as many as centroids"):

@@ -2,10 +2,16 @@
 
 import pytest
 import torch
-from torch import nn
+from method_case import Case
+from torch import Tensor, nn
 
 from grata_monai.core.errors import AdaptationError
+from grata_monai.methods.source import Source
 from grata_monai.methods.state import SteppingState, start_stepping
+
+
+def run(images: Tensor, network: nn.Module) -> Tensor:
+    return network(images)
 
 
 @pytest.fixture
@@ -13,7 +19,11 @@ def state() -> SteppingState:
     network = nn.Sequential(nn.Linear(1, 1))
     nn.init.constant_(network[0].weight, 3.0)
     nn.init.zeros_(network[0].bias)
-    return start_stepping(network, ("all",), lambda tensors: torch.optim.SGD(tensors, lr=0.5))
+    nothing = torch.zeros(1, 1, 1)
+    episode = Case(nothing, nothing, nothing, nothing, run, "softmax").episode(Source())
+    return start_stepping(
+        network, episode, ("all",), lambda tensors: torch.optim.SGD(tensors, lr=0.5)
+    )
 
 
 def test_the_mean_of_the_gradients_is_descended_one_loss_at_a_time(state):

@@ -4,14 +4,15 @@ import dataclasses
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
+from grata_monai.adapt.method import Method
 from grata_monai.adapt.network import hash_weights
 from grata_monai.methods.affine_consistency import AffineConsistency
 from grata_monai.methods.detta import DeTTA
 from grata_monai.methods.memo import MEMO
-from grata_monai.methods.method import Case, Method
 from grata_monai.methods.shape_moments import ShapeMoments, ShapePrior
 from grata_monai.methods.student import TeST
 from grata_monai.methods.tipi import TIPI
@@ -93,8 +94,8 @@ def test_the_network_stays_and_the_same_case_gets_the_same_new_logits(name, dims
     network, method = make_network(dims, norm, activation), prepare(name, dims)
     case = make_case(network, activation, dims)
     before, images = hash_weights(network), case.images.clone()
-    assert method.refusal(network, activation) == ""
-    first, second = (method.segment(case, method.start(network, activation)) for _ in range(2))
+    assert method.unsupported(network) == ""
+    first, second = (segment(method, case, begin(method, network, activation)) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == case.source.shape
     assert bool(torch.isfinite(first).all())
@@ -109,11 +110,11 @@ def test_the_network_stays_and_the_same_case_gets_the_same_new_logits(name, dims
 def test_inference_mode_of_the_caller_changes_nothing(name, norm):
     network, method = make_network(3, norm, "softmax"), prepare(name, 3)
     case = make_case(network, "softmax", 3)
-    expected = method.segment(case, method.start(network, "softmax"))
+    expected = segment(method, case, begin(method, network, "softmax"))
     with torch.inference_mode():
         inside = make_case(network, "softmax", 3)
         assert inside.windows.is_inference()
-        found = method.segment(inside, method.start(network, "softmax"))
+        found = segment(method, inside, begin(method, network, "softmax"))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
@@ -121,7 +122,7 @@ def test_inference_mode_of_the_caller_changes_nothing(name, norm):
 def test_another_seed_draws_other_views(name):
     network, method = make_network(2, "instance", "softmax"), prepare(name, 2)
     cases = [make_case(network, "softmax", 2, seed) for seed in (0, 1)]
-    one, two = (method.segment(case, method.start(network, "softmax")) for case in cases)
+    one, two = (segment(method, case, begin(method, network, "softmax")) for case in cases)
     assert torch.equal(one, two) == (name == "shape_moments")  # which draws nothing
 
 
@@ -143,7 +144,7 @@ def test_refusals_say_why(name):
         "shape_moments": "sizes and centroids of the source are not known",
         "tipi": "",
     }
-    reason = METHODS[name].refusal(plain, "softmax")
+    reason = METHODS[name].unsupported(plain)
     assert reason.startswith(expected.get(name, ""))
     assert (reason == "") == (name not in ("ttt", "detta", "shape_moments"))
 
@@ -151,5 +152,5 @@ def test_refusals_say_why(name):
 def test_a_network_without_normalisation_is_refused_where_scales_and_shifts_move():
     bare = nn.Conv3d(1, 2, 1)
     for method in (TIPI(), AffineConsistency(parameters=("norm",))):
-        assert "has no normalisation layer" in method.refusal(bare, "softmax")
-    assert AffineConsistency().refusal(bare, "softmax") == ""
+        assert "has no normalisation layer" in method.unsupported(bare)
+    assert AffineConsistency().unsupported(bare) == ""

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 
 from grata_monai.adapt.strong import STRONG_VIEWS
-from grata_monai.methods.method import Case
 from grata_monai.methods.student import TeST
 
 
@@ -37,13 +37,13 @@ def case() -> Case:
 def constant_student(case: Case, *, student: float, teacher: float, weight: float) -> float:
     """Take one step of stage 2 with networks that see nothing; return the student's shift."""
     method = TeST(rate=0.1, teacher_steps=0, student_steps=1, entropy_weight=weight)
-    state = method.start(Linear(0.0, student), "sigmoid")
-    state.student.moving.named["scale"].requires_grad_(False)
-    state.student.moving.named.pop("scale")
-    state.student.optimizer = torch.optim.Adam(state.student.moving.tensors, lr=0.1)
+    state = begin(method, Linear(0.0, student), "sigmoid")
+    state.moving.named["scale"].requires_grad_(False)
+    state.moving.named.pop("scale")
+    state.optimizer = torch.optim.Adam(state.moving.tensors, lr=0.1)
     nn.init.constant_(state.teacher.network.shift, teacher)
-    method.segment(case, state)
-    return state.student.network.shift.item()
+    segment(method, case, state)
+    return state.network.shift.item()
 
 
 def test_the_student_follows_the_teacher(case):
@@ -61,8 +61,8 @@ def test_an_agreeing_student_only_grows_more_certain(case):
 def test_the_teacher_follows_its_weak_prediction_on_a_strong_view(case):
     rate = 0.01
     method = TeST(rate=rate, teacher_steps=1, student_steps=0)
-    state = method.start(Linear(3.0, -1.0), "sigmoid")
-    logits = method.segment(case, state)
+    state = begin(method, Linear(3.0, -1.0), "sigmoid")
+    logits = segment(method, case, state)
 
     strong = STRONG_VIEWS["mild"](case.images, generator=torch.Generator().manual_seed(0))
     network = Linear(3.0, -1.0)
@@ -79,13 +79,13 @@ def test_the_teacher_follows_its_weak_prediction_on_a_strong_view(case):
 def test_the_student_follows_a_strong_view(case):
     rate = 0.01
     method = TeST(rate=rate, teacher_steps=0, student_steps=1, entropy_weight=0.0)
-    state = method.start(Linear(3.0, -1.0), "sigmoid")
-    method.segment(case, state)
+    state = begin(method, Linear(3.0, -1.0), "sigmoid")
+    segment(method, case, state)
 
     strong = STRONG_VIEWS["mild"](case.images, generator=torch.Generator().manual_seed(0))
     # on the image itself student and teacher agree, and nothing would move
     apart = torch.sigmoid(3 * strong - 1) - torch.sigmoid(3 * case.images - 1)
-    student = state.student.network
+    student = state.network
     assert student.scale.item() == pytest.approx(
         3 - rate * (apart * strong).mean().sign().item(), rel=1e-5
     )

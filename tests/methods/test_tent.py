@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from method_case import begin, segment
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical
 
@@ -29,7 +30,7 @@ def test_networks_of_every_kind_obey_the_laws(make_network, make_case, check_law
 
 
 def test_a_network_without_normalisation_is_refused(make_network):
-    reason = Tent().refusal(make_network(norm="none"), "softmax")
+    reason = Tent().unsupported(make_network(norm="none"))
     assert reason == "Sequential has no normalisation layer whose scale and shift could move."
 
 
@@ -66,14 +67,14 @@ def test_weights_and_moments_of_adam_go_on_from_case_to_case(kind, make_case):
     dims, norm, activation = kind
     network, method = make_layer(dims, norm), Tent(rate=0.1, steps=2)
     assert method.is_online
-    state = method.start(network, activation)
+    state = begin(method, network, activation)
 
     theta, first, second = torch.tensor(START), torch.zeros(4), torch.zeros(4)
     step, generator = 0, torch.Generator().manual_seed(4)
     for _ in range(2):
         images = torch.randn(1, 2, *[8] * dims, generator=generator) * 3 + 1
         case = make_case(network, activation, dims, images=images, windows=images)
-        found = method.segment(case, state)
+        found = segment(method, case, state)
         for _ in range(2):
             step += 1
             gradient = entropy_gradient(images, theta, activation)
@@ -91,9 +92,9 @@ def test_weights_and_moments_of_adam_go_on_from_case_to_case(kind, make_case):
 def test_only_scales_and_shifts_move(make_network, make_case):
     network = make_network()
     method = Tent(rate=0.1)
-    state = method.start(network, "softmax")
+    state = begin(method, network, "softmax")
     before = copy.deepcopy(state.network.state_dict())
-    method.segment(make_case(network), state)
+    segment(method, make_case(network), state)
     after = state.network.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"1.weight", "1.bias", "4.weight", "4.bias"}
@@ -101,15 +102,15 @@ def test_only_scales_and_shifts_move(make_network, make_case):
 
 def test_a_loss_that_is_not_finite_moves_nothing(make_network, make_case):
     network, method = make_network(), Tent()
-    state = method.start(network, "softmax")
+    state = begin(method, network, "softmax")
     windows = torch.full((1, 1, 8, 8, 8), math.nan)
     with pytest.raises(AdaptationError, match="must be finite"):
-        method.segment(make_case(network, windows=windows), state)
+        segment(method, make_case(network, windows=windows), state)
     assert torch.equal(state.network[1].weight, network[1].weight)
 
 
 def test_the_published_settings():
     method = Tent()
-    (group,) = method.start(nn.Sequential(nn.BatchNorm2d(1)), "sigmoid").optimizer.param_groups
+    (group,) = begin(method, nn.Sequential(nn.BatchNorm2d(1)), "sigmoid").optimizer.param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.999), 0)
     assert method.steps == 1

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from grata_monai.methods.method import Case
 from grata_monai.methods.tipi import TIPI, divergence
 
 
@@ -37,8 +37,8 @@ def test_the_step_is_taken_at_the_corner_of_the_cube_nearest_to_the_random_start
     # one logit per voxel: the divergence grows with the distance, so the sign step goes outwards
     epsilon, rate = 0.1, 0.5
     method = TIPI(rate_per_window=rate, epsilon=epsilon, entropy_weight=weight)
-    state = method.start(scale_and_shift(initial), "sigmoid")
-    method.segment(case, state)
+    state = begin(method, scale_and_shift(initial), "sigmoid")
+    segment(method, case, state)
 
     noise = torch.rand(case.windows.shape, generator=torch.Generator().manual_seed(3))
     adversary = case.images + epsilon * torch.sign(noise - 0.5)
@@ -56,12 +56,12 @@ def test_the_step_is_taken_at_the_corner_of_the_cube_nearest_to_the_random_start
 
 def test_momentum_goes_on_online_and_the_rate_grows_with_the_windows(case):
     method = TIPI(rate_per_window=0.5, epsilon=0.0, entropy_weight=1.0, momentum=0.9)
-    state = method.start(scale_and_shift(1.0), "sigmoid")
-    method.segment(case, state)
+    state = begin(method, scale_and_shift(1.0), "sigmoid")
+    segment(method, case, state)
     first = state.network[0].weight.item() - 1
     state.optimizer.param_groups[0]["params"][0].data.fill_(1.0)
     state.network[0].bias.data.zero_()
-    method.segment(case, state)
+    segment(method, case, state)
     # the same gradient again: the second step is 1 + .9 of the first
     assert state.network[0].weight.item() - 1 == pytest.approx(1.9 * first, rel=1e-5)
     assert method.is_online

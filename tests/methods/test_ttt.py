@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from method_case import Case, begin, segment
 from torch import Tensor, nn
 
 from grata_monai.core.errors import NetworkError
-from grata_monai.methods.method import Case
 from grata_monai.methods.ttt import TTT, square
 
 
@@ -55,8 +55,8 @@ def test_two_steps_follow_the_cross_entropy_of_the_turns():
         weight -= rate * (math.exp(weight) / (math.exp(weight) + 3) - 1)
     case = case_of(bright_corner())
     method = TTT(rate=rate, steps=2, copies=3)
-    state = method.start(Corner(), "sigmoid")
-    logits = method.segment(case, state)
+    state = begin(method, Corner(), "sigmoid")
+    logits = segment(method, case, state)
     assert state.network.weight.item() == pytest.approx(weight, rel=1e-6)
     assert state.network.decoder.item() == 0.5  # the head does not depend on it
     assert logits[0, 0, 0, 1].item() == pytest.approx(weight + 0.5, rel=1e-6)
@@ -70,21 +70,21 @@ def test_the_middle_square_of_axes_0_and_1_is_cut_out():
 
 def test_online_weights_go_on_only_if_the_caller_keeps_the_state():
     case, method = case_of(bright_corner()), TTT(rate=0.4, steps=1, copies=1)
-    state = method.start(Corner(), "sigmoid")
+    state = begin(method, Corner(), "sigmoid")
     for _ in range(2):
-        method.segment(case, state)
-    twice = method.start(Corner(), "sigmoid")
-    TTT(rate=0.4, steps=2, copies=1).segment(case, twice)
+        segment(method, case, state)
+    twice = begin(method, Corner(), "sigmoid")
+    segment(TTT(rate=0.4, steps=2, copies=1), case, twice)
     assert state.network.weight.item() == pytest.approx(twice.network.weight.item(), rel=1e-6)
 
 
 def test_a_network_without_the_head_is_refused_with_what_to_do():
-    reason = TTT().refusal(nn.Conv2d(1, 1, 1), "sigmoid")
+    reason = TTT().unsupported(nn.Conv2d(1, 1, 1))
     assert reason == (
         "Conv2d was trained without a head for 'rotation', and none can be added afterwards. "
         "Train it with one: --heads \"['rotation']\" (docs/how-to/train.md)."
     )
-    assert TTT().refusal(Corner(), "sigmoid") == ""
+    assert TTT().unsupported(Corner()) == ""
     method = TTT()
     with pytest.raises(NetworkError, match="must offer the auxiliary task 'rotation'"):
-        method.segment(case_of(bright_corner()), method.start(nn.Conv2d(1, 1, 1), "sigmoid"))
+        segment(method, case_of(bright_corner()), begin(method, nn.Conv2d(1, 1, 1), "sigmoid"))

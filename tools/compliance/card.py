@@ -67,7 +67,7 @@ def read_bundle(root: Path) -> Bundle:
         metadata=metadata,
         config=config,
         weights=sum(parameter.numel() for parameter in network.parameters()),
-        moving=resolve_parameters(network, recipe.parameters).count,
+        moving=resolve_parameters(network, recipe.steps.parameters).count,
         recipe=recipe,
         digests=digests,
     )
@@ -86,6 +86,7 @@ def render_facts(root: Path) -> str:
         BundleError: If a file of the bundle cannot be read.
     """
     bundle = read_bundle(root / "bundle")
+    parameters = bundle.recipe.steps.parameters
     about, parts = bundle.metadata, bundle.metadata["network_data_format"]
     image, pred = parts["inputs"]["image"], parts["outputs"]["pred"]
     codes = [f"{s['number']} {s['label']} ({_code(s['type'])})" for s in about["segments"]]
@@ -99,7 +100,10 @@ def render_facts(root: Path) -> str:
         ("works on", _grid(bundle)),
         ("network's tensors", f"{_tensor(image)} → {_tensor(pred)} ({about['pred_classes']})"),
         ("recipe by default", _recipe(bundle.recipe)),
-        ("moves", f"{', '.join(bundle.recipe.parameters)}: {bundle.moving:,} weights of a copy"),
+        (
+            "moves",
+            f"{', '.join(parameters)}: {bundle.moving:,} weights of a copy",
+        ),
         ("trained on", about["data_source"]),
         ("licence", about["copyright"]),
         ("tested with", _versions(about)),
@@ -120,8 +124,8 @@ def render_light(root: Path) -> str:
     Raises:
         BundleError: If a file of the bundle cannot be read.
     """
-    recipe = read_bundle(root / "bundle").recipe
-    keep, red, amber = recipe.source_below, recipe.red_below, recipe.amber_below
+    guard = read_bundle(root / "bundle").recipe.guard
+    keep, red, amber = guard.source_below, guard.red_below, guard.amber_below
     rows = [
         ("green", f"{amber:g} or more", "views or adapted", "check it as you check any contour"),
         (
@@ -174,15 +178,16 @@ def _tensor(about: Mapping[str, Any]) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
-    rate = f"rate {'up to ' if recipe.is_dynamic else ''}{recipe.base_rate:g}"
-    focus = f", {len(recipe.focus_views)} magnifications" if recipe.focus_views else ""
-    guard = (
-        f"; guard keeps the source below {recipe.source_below:g}, red below {recipe.red_below:g}, "
-        f"amber below {recipe.amber_below:g}"
+    steps, guard, zooms = recipe.steps, recipe.guard, recipe.multiscale.views
+    rate = f"rate {'up to ' if steps.is_dynamic else ''}{steps.base_rate:g}"
+    focus = f", {len(zooms)} magnifications" if zooms else ""
+    limits = (
+        f"; guard keeps the source below {guard.source_below:g}, red below {guard.red_below:g}, "
+        f"amber below {guard.amber_below:g}"
     )
     return (
-        f"`{recipe.name}`: {recipe.memory}, {recipe.steps} steps, {rate}, "
-        f"seed {recipe.seed}{focus}{guard if recipe.focus_views else ''}"
+        f"`{recipe.name}`: {recipe.memory}, {steps.count} steps, {rate}, "
+        f"seed {recipe.seed}{focus}{limits if zooms else ''}"
     )
 
 

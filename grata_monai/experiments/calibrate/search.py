@@ -12,9 +12,7 @@ from grata_monai.experiments.calibrate.choose import Scores
 from grata_monai.experiments.calibrate.shifts import ShiftScannerd
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.run import Row, run_methods
-from grata_monai.methods.grata import GraTaMethod
-from grata_monai.methods.method import Method
-from grata_monai.methods.source import Source
+from grata_monai.methods.registry import grata_system, make_systems
 
 __all__ = ["run_candidates", "shift_bench", "to_scores"]
 
@@ -44,9 +42,9 @@ def run_candidates(
     Raises:
         OutputError: If the folder cannot be written.
     """
-    methods: dict[str, Method] = {"source": Source()}
+    methods = make_systems(["source"])
     # the guard's limits are chosen afterwards, so no candidate may keep the source because of them
-    methods |= {name: GraTaMethod(_free(recipe)) for name, recipe in candidates.items()}
+    methods |= {name: grata_system(_free(recipe)) for name, recipe in candidates.items()}
     for shift in shifts:
         shifted = shift_bench(bench, shift, seed=seed)
         for row in run_methods(methods, cases, shifted, out / shift, seed=seed):
@@ -56,7 +54,7 @@ def run_candidates(
 def _free(recipe: Recipe) -> Recipe:
     """Let the guard read everything and refuse nothing."""
     margin = -1.0 if recipe.is_mirrored else None
-    return replace(recipe, source_below=0.0, mirror_margin=margin, calibrated_for=None)
+    return recipe.changed(source_below=0.0, mirror_margin=margin, calibrated_for=None)
 
 
 def shift_bench(bench: Bench, shift: str, *, seed: int = 0) -> Bench:

@@ -81,9 +81,9 @@ def run_compare(arguments: argparse.Namespace) -> str:
     from grata_monai.experiments.harness.progress import show_progress  # noqa: PLC0415
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
     from grata_monai.experiments.harness.run import run_methods  # noqa: PLC0415
-    from grata_monai.methods.registry import make_methods  # noqa: PLC0415
+    from grata_monai.methods.registry import make_systems  # noqa: PLC0415
 
-    methods = make_methods(arguments.methods) | make_methods(arguments.against or ["source"])
+    methods = make_systems(arguments.methods) | make_systems(arguments.against or ["source"])
     devices = [str(choose_device(name)) for name in arguments.device]
     verified = verify_bundle(arguments.network, unverified=arguments.unverified)
     cases = list_labelled_cases(arguments)

@@ -13,15 +13,15 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor, nn
 
-from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.method import Episode
 from grata_monai.adapt.network import choose_activation, first_tensor
-from grata_monai.adapt.windows import choose_windows, extract_windows, plan_windows
+from grata_monai.adapt.recipe import Recipe
 from grata_monai.bundle.verify import describe_verified, verify_bundle
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 from grata_monai.experiments.evaluate import MaskScore, score_mask
 from grata_monai.experiments.harness.cost import measured
-from grata_monai.methods.method import Case
+from grata_monai.methods.source import Source
 
 __all__ = ["Bench", "Prepared", "open_bench"]
 
@@ -34,13 +34,13 @@ class Prepared:
     """A case as the network sees it, and what scoring needs.
 
     Attributes:
-        case: What methods get.
+        episode: The case, with the source network's prediction; no method yet.
         data: The data dictionary after preprocessing, batched.
         seconds: Of the source network's pass, which every method builds on.
         peak_bytes: Most memory during that pass, above what was in use before.
     """
 
-    case: Case
+    episode: Episode
     data: Mapping[str, Any]
     seconds: float
     peak_bytes: float
@@ -59,8 +59,8 @@ class Bench:
         single_piece: Whether the target is one connected piece.
         precision: Of predictions.
         device: Where everything runs.
-        windows: Most windows that a method gets.
-        window_rule: How they are chosen.
+        bare: The recipe of methods that run as published, without multi-scale prediction and
+            guard; says how many patches they get, and which.
         verified: What `verify_bundle` said of the bundle.
     """
 
@@ -72,8 +72,7 @@ class Bench:
     single_piece: bool
     precision: str
     device: torch.device
-    windows: int
-    window_rule: str
+    bare: Recipe
     verified: Mapping[str, Any]
 
     @property
@@ -98,30 +97,21 @@ class Bench:
         images = data["image"].as_tensor().to(self.device)
         with measured(self.device) as cost:
             source = self.predict(images, self.network)
-        activation = choose_activation(self.activation, source.shape[1])
-        plan = plan_windows(self.inferer, images.shape[2:])
-        starts = choose_windows(
-            probabilities(source, activation),
-            plan,
-            count=self.windows,
-            rule=self.window_rule,
-            is_softmax=activation == "softmax",
-        )
-        windows, extents = extract_windows(images, starts, plan)
         digest = hashlib.sha256(f"{seed} {item['case']}".encode()).digest()
-        case = Case(
+        bare = self.bare.changed(seed=int.from_bytes(digest[:4], "big"))
+        episode = Episode(
             images=images,
-            windows=windows,
-            extents=extents,
             source=source,
             predict=self.predict,
+            method=Source(),
+            recipe=bare,
             inferer=self.inferer,
-            activation=activation,
+            activation=choose_activation(self.activation, source.shape[1]),
             spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
             single_piece=self.single_piece,
-            seed=int.from_bytes(digest[:4], "big"),
+            is_guarded=False,
         )
-        return Prepared(case, data, cost.seconds, cost.peak_bytes)
+        return Prepared(episode, data, cost.seconds, cost.peak_bytes)
 
     def score(self, logits: Logits, prepared: Prepared) -> MaskScore:
         """Bring logits to a mask on the label's grid, and score it."""
@@ -151,7 +141,7 @@ def open_bench(
         unverified: Do not hold the bundle to its manifest.
 
     Returns:
-        The bench; windows are chosen as the bundle's recipe says.
+        The bench; patches are chosen as the bundle's recipe says.
 
     Raises:
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
@@ -174,10 +164,15 @@ def open_bench(
         single_piece=inferer.single_piece,
         precision=inferer.precision,
         device=torch.device(parser.get_parsed_content("device")),
-        windows=inferer.recipe.windows,
-        window_rule=inferer.recipe.window_rule,
+        bare=_make_bare(inferer.recipe),
         verified=verified,
     )
+
+
+def _make_bare(recipe: Recipe) -> Recipe:
+    settings = recipe.to_dict()
+    patches = {key: settings[key] for key in ("windows", "window_rule")}
+    return Recipe("bare").changed(on_failure="raise", **patches)
 
 
 def _flatten(transforms: Compose | Sequence[Any]) -> Compose:

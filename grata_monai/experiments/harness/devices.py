@@ -12,7 +12,7 @@ import torch
 from grata_monai.core.errors import NetworkError
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.run import Row, run_methods
-from grata_monai.methods.method import Method
+from grata_monai.methods.registry import System
 
 __all__ = ["run_on_devices"]
 
@@ -22,7 +22,7 @@ _bench: list[Bench] = []  # of this process, once `_begin` has run
 
 
 def run_on_devices(
-    methods: Mapping[str, Method],
+    methods: Mapping[str, System],
     cases: Cases,
     open_on: Callable[[str], Bench],
     devices: Sequence[str],
@@ -36,7 +36,7 @@ def run_on_devices(
     made once; a method that learns from case to case meets all of them on one device, in order.
 
     Args:
-        methods: Name to method.
+        methods: Name to system.
         cases: Of `list_cases`, with labels.
         open_on: Opens the bundle on a device; must be picklable.
         devices: Such as ``cuda:0`` and ``cuda:1``; ``cpu`` twice is two processes, which share the
@@ -71,13 +71,13 @@ def run_on_devices(
 
 
 def _divide(
-    methods: Mapping[str, Method], cases: Cases
-) -> Iterator[tuple[dict[str, Method], Cases]]:
+    methods: Mapping[str, System], cases: Cases
+) -> Iterator[tuple[dict[str, System], Cases]]:
     """Online methods with all cases first, for they take longest; then case by case the others."""
-    for name, method in methods.items():
-        if method.is_online:
-            yield {name: method}, cases
-    episodic = {name: method for name, method in methods.items() if not method.is_online}
+    for name, system in methods.items():
+        if system.method.is_online:
+            yield {name: system}, cases
+    episodic = {name: system for name, system in methods.items() if not system.method.is_online}
     for case in cases if episodic else ():
         yield episodic, [case]
 
@@ -87,5 +87,5 @@ def _begin(open_on: Callable[[str], Bench], free: Any, threads: int) -> None:
     _bench.append(open_on(free.get()))
 
 
-def _run(methods: Mapping[str, Method], cases: Cases, out: str | Path, seed: int) -> list[Row]:
+def _run(methods: Mapping[str, System], cases: Cases, out: str | Path, seed: int) -> list[Row]:
     return list(run_methods(methods, cases, _bench[0], out, seed=seed))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.adapt.recipe import resolve_recipe
@@ -14,9 +14,7 @@ from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row, run_methods
 from grata_monai.experiments.reproduce.part import Part
 from grata_monai.experiments.reproduce.train import load_labels, train_network
-from grata_monai.methods.grata import GraTaMethod
-from grata_monai.methods.method import Method
-from grata_monai.methods.registry import make_methods
+from grata_monai.methods.registry import System, grata_system, make_systems
 from grata_monai.methods.shape_moments import ShapeMoments, shape_prior
 
 __all__ = ["Options", "run_part"]
@@ -75,14 +73,14 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
         )
         settings["network#weights"] = str(weights.absolute())
     bench = open_bench(options.bundle_dir, settings=settings, unverified=options.unverified)
-    methods = _make_methods(part, bench, out, options)
+    methods = _make_systems(part, bench, out, options)
     tests = list(_spread(part))
     total = len(methods) * sum(len(cases) for _, cases in tests)
     return show_progress(_compare(methods, tests, bench, out, options.seed), total=total)
 
 
 def _compare(
-    methods: Mapping[str, Method],
+    methods: Mapping[str, System],
     tests: Sequence[tuple[str, list[dict[str, str]]]],
     bench: Bench,
     out: Path,
@@ -105,19 +103,19 @@ def _spread(part: Part) -> Iterator[tuple[str, list[dict[str, str]]]]:
             yield "none", [dict(case) for case in part.tests if case["centre"] == centre]
 
 
-def _make_methods(part: Part, bench: Bench, out: Path, options: Options) -> dict[str, Method]:
+def _make_systems(part: Part, bench: Bench, out: Path, options: Options) -> dict[str, System]:
     wanted = [name for name in options.methods if name != CALIBRATED]
-    methods = make_methods(wanted if wanted or not options.methods else ["source"])
+    methods = make_systems(wanted if wanted or not options.methods else ["source"])
     if "shape_moments" in methods:
         labels = load_labels(part, options.bundle_dir)
         prior = shape_prior(labels, classes=max(int(label.max()) for label in labels))
-        methods["shape_moments"] = ShapeMoments(prior=prior)
+        methods["shape_moments"] = System(ShapeMoments(prior=prior))
     if part.calibration and (not options.methods or CALIBRATED in options.methods):
         methods[CALIBRATED] = _calibrate(part, bench, out / "calibration.json", options)
     return methods
 
 
-def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Method:
+def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> System:
     """Choose a recipe on source cases, or take what an earlier run chose."""
     if not chosen.exists():
         settings = Settings(
@@ -127,4 +125,4 @@ def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Meth
             [dict(case) for case in part.calibration], bench, chosen, settings, facts=options.facts
         )
     recipe = resolve_recipe(json.loads(chosen.read_text(encoding="utf-8"))["recipe"])
-    return GraTaMethod(replace(recipe, precision=options.precision))
+    return grata_system(recipe.changed(precision=options.precision))

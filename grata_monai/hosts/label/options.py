@@ -6,7 +6,6 @@ values into the configuration, where a text beginning with ``$`` runs as code on
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,13 @@ from monai.transforms import MapTransform
 from grata_monai.adapt.network import hash_state
 from grata_monai.adapt.recipe import RECIPES, SOURCE, Recipe, resolve_recipe
 from grata_monai.core.errors import RecipeError, WeightsError
+from grata_monai.methods.grata import GraTaMethod
+from grata_monai.methods.registry import METHODS, resolve_method
 from grata_monai.options import OPTIONS_KEY, CaseOptions
 
-__all__ = ["TakeOptionsd", "list_recipes"]
+__all__ = ["TakeOptionsd", "list_methods", "list_recipes"]
 
-NAMES = ("adapt", "recipe", "guard", "time_limit_s")
+NAMES = ("adapt", "recipe", "method", "guard", "time_limit_s")
 
 
 def list_recipes(first: str | Mapping[str, Any]) -> list[str]:
@@ -38,6 +39,18 @@ def list_recipes(first: str | Mapping[str, Any]) -> list[str]:
     return [own, *(name for name in RECIPES if name not in (own, SOURCE.name))]
 
 
+def list_methods(first: str) -> list[str]:
+    """List the methods to choose from, by name; clients show the first one as chosen.
+
+    Args:
+        first: The configuration's own method.
+
+    Returns:
+        Its name, then the others.
+    """
+    return [first, *(name for name in METHODS if name not in (first, SOURCE.name))]
+
+
 class TakeOptionsd(MapTransform):
     """Turn what a client asked for into options that the image carries to `GraTaInferer`.
 
@@ -47,6 +60,7 @@ class TakeOptionsd(MapTransform):
     Args:
         keys: Of images.
         recipe: The configuration's own recipe: a name, or settings.
+        method: The configuration's own method.
         weights: Path of the state dict that the network must hold; hosts of this kind load it
             without checking it.
         allow_missing_keys: Whether to pass over missing keys.
@@ -58,10 +72,12 @@ class TakeOptionsd(MapTransform):
         recipe: str | Mapping[str, Any],
         weights: str | Path,
         allow_missing_keys: bool = False,
+        method: str = "grata",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.recipe = resolve_recipe(recipe)
         self.weights = Path(weights)
+        self.method = method
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with options in the images' meta data.
@@ -83,21 +99,27 @@ class TakeOptionsd(MapTransform):
         return taken
 
     def _read(self, asked: Mapping[str, Any]) -> CaseOptions:
-        recipe = self._choose(asked.get("recipe"))
-        recipe = replace(recipe, time_limit_s=_read_limit(asked.get("time_limit_s")))
+        recipe, method = self._choose(asked.get("recipe")), _first(asked.get("method"))
+        resolve_method(method or self.method, recipe)
+        recipe = recipe.changed(time_limit_s=_read_limit(asked.get("time_limit_s")))
         if not _read_switch("guard", asked):
-            recipe = replace(recipe, name=f"{recipe.name}, guard off", guard=False)
+            recipe = recipe.changed(name=f"{recipe.name}, guard off", guard=False)
         if not _read_switch("adapt", asked):
-            recipe = SOURCE
-        return CaseOptions(recipe, _hash_file(self.weights))
+            recipe, method = SOURCE, GraTaMethod.name
+        return CaseOptions(recipe, method or self.method, _hash_file(self.weights))
 
     def _choose(self, asked: Any) -> Recipe:
-        chosen = asked[0] if isinstance(asked, list) and asked else asked  # untouched: all names
+        chosen = _first(asked)
         if chosen is None or chosen == self.recipe.name:
             return self.recipe
         if not isinstance(chosen, str | Mapping):
             raise RecipeError(f"recipe must be a name, or settings, got {chosen!r}.")
         return resolve_recipe(chosen)
+
+
+def _first(asked: Any) -> Any:
+    """A client that left a choice untouched sends all names."""
+    return asked[0] if isinstance(asked, list) and asked else asked
 
 
 def _read_switch(name: str, asked: Mapping[str, Any]) -> bool:

@@ -61,7 +61,7 @@ def test_it_writes_a_recipe_that_the_bundle_takes_and_a_report(
     parser = ConfigParser()
     parser.read_config([str(repository / "bundle/configs/inference.json"), str(out)])
     recipe = resolve_recipe(parser.get_parsed_content("recipe"))
-    assert recipe.calibrated_for == CLINICAL.calibrated_for  # this bundle's
+    assert recipe.guard.calibrated_for == CLINICAL.guard.calibrated_for  # this bundle's
     rows = sorted((tmp_path / "recipe").rglob("*.json"))
     assert len(rows) == 2 * 3 * 2  # shifts, methods, cases
 

@@ -7,7 +7,7 @@ from grata_monai.cli import main
 from grata_monai.core.errors import NetworkError
 from grata_monai.experiments.harness.devices import run_on_devices
 from grata_monai.experiments.harness.run import read_rows, run_methods
-from grata_monai.methods.registry import make_methods
+from grata_monai.methods.registry import System, make_systems
 
 
 def scores(rows):
@@ -15,7 +15,7 @@ def scores(rows):
 
 
 def test_two_processes_write_what_one_writes(cases, tmp_path):
-    methods = make_methods(["tent", "sar", "mirror", "medbn"])  # online, episodic, refused
+    methods = make_systems(["tent", "sar", "mirror", "medbn"])  # online, episodic, refused
     alone = list(run_methods(methods, cases, open_tiny("cpu"), tmp_path / "one"))
     both = list(run_on_devices(methods, cases, open_tiny, ["cpu", "cpu"], tmp_path / "two"))
     assert len(both) == len(methods) * len(cases)
@@ -24,7 +24,7 @@ def test_two_processes_write_what_one_writes(cases, tmp_path):
 
 
 def test_a_process_that_ends_early_is_an_error_that_says_how_to_go_on(cases, tmp_path):
-    runs = run_on_devices({"ending": Ending()}, cases, open_tiny, ["cpu", "cpu"], tmp_path)
+    runs = run_on_devices({"ending": System(Ending())}, cases, open_tiny, ["cpu", "cpu"], tmp_path)
     with pytest.raises(NetworkError, match="Start again with the same --out"):
         list(runs)
 

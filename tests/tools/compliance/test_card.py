@@ -57,10 +57,10 @@ def test_a_change_of_the_configuration_changes_the_card(repository, tmp_path):
 
 def test_the_light_changes_where_the_recipe_says(repository):
     table = render_light(repository)
-    assert f"| red | below {CLINICAL.source_below:g} | source |" in table
-    assert f"| red | {CLINICAL.source_below:g} to {CLINICAL.red_below:g} |" in table
-    assert f"| amber | {CLINICAL.red_below:g} to {CLINICAL.amber_below:g} |" in table
-    assert f"| green | {CLINICAL.amber_below:g} or more |" in table
+    assert f"| red | below {CLINICAL.guard.source_below:g} | source |" in table
+    assert f"| red | {CLINICAL.guard.source_below:g} to {CLINICAL.guard.red_below:g} |" in table
+    assert f"| amber | {CLINICAL.guard.red_below:g} to {CLINICAL.guard.amber_below:g} |" in table
+    assert f"| green | {CLINICAL.guard.amber_below:g} or more |" in table
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path):

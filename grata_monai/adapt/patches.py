@@ -1,4 +1,4 @@
-"""Where in a volume to adapt: a few windows of the size that the network was trained on.
+"""Where in a volume to adapt: a few patches of the size that the network was trained on.
 
 Arbitrary crops break skip connections, and whole volumes cost time and memory without bound.
 """
@@ -13,15 +13,24 @@ from monai.utils import fall_back_tuple
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["WindowPlan", "choose_windows", "extract_windows", "plan_windows"]
+from grata_monai.core.types import Windows
+
+__all__ = [
+    "PatchPlan",
+    "Patches",
+    "choose_patches",
+    "cut_patches",
+    "extract_patches",
+    "plan_patches",
+]
 
 
 @dataclass(frozen=True)
-class WindowPlan:
+class PatchPlan:
     """How an inferer cuts a volume.
 
     Attributes:
-        roi_size: Window in voxels, one entry per spatial axis of the volume.
+        roi_size: Patch in voxels, one entry per spatial axis of the volume.
         slice_axis: The axis that a 2D network does not see, or None.
         padding_mode: As in `torch.nn.functional.pad`.
         cval: Fill value of constant padding.
@@ -33,16 +42,33 @@ class WindowPlan:
     cval: float = 0.0
 
 
-def plan_windows(inferer: Inferer, spatial_shape: Sequence[int]) -> WindowPlan:
-    """Read the window size off an inferer; the whole image if it has none."""
+@dataclass(frozen=True)
+class Patches:
+    """What a method adapts to: parts of the case, of the size that the network was trained on.
+
+    Attributes:
+        images: (n, c, *roi_size), without the axis that a 2D network does not see.
+        extents: (n, d, 2), where each patch lies in the image, from -1 to 1.
+        starts: First voxel of each patch.
+        roi_size: Of a patch, in voxels.
+    """
+
+    images: Windows
+    extents: Tensor
+    starts: tuple[tuple[int, ...], ...] = ()
+    roi_size: tuple[int, ...] = ()
+
+
+def plan_patches(inferer: Inferer, spatial_shape: Sequence[int]) -> PatchPlan:
+    """Read the patch size off an inferer; the whole image if it has none."""
     roi_size = getattr(inferer, "roi_size", None)
     if roi_size is None:
-        return WindowPlan(tuple(spatial_shape))
+        return PatchPlan(tuple(spatial_shape))
     axis = None
     if isinstance(inferer, SliceInferer):
         axis, roi_size = inferer.spatial_dim, list(inferer.orig_roi_size)
         roi_size.insert(axis, 1)
-    return WindowPlan(
+    return PatchPlan(
         roi_size=tuple(fall_back_tuple(roi_size, spatial_shape)),
         slice_axis=axis,
         padding_mode=str(getattr(inferer, "padding_mode", "constant")),
@@ -50,20 +76,42 @@ def plan_windows(inferer: Inferer, spatial_shape: Sequence[int]) -> WindowPlan:
     )
 
 
-def choose_windows(
-    probabilities: Tensor, plan: WindowPlan, *, count: int, rule: str, is_softmax: bool
+def cut_patches(
+    images: Tensor, maps: Tensor, plan: PatchPlan, *, count: int, rule: str, activation: str
+) -> Patches:
+    """Cut the patches that promise most out of one image.
+
+    Args:
+        images: (1, c, *s).
+        maps: Probabilities (1, k, *s) of the image.
+        plan: Patch size and padding.
+        count: Most patches.
+        rule: ``foreground`` or ``uncertainty``, as of `choose_patches`.
+        activation: ``sigmoid`` or ``softmax``.
+
+    Returns:
+        At least one patch.
+    """
+    is_softmax = activation == "softmax"
+    starts = choose_patches(maps, plan, count=count, rule=rule, is_softmax=is_softmax)
+    cut, extents = extract_patches(images, starts, plan)
+    return Patches(cut, extents, starts, plan.roi_size)
+
+
+def choose_patches(
+    probabilities: Tensor, plan: PatchPlan, *, count: int, rule: str, is_softmax: bool
 ) -> tuple[tuple[int, ...], ...]:
-    """Choose the windows that promise most: foreground first, or uncertainty first.
+    """Choose the patches that promise most: foreground first, or uncertainty first.
 
     Args:
         probabilities: (1, k, *s) of the first pass.
-        plan: Window size.
-        count: Most windows to return.
+        plan: Patch size.
+        count: Most patches to return.
         rule: ``foreground`` or ``uncertainty``; a case without foreground goes by uncertainty.
         is_softmax: Whether channel 0 is background.
 
     Returns:
-        First voxel of each window, best first; windows do not share their best voxels.
+        First voxel of each patch, best first; patches do not share their best voxels.
     """
     foreground = probabilities[:, 1:] if is_softmax else probabilities
     uncertainty = -(probabilities * probabilities.clamp_min(1e-6).log()).sum(1)[0]
@@ -75,7 +123,7 @@ def choose_windows(
     slices = dense_patch_slices(tuple(score.shape), size, stride)
     chosen: list[tuple[int, ...]] = []
     for _ in range(min(count, len(slices))):
-        totals = torch.stack([score[window].sum(dtype=torch.float64) for window in slices])
+        totals = torch.stack([score[part].sum(dtype=torch.float64) for part in slices])
         best = int(totals.argmax())
         if chosen and float(totals[best]) <= 0:
             break
@@ -84,37 +132,37 @@ def choose_windows(
     return tuple(chosen)
 
 
-def extract_windows(
-    images: Tensor, starts: Sequence[tuple[int, ...]], plan: WindowPlan
+def extract_patches(
+    images: Tensor, starts: Sequence[tuple[int, ...]], plan: PatchPlan
 ) -> tuple[Tensor, Tensor]:
-    """Cut windows out of one image, padded to `roi_size` as a sliding-window inferer pads.
+    """Cut patches out of one image, padded to `roi_size` as a sliding-window inferer pads.
 
     Args:
         images: (1, c, *s).
-        starts: First voxel of each window.
-        plan: Window size and padding.
+        starts: First voxel of each patch.
+        plan: Patch size and padding.
 
     Returns:
-        Windows (n, c, *roi_size), without the slice axis of a 2D network, and their extents
-        (n, d, 2): where each window's first and last voxel lie in the image, from -1 to 1.
+        Patches (n, c, *roi_size), without the slice axis of a 2D network, and their extents
+        (n, d, 2): where each patch's first and last voxel lie in the image, from -1 to 1.
     """
     shape = images.shape[2:]
-    windows, extents = [], []
+    cut, extents = [], []
     for start in starts:
         stop = [min(s + w, n) for s, w, n in zip(start, plan.roi_size, shape, strict=True)]
         part = images[(slice(None), slice(None), *map(slice, start, stop))]
-        windows.append(_pad(part, plan))
+        cut.append(_pad(part, plan))
         extents.append(
             [_extent(s, w, n) for s, w, n in zip(start, plan.roi_size, shape, strict=True)]
         )
-    batch, where = torch.cat(windows), torch.tensor(extents, device=images.device)
+    batch, where = torch.cat(cut), torch.tensor(extents, device=images.device)
     if plan.slice_axis is not None:
         keep = [axis for axis in range(len(shape)) if axis != plan.slice_axis]
         batch, where = batch.squeeze(plan.slice_axis + 2), where[:, keep]
     return batch, where
 
 
-def _pad(part: Tensor, plan: WindowPlan) -> Tensor:
+def _pad(part: Tensor, plan: PatchPlan) -> Tensor:
     padding: list[int] = []
     for have, want in zip(reversed(part.shape[2:]), reversed(plan.roi_size), strict=True):
         missing = max(want - have, 0)

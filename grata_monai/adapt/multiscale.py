@@ -1,10 +1,10 @@
-"""Look again at the organ: windows about what the source network found, at several magnifications.
+"""Multi-scale prediction: the organ cut out at several magnifications, predicted, and averaged.
 
 A network trained in one hospital has learnt how large an organ looks there. Where it looks larger
-or smaller, or lies at the edge of a window, the mask suffers. So the organ is located once, cut out
-at several magnifications, and predicted at each; the predictions are mapped back and averaged. What
-agrees with itself counts more: each magnification is weighted by how well its mirrored predictions
-agree, and how well it agrees with the next smaller and the next larger one. No label is needed.
+or smaller, or lies at the edge of a patch, the mask suffers. So the organ is located once, cut out
+at several magnifications, and predicted at each; the predictions are mapped back and averaged. Each
+magnification is weighted by its consistency: how well its mirrored predictions overlap, and how
+well it overlaps with the next smaller and the next larger one. No label is needed.
 """
 
 import itertools
@@ -17,30 +17,30 @@ from monai.transforms.utils import get_largest_connected_component_mask
 from torch import Tensor
 from torch.nn import functional
 
-from grata_monai.adapt.equivariance import label_map, overlap
+from grata_monai.adapt.equivariance import foreground_one_hot, overlap
+from grata_monai.adapt.patches import PatchPlan
 from grata_monai.adapt.views import Identity, Scale, WeakView, parse_view
-from grata_monai.adapt.windows import WindowPlan
 from grata_monai.core.errors import RecipeError
 from grata_monai.core.types import Images, Probabilities
 
 __all__ = [
-    "Focus",
-    "Location",
-    "Look",
-    "agreements",
-    "locate",
-    "look",
-    "plan_focus",
-    "read_factors",
+    "MultiscalePrediction",
+    "OrganLocation",
+    "ZoomedRoi",
+    "consistency_scores",
+    "locate_organ",
+    "plan_rois",
+    "predict_rois",
+    "read_zoom",
     "weigh",
 ]
 
-_MARGIN = 1.2  # a window is this much wider than the organ
+_MARGIN = 1.2  # a region is this much wider than the organ
 
 
 @dataclass(frozen=True)
-class Location:
-    """Where the organ lies.
+class OrganLocation:
+    """Where the organ lies in the image.
 
     Attributes:
         centre: Centre of mass, in voxels per spatial axis.
@@ -52,14 +52,14 @@ class Location:
 
 
 @dataclass(frozen=True)
-class Focus:
-    """A magnified window of an image, and the way back.
+class ZoomedRoi:
+    """A magnified region of an image, and the way back.
 
     Attributes:
         name: The view as recipes write it.
-        centre: Of the window, in voxels of the image.
+        centre: Of the region, in voxels of the image.
         factors: Magnification per axis.
-        size: Of the window, in voxels.
+        size: Of the region, in magnified voxels.
         is_constant: Whether zeros, not the border's values, lie outside the image.
     """
 
@@ -70,7 +70,7 @@ class Focus:
     is_constant: bool = True
 
     def apply(self, images: Images) -> Tensor:
-        """Cut the window out of images (b, c, *s) by linear interpolation, (b, c, *size)."""
+        """Cut the region out of images (b, c, *s) by linear interpolation, (b, c, *size)."""
         scales, offsets = [], []
         for n, centre, factor, r in zip(
             images.shape[2:], self.centre, self.factors, self.size, strict=True
@@ -90,7 +90,7 @@ class Focus:
         return _sample(maps, scales, offsets, spatial_shape, is_constant=False)
 
     def coverage(self, spatial_shape: Sequence[int], device: torch.device | str) -> Tensor:
-        """Say where the window saw the image: (1, 1, *s), 1 or 0."""
+        """Say where the region saw the image: (1, 1, *s), 1 or 0."""
         mask = torch.ones((1, 1, *spatial_shape), device=device)
         for axis, (n, centre, factor, r) in enumerate(
             zip(spatial_shape, self.centre, self.factors, self.size, strict=True)
@@ -102,14 +102,14 @@ class Focus:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Predictions about the organ, weighted.
+class MultiscalePrediction:
+    """Predictions of the organ at several magnifications, averaged with weights.
 
     Attributes:
-        maps: Mean probabilities (1, k, *s); 0 where no window saw the image.
-        seen: (1, 1, *s), 1 where at least one window did.
-        scores: Per magnification the agreement of its mirrored predictions and the agreement with
-            its neighbours, each in [0, 1].
+        maps: Mean probabilities (1, k, *s); 0 where no region saw the image.
+        seen: (1, 1, *s), 1 where at least one region did.
+        scores: Per magnification the consistency of its mirrored predictions and the consistency
+            with its neighbours, each in [0, 1].
         weights: Per magnification, of sum 1.
     """
 
@@ -119,21 +119,21 @@ class Look:
     weights: tuple[float, ...]
 
     @property
-    def agreement(self) -> float:
+    def consistency(self) -> float:
         """Weighted mean of all scores."""
         return sum(w * (a + b) / 2 for w, (a, b) in zip(self.weights, self.scores, strict=True))
 
     @property
     def mirrored(self) -> float:
-        """Mean agreement of mirrored predictions under the weights."""
+        """Mean consistency of mirrored predictions under the weights."""
         return sum(w * a for w, (a, _) in zip(self.weights, self.scores, strict=True))
 
     def neighbours(self, weights: Sequence[float]) -> float:
-        """Mean agreement of neighbouring magnifications under given weights."""
+        """Mean consistency of neighbouring magnifications under given weights."""
         return sum(w * b for w, (_, b) in zip(weights, self.scores, strict=True))
 
 
-def read_factors(name: str, dims: int) -> tuple[float, ...]:
+def read_zoom(name: str, dims: int) -> tuple[float, ...]:
     """Turn ``identity``, ``scale:1.33`` or ``scale:1.33:0,1`` into a factor per axis.
 
     Raises:
@@ -155,7 +155,7 @@ def read_factors(name: str, dims: int) -> tuple[float, ...]:
     return tuple(view.factor if not view.axes or axis in view.axes else 1.0 for axis in range(dims))
 
 
-def locate(maps: Probabilities, activation: str) -> Location | None:
+def locate_organ(maps: Probabilities, activation: str) -> OrganLocation | None:
     """Find the largest connected piece of foreground.
 
     Args:
@@ -165,35 +165,35 @@ def locate(maps: Probabilities, activation: str) -> Location | None:
     Returns:
         Where it lies; None if there is no foreground.
     """
-    mask = label_map(maps, activation).amax(1)[0]
+    mask = foreground_one_hot(maps, activation).amax(1)[0]
     if not bool(mask.any()):
         return None
     largest = torch.as_tensor(get_largest_connected_component_mask(mask)) > 0
     voxels = largest.nonzero().double()
     extent = voxels.amax(0) - voxels.amin(0) + 1
-    return Location(tuple(voxels.mean(0).tolist()), tuple(int(n) for n in extent))
+    return OrganLocation(tuple(voxels.mean(0).tolist()), tuple(int(n) for n in extent))
 
 
-def plan_focus(
-    names: Sequence[str], location: Location, plan: WindowPlan, spatial_shape: Sequence[int]
-) -> tuple[list[Focus], dict[str, str]]:
-    """Lay a window about the organ for every magnification.
+def plan_rois(
+    names: Sequence[str], location: OrganLocation, plan: PatchPlan, spatial_shape: Sequence[int]
+) -> tuple[list[ZoomedRoi], dict[str, str]]:
+    """Lay a region about the organ for every magnification.
 
     Args:
         names: Views by name: ``identity`` or scales.
         location: Of the organ.
-        plan: The inferer's window. Along an axis that a 2D network does not see, the window is the
+        plan: The inferer's patch. Along an axis that a 2D network does not see, the region is the
             whole image and nothing is magnified.
         spatial_shape: Of the image, in voxels.
 
     Returns:
-        The windows, from the smallest magnification to the largest, and the views left out, with
-        the reason: an organ that does not fit into a window once it is magnified.
+        The regions, from the smallest magnification to the largest, and the views left out, with
+        the reason: an organ that does not fit into a patch once it is magnified.
     """
-    kept: list[Focus] = []
+    kept: list[ZoomedRoi] = []
     dropped: dict[str, str] = {}
     for name in names:
-        factors = list(read_factors(name, len(spatial_shape)))
+        factors = list(read_zoom(name, len(spatial_shape)))
         centre, size = list(location.centre), list(plan.roi_size)
         if plan.slice_axis is not None:
             factors[plan.slice_axis] = 1.0
@@ -206,51 +206,53 @@ def plan_focus(
         if any(too_large):
             dropped[name] = "the organ does not fit into the window so magnified"
             continue
-        # a magnification below 1 may need a window beyond roi_size, but none beyond the image
+        # a magnification below 1 may need a region beyond roi_size, but none beyond the image
         most = [math.ceil(n * f) for n, f in zip(spatial_shape, factors, strict=True)]
         size = [max(s, min(w, m)) for w, s, m in zip(wanted, size, most, strict=True)]
         kept.append(
-            Focus(name, tuple(centre), tuple(factors), tuple(size), plan.padding_mode == "constant")
+            ZoomedRoi(
+                name, tuple(centre), tuple(factors), tuple(size), plan.padding_mode == "constant"
+            )
         )
-    return sorted(kept, key=lambda focus: math.prod(focus.factors)), dropped
+    return sorted(kept, key=lambda roi: math.prod(roi.factors)), dropped
 
 
-def look(
+def predict_rois(
     images: Images,
-    windows: Sequence[Focus],
+    rois: Sequence[ZoomedRoi],
     views: Sequence[WeakView],
     predict: Callable[[Tensor], Tensor],
     *,
     activation: str,
     sharpness: float,
-) -> Look:
-    """Predict every window, mirrored and not, and average what agrees.
+) -> MultiscalePrediction:
+    """Predict every region, mirrored and not, and average with weights by consistency.
 
     Args:
         images: (1, c, *s).
-        windows: Of `plan_focus`, at least one.
-        views: Flips or turns, the identity first, that fit the windows.
-        predict: A window (1, c, *size) to probabilities (1, k, *size).
+        rois: Of `plan_rois`, at least one.
+        views: Flips or turns, the identity first, that fit the regions.
+        predict: A region (1, c, *size) to probabilities (1, k, *size).
         activation: ``sigmoid`` or ``softmax``.
-        sharpness: How much agreement counts; 0 weighs all magnifications alike.
+        sharpness: How much consistency counts; 0 weighs all magnifications alike.
 
     Returns:
         Predictions on the image's grid.
     """
     shape = tuple(images.shape[2:])
-    box = _surround(windows, shape)
+    box = _surround(rois, shape)
     where = (slice(None), slice(None), *box)
     start = [part.start for part in box]
     size = [part.stop - part.start for part in box]
     found, coverages = [], []
-    for window in windows:
-        centre = tuple(c - s for c, s in zip(window.centre, start, strict=True))
-        inside = replace(window, centre=centre)
-        cut = window.apply(images)
+    for roi in rois:
+        centre = tuple(c - s for c, s in zip(roi.centre, start, strict=True))
+        inside = replace(roi, centre=centre)
+        cut = roi.apply(images)
         maps = [view.invert(predict(view.apply(cut))) for view in views]
         found.append([inside.invert(part, size) for part in maps])
         coverages.append(inside.coverage(size, images.device))
-    scores = agreements(found, coverages, activation)
+    scores = consistency_scores(found, coverages, activation)
     weights = weigh(scores, sharpness)
     total = sum(
         w * seen * torch.stack(parts).mean(0)
@@ -262,21 +264,21 @@ def look(
     result[where] = mean
     seen = mean.new_zeros((1, 1, *shape))
     seen[where] = (share > 0).float()
-    return Look(result, seen, tuple(scores), tuple(weights))
+    return MultiscalePrediction(result, seen, tuple(scores), tuple(weights))
 
 
-def _surround(windows: Sequence[Focus], shape: Sequence[int]) -> list[slice]:
-    """The smallest part of the image that holds all that the windows see."""
+def _surround(rois: Sequence[ZoomedRoi], shape: Sequence[int]) -> list[slice]:
+    """The smallest part of the image that holds all that the regions see."""
     box = []
     for axis, n in enumerate(shape):
-        reach = [(w.centre[axis], w.size[axis] / (2 * w.factors[axis])) for w in windows]
+        reach = [(w.centre[axis], w.size[axis] / (2 * w.factors[axis])) for w in rois]
         first = math.floor(min(c - r for c, r in reach))
         last = math.ceil(max(c + r for c, r in reach))
         box.append(slice(max(first, 0), min(last + 1, n)))
     return box
 
 
-def agreements(
+def consistency_scores(
     predictions: Sequence[Sequence[Tensor]], coverages: Sequence[Tensor], activation: str
 ) -> list[tuple[float, float]]:
     """Score every magnification without a label.
@@ -292,8 +294,10 @@ def agreements(
         is one alone; and of its mean with the means of its neighbours, where both saw the image, 1
         if there are none.
     """
-    masks = [[label_map(view, activation) for view in views] for views in predictions]
-    means = [label_map(torch.stack(list(views)).mean(0), activation) for views in predictions]
+    masks = [[foreground_one_hot(view, activation) for view in views] for views in predictions]
+    means = [
+        foreground_one_hot(torch.stack(list(views)).mean(0), activation) for views in predictions
+    ]
     own = [_mean([_dice(first, other) for other in others]) for first, *others in masks]
     beside: list[list[float]] = [[] for _ in means]
     for k, (one, two) in enumerate(itertools.pairwise(means)):
@@ -305,7 +309,7 @@ def agreements(
 
 
 def weigh(scores: Sequence[tuple[float, float]], sharpness: float) -> list[float]:
-    """Turn scores into weights of sum 1: the softmax of `sharpness` times their mean."""
+    """Turn scores into weights of sum 1: the softmax of `sharpness` times their means."""
     means = torch.tensor([sum(pair) / 2 for pair in scores], dtype=torch.float64)
     return torch.softmax(sharpness * means, 0).tolist()
 
