@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from shutil import copy2
 
@@ -22,6 +23,7 @@ from grata_monai.phantom.dicom import (
 )
 from grata_monai.read.dicom import headers as headers_module
 from grata_monai.read.dicom.headers import read_headers
+from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.parse import parse_header
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.selection import Selection
@@ -432,9 +434,9 @@ def test_nothing_that_is_written_names_the_patient(tmp_path, caplog):
     (tmp_path / SECRET / "cut").write_bytes((tmp_path / SECRET / "0001.dcm").read_bytes()[:500])
     caplog.clear()  # of what pydicom said when it wrote this
     found = triage(tmp_path)
-    console = Console(file=io.StringIO(), width=300)
-    console.print(render_table(found))
-    printed = console.file.getvalue()
+    shown = io.StringIO()
+    Console(file=shown, width=300).print(render_table(found))
+    printed = shown.getvalue()
     text = found.to_json() + printed + caplog.text
     assert len(found.volumes) == 1
     assert len(found.rejections) == 2
@@ -465,15 +467,11 @@ def test_every_file_of_pydicom_ends_in_acceptance_or_rejection(tmp_path):
 def test_headers_are_read_in_one_subprocess(tmp_path, monkeypatch):
     files = write_instances(instances(), tmp_path)
     started = []
-    from grata_monai.core import sandbox
-
-    original = sandbox.subprocess.Popen
+    original = subprocess.Popen
     monkeypatch.setattr(
-        sandbox.subprocess,
-        "Popen",
-        lambda *args, **kwargs: started.append(1) or original(*args, **kwargs),
+        subprocess, "Popen", lambda *args, **kwargs: started.append(1) or original(*args, **kwargs)
     )
-    assert len(list(read_headers(files, limits=headers_module.Limits()))) == 5
+    assert len(list(read_headers(files, limits=Limits()))) == 5
     assert started == [1]
 
 
