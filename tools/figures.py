@@ -16,7 +16,6 @@ import nibabel as nib
 import numpy as np
 import torch
 from matplotlib.lines import Line2D
-from monai.bundle import ConfigParser
 from monai.data import decollate_batch
 from monai.metrics import compute_dice
 
@@ -24,7 +23,9 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
 
-CONFIGS = Path(__file__).resolve().parents[1] / "bundle" / "configs"
+from grata_monai.bundle import open_bundle
+
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 STYLES: dict[str, tuple[str, Any, float]] = {
     "reference": ("#444444", "solid", 2.6),
     "source": ("#d1495b", "dashed", 1.6),
@@ -36,23 +37,18 @@ def segment(
     dataset_dir: str | None, case: str | None, recipe: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Segment one case with the bundle; masks by name on its own grid, and a phantom's image."""
-    parser = ConfigParser()
-    parser.read_config([CONFIGS / "inference.json", CONFIGS / "evaluate.json"])
     with tempfile.TemporaryDirectory() as folder:
-        parser.update(
-            {
-                "bundle_root": str(CONFIGS.parent),
-                "output_dir": folder,
-                "dataset_dir": dataset_dir,
-                "only": [case] if case else None,
-                "recipe": recipe,
-            }
-        )
-        batch = next(iter(parser.get_parsed_content("dataloader")))
-        network = parser.get_parsed_content("network")
-        batch["pred"] = parser.get_parsed_content("inferer")(batch["image"], network)
-        item = parser.get_parsed_content("postprocessing")(decollate_batch(batch)[0])
-        path = parser.get_parsed_content("cases")[0]["image"]
+        settings = {
+            "output_dir": folder,
+            "dataset_dir": dataset_dir,
+            "only": [case] if case else None,
+            "recipe": recipe,
+        }
+        bundle = open_bundle(BUNDLE, ("evaluate",), settings)
+        batch = next(iter(bundle.get("dataloader")))
+        batch["pred"] = bundle.inferer(batch["image"], bundle.network)
+        item = bundle.postprocessing(decollate_batch(batch)[0])
+        path = bundle.get("cases")[0]["image"]
         image = None if dataset_dir else np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
     masks = {"reference": item["label"], "source": item["source"], "adapted": item["pred"]}
     return {name: np.asarray(mask[0]) for name, mask in masks.items()}, image

@@ -1,6 +1,7 @@
 """The one door to a bundle: open, verify, lint, wrap; what its configuration asks of Python."""
 
 from grata_monai.bundle.network import choose_device, load_network
+from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.workflow import (
     find_bundle_root,
     report_errors_in_one_line,
@@ -8,9 +9,11 @@ from grata_monai.bundle.workflow import (
 )
 
 __all__ = [
+    "Bundle",
     "choose_device",
     "find_bundle_root",
     "load_network",
+    "open_bundle",
     "report_errors_in_one_line",
     "verify_own_bundle",
 ]

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
 from torch import nn
 
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.parameters import normalisation_layers, resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
-from grata_monai.bundle.verify import MANIFEST, verify_bundle
-from grata_monai.core.errors import DatasetError, NetworkError
+from grata_monai.bundle.open import Bundle, open_bundle
+from grata_monai.bundle.verify import MANIFEST
+from grata_monai.core.errors import NetworkError
 from grata_monai.core.files import atomic_path
 
 __all__ = ["WrapReport", "wrap_bundle"]
-
-_NAMES = ("inference", "inference_config", "evaluate")
-_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -69,62 +66,46 @@ def wrap_bundle(
         What will move.
 
     Raises:
-        BundleError: If the bundle has a manifest and is not as it says; nothing was parsed then.
-        DatasetError: If the folder holds no inference configuration.
+        BundleError: If the bundle has a manifest and is not as it says, and nothing was parsed
+            then; or if the folder holds no inference configuration.
         NetworkError: If the configuration has no inferer, one that adapts already, or no network
             that can be built.
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         RecipeError: If the recipe is wrong.
     """
     settings = resolve_recipe(recipe)
-    config_file = _find_config(Path(bundle_dir))
-    verified = _verify(Path(bundle_dir), unverified=unverified)
-    parser = ConfigParser()
-    parser.read_config(str(config_file))
-    network = _build_network(parser, config_file)
-    overlay, notes = _make_overlay(parser.get(), recipe)
+    has_manifest = (Path(bundle_dir) / MANIFEST).exists()
+    bundle = open_bundle(bundle_dir, unverified=unverified or not has_manifest)
+    network = _build_network(bundle)
+    overlay, notes = _make_overlay(bundle.config, recipe)
     groups, count = _find_what_moves(network, settings)
     with atomic_path(Path(out)) as path:
         path.write_text(json.dumps(overlay, indent=4) + "\n")
     kinds = [type(layer).__name__ for layer in normalisation_layers(network).values()]
     return WrapReport(
         overlay=Path(out),
-        config_file=config_file,
+        config_file=bundle.config_file,
         network=type(network).__name__,
         layers={kind: kinds.count(kind) for kind in sorted(set(kinds))},
         groups=groups,
         count=count,
-        notes=(*verified, *notes),
+        notes=(*_note_unverified(bundle), *notes),
     )
 
 
-def _find_config(bundle_dir: Path) -> Path:
-    folder = bundle_dir / "configs"
-    for name in _NAMES:
-        for suffix in _SUFFIXES:
-            if (folder / f"{name}{suffix}").is_file():
-                return folder / f"{name}{suffix}"
-    raise DatasetError(
-        f"bundle_dir must hold configs/inference.json (or .yaml), got {bundle_dir.name!r} without. "
-        "Point to the bundle's root folder, the one that has configs/ and models/."
-    )
-
-
-def _verify(bundle_dir: Path, *, unverified: bool) -> tuple[str, ...]:
-    """Verify a bundle that has a manifest; return the note that nothing was verified otherwise."""
-    if (bundle_dir / MANIFEST).exists() and not unverified:
-        verify_bundle(bundle_dir)
+def _note_unverified(bundle: Bundle) -> tuple[str, ...]:
+    if bundle.verified["is_verified"]:
         return ()
     return (f"the bundle was not held to a {MANIFEST}: its configuration ran unverified.",)
 
 
-def _build_network(parser: ConfigParser, config_file: Path) -> nn.Module:
+def _build_network(bundle: Bundle) -> nn.Module:
     """Build `network_def` without weights: which parameters exist does not depend on them."""
     try:
-        network = parser.get_parsed_content("network_def")
+        network = bundle.get("network_def")
     except Exception as error:
         raise NetworkError(
-            f"network_def of {config_file.name} must build a network, it raised "
+            f"network_def of {bundle.config_file.name} must build a network, it raised "
             f"{type(error).__name__}. Check that `python -m monai.bundle run` works unwrapped."
         ) from error
     if not isinstance(network, nn.Module):

@@ -15,6 +15,7 @@
     ├── RecordError                  a text that is no record of a case
     ├── TransferError                a DICOM peer did not answer, or refused what was sent
     ├── RecipeError                  a setting that does not exist or breaks its rule (a ValueError)
+    ├── SettingError                 an id that no configuration of the bundle has (a ValueError)
     ├── NetworkError                 a network that cannot be copied, run or loaded
     │   ├── WeightsError             checkpoint keys or shapes that do not fit the network
     │   └── NothingToAdaptError      no parameter of the chosen groups exists in this network
@@ -36,10 +37,12 @@ __all__ = [
     "OutputError",
     "RecipeError",
     "RecordError",
+    "SettingError",
     "TransferError",
     "UnreadableImageError",
     "WeightsError",
     "find_cause",
+    "find_refusal",
     "find_root",
 ]
 
@@ -104,6 +107,10 @@ class RecipeError(GrataError, ValueError):
     """A recipe names a setting that does not exist, or a value that breaks its rule."""
 
 
+class SettingError(GrataError, ValueError):
+    """A setting names an id that the bundle's configuration does not have, or may not be set."""
+
+
 class NetworkError(GrataError):
     """The network cannot be copied, run or loaded."""
 
@@ -134,3 +141,9 @@ def find_root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def find_refusal(error: Exception) -> Exception:
+    """Find what MONAI has wrapped: our own error or a ValueError; else the error as it is."""
+    cause = find_cause(error) or find_root(error)
+    return cause if isinstance(cause, GrataError | ValueError) else error

@@ -1,26 +1,22 @@
 """One case from Python: an image in, its mask and record out, nothing written."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch
 from monai.data.utils import list_data_collate
-from monai.inferers import Inferer
+from monai.transforms import Compose
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
 
-from grata_monai.bundle.lint import verify_bundle
-from grata_monai.core.errors import find_cause
+from grata_monai.bundle.open import Bundle, open_bundle
+from grata_monai.core.errors import find_refusal
 from grata_monai.record import Record
 
 __all__ = ["Result", "predict_case", "segment"]
-
-_WRITERS = ("SaveImageAndRecordd", "SaveDicomd")
 
 
 @dataclass(frozen=True)
@@ -68,23 +64,19 @@ def segment(
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         DatasetError: If a folder holds no acceptable DICOM volume, or more than one.
         CaseError: If the image cannot be read, or makes no sense.
-        ValueError: If voxels come without affine, or a file with one.
+        ValueError: If voxels come without affine, or a file with one; `SettingError` if a setting
+            has no id of the configuration.
     """
-    verified = verify_bundle(bundle_dir, unverified=unverified)
     given = _take(image, affine_ras)
-    is_dicom = isinstance(given, str) and Path(given).is_dir()
-    parser = _parse(Path(bundle_dir), is_dicom=is_dicom)
-    parser["verified"] = verified
-    parser["recipe"] = recipe if isinstance(recipe, str) else dict(recipe)
-    parser.update(dict(settings or {}))
-    if is_dicom:
-        parser["dataset_dir"] = given
-        given = _name_volume(parser.get_parsed_content("triage"))
-    prepared = _prepare(parser.get_parsed_content("preprocessing"), given)
-    device = parser.get_parsed_content("device")
-    inferer, network = (parser.get_parsed_content(key) for key in ("inferer", "network"))
-    item = predict_case(prepared, inferer=inferer, network=network, device=device)
-    done = parser.get_parsed_content("postprocessing")(item)
+    asked = {"recipe": recipe if isinstance(recipe, str) else dict(recipe), **(settings or {})}
+    if isinstance(given, str) and Path(given).is_dir():
+        asked["dataset_dir"] = given
+        bundle = open_bundle(bundle_dir, ("dicom",), asked, unverified=unverified)
+        given = _name_volume(bundle.get("triage"))
+    else:
+        bundle = open_bundle(bundle_dir, (), asked, unverified=unverified)
+    prepared = _prepare(bundle.preprocessing, given)
+    done = bundle.postprocessing(predict_case(prepared, bundle))
     mask = done["pred"]
     return Result(
         mask=np.ascontiguousarray(mask.as_tensor().cpu().numpy()[0].astype(np.uint8)),
@@ -93,51 +85,30 @@ def segment(
     )
 
 
-def predict_case(
-    prepared: Mapping[Hashable, Any],
-    *,
-    inferer: Inferer,
-    network: nn.Module,
-    device: torch.device | str,
-) -> dict[Hashable, Any]:
+def predict_case(prepared: Mapping[Hashable, Any], bundle: Bundle) -> dict[Hashable, Any]:
     """Predict one prepared case as MONAI's evaluator does: a batch of one, without gradients.
 
     Args:
         prepared: What preprocessing gave, with ``image`` (c, *s).
-        inferer: The bundle's.
-        network: Images to logits.
-        device: Where the network is.
+        bundle: Whose network and inferer predict.
 
     Returns:
         The case, with ``pred`` (k, *s), ready for postprocessing.
     """
     data = list_data_collate([prepared])
     with torch.no_grad():
-        data["pred"] = inferer(inputs=data["image"].to(device), network=network)
+        images = data["image"].to(bundle.device)
+        data["pred"] = bundle.inferer(inputs=images, network=bundle.network)
     (item,) = decollate_batch(data)
     return dict(item)
 
 
-def _parse(bundle_dir: Path, *, is_dicom: bool) -> Any:
-    """The bundle's path of a case, without what writes files."""
-    parser = ConfigParser()
-    names = ("inference.json", "dicom.json") if is_dicom else ("inference.json",)
-    parser.read_config([bundle_dir / "configs" / name for name in names])
-    parser["bundle_root"] = str(bundle_dir.absolute())
-    parser["postprocessing#transforms"] = [
-        step
-        for step in parser["postprocessing#transforms"]
-        if step["_target_"].rsplit(".", 1)[-1] not in _WRITERS
-    ]
-    return parser
-
-
-def _prepare(preprocessing: Callable[[dict[str, Any]], Any], given: str | MetaTensor) -> Any:
+def _prepare(preprocessing: Compose, given: str | MetaTensor) -> Any:
     try:
         return preprocessing({"image": given})
     except RuntimeError as error:  # MONAI's wrapping of whatever a transform raises
-        refusal = find_cause(error)
-        raise refusal if refusal is not None else error from None
+        refusal = find_refusal(error)
+    raise refusal
 
 
 def _take(image: Any, affine_ras: ArrayLike | None) -> str | MetaTensor:

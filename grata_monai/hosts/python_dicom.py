@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-from grata_monai.bundle.lint import verify_bundle
+from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.core.failures import CaseFailure
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.read.dicom.triage import Triage
@@ -72,13 +70,14 @@ def segment_dicom(
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         DatasetError: If the folder does not exist or holds no DICOM file.
         OutputError: If the output folder cannot be written.
+        SettingError: If a setting has no id of the configuration.
     """
-    parser = open_dicom(
+    bundle = open_dicom(
         folder, output_dir, bundle_dir=bundle_dir, settings=settings, unverified=unverified
     )
-    found: Triage = parser.get_parsed_content("triage")
+    found: Triage = bundle.get("triage")
     write_refused(found, output_dir)
-    evaluator = parser.get_parsed_content("evaluator")
+    evaluator = bundle.get("evaluator")
     if found.volumes:
         evaluator.run()
     failures = tuple(getattr(evaluator.state, "failures", ()))
@@ -93,8 +92,8 @@ def open_dicom(
     bundle_dir: str | Path,
     settings: Mapping[str, Any] | None = None,
     unverified: bool = False,
-) -> ConfigParser:
-    """Verify a bundle, then read its configuration with the dicom overlay. Nothing is built yet.
+) -> Bundle:
+    """Open a bundle with the dicom overlay. Nothing is built yet.
 
     Args:
         folder: DICOM files, in any tree.
@@ -104,20 +103,16 @@ def open_dicom(
         unverified: Do not hold the bundle to its manifest; the record says so.
 
     Returns:
-        The configuration, whose parts can be asked for by their ids.
+        The bundle, whose parts can be asked for.
 
     Raises:
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
+        SettingError: If a setting has no id of the configuration.
     """
-    verified = verify_bundle(bundle_dir, unverified=unverified)
-    configs = Path(bundle_dir) / "configs"
-    parser = ConfigParser()
-    parser.read_config([configs / "inference.json", configs / "dicom.json"])
-    places = {"bundle_root": bundle_dir, "dataset_dir": folder, "output_dir": output_dir}
-    parser.update({key: str(Path(value).absolute()) for key, value in places.items()})
-    parser["verified"] = verified
-    parser.update(dict(settings or {}))
-    return parser
+    places = {"dataset_dir": folder, "output_dir": output_dir}
+    asked = {key: str(Path(value).absolute()) for key, value in places.items()}
+    asked |= settings or {}
+    return open_bundle(bundle_dir, ("dicom",), asked, unverified=unverified)
 
 
 def collect_run(found: Triage, failures: Iterable[CaseFailure], output_dir: str | Path) -> DicomRun:

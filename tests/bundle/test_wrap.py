@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from grata_monai import Record
 from grata_monai.bundle.wrap import wrap_bundle
 from grata_monai.cli import main
-from grata_monai.core.errors import DatasetError, NetworkError, RecipeError
+from grata_monai.core.errors import BundleError, NetworkError, RecipeError
 
 KERNELS = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
 COMMON = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2}
@@ -156,7 +156,7 @@ def test_an_inferer_inside_the_evaluator_is_wrapped_where_it_stands(tmp_path):
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"must hold configs/inference.json"):
+    with pytest.raises(BundleError, match=r"must hold configs/inference.json"):
         wrap_bundle(tmp_path, tmp_path / "overlay.json")
 
 

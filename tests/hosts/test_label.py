@@ -217,7 +217,7 @@ def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        ("broken", {}, "UnreadableImageError: image must be a complete NIfTI"),
+        ("broken", {}, "UnreadableImageError: name must end in .gz if the file is"),
         ("unknown", {}, "UnreadableImageError: image must be named, got an empty path"),
         ("case_3", {"recipe": "clinicl"}, "RecipeError: recipe must be among .*Did you mean"),
         ("case_3", {"adapt": "off"}, "RecipeError: adapt must be true or false"),

@@ -19,11 +19,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from grata_monai import GraTaInferer, resolve_recipe
-from grata_monai.bundle import load_network
+from grata_monai.bundle import open_bundle
 from grata_monai.phantom import make_case
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -49,13 +48,8 @@ WAYS = {
 
 def run_way(way: str, device: torch.device, repeats: int) -> dict[str, float]:
     """Predict one phantom `repeats` times after a warm-up; median seconds and peak bytes."""
-    parser = ConfigParser()
-    parser.read_config(BUNDLE / "configs" / "inference.json")
-    parser["recipe"] = WAYS[way]
-    network = load_network(
-        parser.get_parsed_content("network_def"), str(BUNDLE / "models" / "model.pt"), device
-    )
-    inferer = parser.get_parsed_content("inferer")
+    bundle = open_bundle(BUNDLE, settings={"recipe": WAYS[way], "device#name": str(device)})
+    network, inferer = bundle.network, bundle.get("inferer")
     image = prepare_image().to(device)
     before = peak_memory(device)
     times = []

@@ -1,20 +1,20 @@
 """Facts of the model card, from the bundle's metadata, configuration and weights."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from grata_monai.adapt.parameters import resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.bundle import open_bundle
 from grata_monai.core.errors import BundleError
 from tools.compliance.tables import make_table
 
 __all__ = ["Bundle", "read_bundle", "read_limits", "render_facts", "render_light"]
+
+DIGESTED = ("models/model.pt", "configs/inference.json")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Bundle:
 
     Attributes:
         metadata: Content of ``configs/metadata.json``.
-        config: Content of ``configs/inference.json``.
+        config: Content of ``configs/inference.json``, as `open_bundle` gives it.
         weights: Scalars of the network, each counted once.
         moving: Scalars that the default recipe may move.
         recipe: The default recipe.
@@ -41,6 +41,8 @@ class Bundle:
 def read_bundle(root: Path) -> Bundle:
     """Read a bundle; its network is built, nothing else of it runs.
 
+    It is not held to its manifest, which is written after the page of the bundle that this is for.
+
     Args:
         root: Of the bundle.
 
@@ -49,27 +51,16 @@ def read_bundle(root: Path) -> Bundle:
         RecipeError: If the default recipe is wrong.
         NothingToAdaptError: If it moves nothing.
     """
-    try:
-        metadata, config = (
-            json.loads((root / "configs" / name).read_text(encoding="utf-8"))
-            for name in ("metadata.json", "inference.json")
-        )
-        names = ("models/model.pt", "configs/inference.json")
-        digests = {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names}
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            "the bundle must have readable metadata, inference configuration and weights, it has "
-            f"not ({type(error).__name__}). Check it with: python -m grata_monai lint"
-        ) from error
-    recipe = resolve_recipe(config["recipe"])
-    network = ConfigParser(dict(config)).get_parsed_content("network_def")
+    bundle = open_bundle(root, unverified=True)
+    recipe = resolve_recipe(bundle.config["recipe"])
+    network = bundle.get("network_def")
     return Bundle(
-        metadata=metadata,
-        config=config,
+        metadata=bundle.metadata,
+        config=bundle.config,
         weights=sum(parameter.numel() for parameter in network.parameters()),
         moving=resolve_parameters(network, recipe.steps.parameters).count,
         recipe=recipe,
-        digests=digests,
+        digests={name: _digest(root / name) for name in DIGESTED},
     )
 
 
@@ -152,6 +143,16 @@ def read_limits(root: Path) -> list[str]:
     text = (root / "bundle" / "docs" / "README.md").read_text(encoding="utf-8")
     section = text.partition("\n## Limits\n")[2].partition("\n## ")[0]
     return [" ".join(point.split()) for point in section.split("\n- ")[1:]]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(
+            f"the bundle must have a readable {path.name}, it has not: {error.strerror}. "
+            "Check it with: python -m grata_monai lint"
+        ) from error
 
 
 def _network(bundle: Bundle) -> str:

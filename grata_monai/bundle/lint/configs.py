@@ -24,7 +24,10 @@ LOOKED_UP = {
     "reader": READERS,
     "writer": WRITERS,
 }
-"""Keys whose text MONAI looks up as Python, or that start its debugger, with what is harmless."""
+"""Keys whose text MONAI looks up as Python, or that start its debugger, with what is harmless.
+
+The bundle's own part `writer` is no text but a component, whose ``_target_`` is checked.
+"""
 SWITCHES = {"_debug_": False, "allow_pickle": False, "pretrained": False, "weights_only": True}
 """Keys that would open a door, and the one value that keeps it shut."""
 PROSE = ("_desc_",)
@@ -110,7 +113,7 @@ def _check_item(
                 "Use a listed one (--list-allowed), or accept it with --allow after reading its "
                 "code.",
             )
-    elif item.key in LOOKED_UP:
+    elif item.key in LOOKED_UP and not (item.key == "writer" and isinstance(value, dict)):
         choices = LOOKED_UP[item.key]
         given = value if isinstance(value, list) else [value]
         if not all(one is None or (isinstance(one, str) and one in choices) for one in given):

@@ -1,13 +1,12 @@
 """A bundle taken apart, so that every method meets the same cases in the same way."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.transforms import Compose
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.network import choose_activation, first_tensor
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.bundle.verify import describe_verified, verify_bundle
+from grata_monai.bundle.open import open_bundle
+from grata_monai.bundle.verify import describe_verified
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 from grata_monai.experiments.evaluate import MaskScore, score_mask
@@ -24,9 +24,6 @@ from grata_monai.experiments.harness.cost import measured
 from grata_monai.methods.source import Source
 
 __all__ = ["Bench", "Prepared", "open_bench"]
-
-CONFIGS = ("inference.json", "evaluate.json")
-RECORDING = ("LiftRecordd", "SaveImageAndRecordd")  # steps that need a record, or write
 
 
 @dataclass(frozen=True)
@@ -145,27 +142,21 @@ def open_bench(
 
     Raises:
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
+        SettingError: If a setting has no id of the configuration.
     """
-    verified = verify_bundle(bundle_dir, unverified=unverified)
-    parser = ConfigParser()
-    parser.read_config([Path(bundle_dir) / "configs" / name for name in CONFIGS])
-    parser.update({"bundle_root": str(Path(bundle_dir).absolute()), **dict(settings or {})})
-    parser["verified"] = verified
-    steps = parser["postprocessing#transforms"]
-    kept = [step for step in steps if step["_target_"].rsplit(".", 1)[-1] not in RECORDING]
-    parser["postprocessing#transforms"] = kept
-    inferer = parser.get_parsed_content("inferer")
+    bundle = open_bundle(bundle_dir, ("evaluate",), settings, unverified=unverified)
+    inferer = bundle.get("inferer")
     return Bench(
-        network=parser.get_parsed_content("network").eval(),
+        network=bundle.network.eval(),
         inferer=inferer.inferer,
-        preprocessing=_flatten(parser.get_parsed_content("preprocessing")),
-        postprocessing=_flatten(parser.get_parsed_content("postprocessing")),
+        preprocessing=bundle.preprocessing,
+        postprocessing=bundle.postprocessing,
         activation=inferer.activation,
         single_piece=inferer.single_piece,
         precision=inferer.precision,
-        device=torch.device(parser.get_parsed_content("device")),
+        device=bundle.device,
         bare=_make_bare(inferer.recipe),
-        verified=verified,
+        verified=bundle.verified,
     )
 
 
@@ -173,7 +164,3 @@ def _make_bare(recipe: Recipe) -> Recipe:
     settings = recipe.to_dict()
     patches = {key: settings[key] for key in ("windows", "window_rule")}
     return Recipe("bare").changed(on_failure="raise", **patches)
-
-
-def _flatten(transforms: Compose | Sequence[Any]) -> Compose:
-    return transforms if isinstance(transforms, Compose) else Compose(list(transforms))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.adapt.recipe import resolve_recipe
-from grata_monai.bundle.lint import verify_bundle
 from grata_monai.experiments.calibrate.run import Settings, calibrate
 from grata_monai.experiments.calibrate.search import shift_bench
 from grata_monai.experiments.harness.bench import Bench, open_bench
@@ -61,7 +60,6 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
         DatasetError: If a case is missing.
         OutputError: If the folder cannot be written.
     """
-    verify_bundle(options.bundle_dir, unverified=options.unverified)  # training parses it first
     settings = {
         **part.settings,
         "precision": options.precision,
@@ -69,7 +67,12 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
     }
     if part.training:
         weights = train_network(
-            part, options.bundle_dir, out, device=options.device, seed=options.seed
+            part,
+            options.bundle_dir,
+            out,
+            device=options.device,
+            seed=options.seed,
+            unverified=options.unverified,
         )
         settings["network#weights"] = str(weights.absolute())
     bench = open_bench(options.bundle_dir, settings=settings, unverified=options.unverified)
@@ -107,7 +110,7 @@ def _make_systems(part: Part, bench: Bench, out: Path, options: Options) -> dict
     wanted = [name for name in options.methods if name != CALIBRATED]
     methods = make_systems(wanted if wanted or not options.methods else ["source"])
     if "shape_moments" in methods:
-        labels = load_labels(part, options.bundle_dir)
+        labels = load_labels(part, options.bundle_dir, unverified=options.unverified)
         prior = shape_prior(labels, classes=max(int(label.max()) for label in labels))
         methods["shape_moments"] = System(ShapeMoments(prior=prior))
     if part.calibration and (not options.methods or CALIBRATED in options.methods):

@@ -2,15 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-from monai.transforms import Compose
-
-from grata_monai.core.errors import BundleError, GrataError, find_cause, find_root
+from grata_monai.bundle.open import Bundle
+from grata_monai.core.errors import BundleError, SettingError
 from grata_monai.core.failures import CaseFailure
 from grata_monai.core.files import ensure_writable
 from grata_monai.hosts.python import predict_case
@@ -20,22 +17,14 @@ from grata_monai.read.dicom.triage import Triage
 from grata_monai.record import Record
 from grata_monai.record.sentences import summarise_record
 from grata_monai.write.dicom.refused import CODES, list_barred, write_refused
-from grata_monai.write.dicom.save import SaveDicomd
 
 __all__ = ["Job", "find_bundle"]
 
 logger = logging.getLogger(__name__)
 
 CONFIGS = ("inference.json", "dicom.json")
-NOT_TO_BE_SET = (
-    "verified",
-    "unverified",
-    "bundle_root",
-    "dataset_dir",
-    "destination",
-    "output_dir",
-    "source",
-)
+PARTS = ("preprocessing", "network", "inferer", "postprocessing", "writer")
+NOT_TO_BE_SET = ("dataset_dir", "destination", "output_dir", "source")
 
 
 class Job:
@@ -54,7 +43,7 @@ class Job:
     Raises:
         BundleError: If there is no such bundle, or it is not as its manifest says.
         OutputError: If the output folder cannot be written.
-        ValueError: If a setting has no id of the configuration, or is not for you to set.
+        SettingError: If a setting has no id of the configuration, or is not for you to set.
     """
 
     def __init__(
@@ -68,16 +57,20 @@ class Job:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.failures: list[CaseFailure] = []
-        self.parser = open_dicom(
-            input_dir, output_dir, bundle_dir=find_bundle(bundle_dir), unverified=unverified
+        _check_settings(settings or {})
+        self.bundle = open_dicom(
+            input_dir,
+            output_dir,
+            bundle_dir=find_bundle(bundle_dir),
+            settings=settings,
+            unverified=unverified,
         )
-        _apply(settings or {}, self.parser)
         ensure_writable(self.output_dir)
 
     @cached_property
     def found(self) -> Triage:
         """What triage accepted and refused."""
-        found: Triage = _build(self.parser, "triage")
+        found: Triage = self.bundle.get("triage")
         return found
 
     def list_cases(self) -> list[dict[str, str]]:
@@ -102,8 +95,9 @@ class Job:
         Returns:
             What the writer takes; None if the case failed, which is noted.
         """
-        parts = self._parts
-        item: dict[Any, Any] | None = self._try(case["case"], lambda: _segment(dict(case), parts))
+        for part in PARTS:
+            self.bundle.get(part)  # what cannot be built ends the run, not a case of it
+        item: dict[Any, Any] | None = self._try(case["case"], lambda: _segment(case, self.bundle))
         return item
 
     def write(self, item: Mapping[Any, Any]) -> Path | None:
@@ -115,7 +109,7 @@ class Job:
         Returns:
             The folder; None if it could not be written, which is noted.
         """
-        written = self._try(str(item["case"]), lambda: self._parts["writer"](item))
+        written = self._try(str(item["case"]), lambda: self.bundle.writer(item))
         if written is None:
             return None
         logger.info("%s: %s", item["case"], summarise_record(Record.from_json(written["grata"])))
@@ -128,22 +122,9 @@ class Job:
 
     def has_ended_well(self) -> bool:
         """Whether no case failed, and nothing was refused but what ``allow_refused`` allows."""
-        allowed = _build(self.parser, "allow_refused")
+        allowed = self.bundle.get("allow_refused")
         barred = list_barred(self.found, self.failures, allow_refused=allowed)
         return not barred and all(failure.reason in CODES for failure in self.failures)
-
-    @cached_property
-    def _parts(self) -> dict[str, Any]:
-        """What the configuration builds; the last step of its postprocessing writes."""
-        names = ("preprocessing", "inferer", "network", "device", "postprocessing")
-        parts = {name: _build(self.parser, name) for name in names}
-        *steps, writer = parts["postprocessing"].transforms
-        if not isinstance(writer, SaveDicomd):
-            raise BundleError(
-                "the last transform of postprocessing must be SaveDicomd, it is "
-                f"{type(writer).__name__}. Compare with the bundle's own dicom.json."
-            )
-        return {**parts, "postprocessing": Compose(steps), "writer": writer}
 
     def _try(self, case: str, step: Callable[[], Any]) -> Any:
         try:
@@ -187,30 +168,15 @@ def _is_bundle(folder: Path) -> bool:
     return all((folder / "configs" / name).is_file() for name in CONFIGS)
 
 
-def _build(parser: ConfigParser, name: str) -> Any:
-    """Build one part of the configuration; raise our own refusal, not MONAI's wrapping of it."""
-    try:
-        return parser.get_parsed_content(name)
-    except RuntimeError as error:
-        cause = find_cause(error) or find_root(error)
-        raise cause if isinstance(cause, GrataError | ValueError) else error from None
+def _segment(case: Mapping[str, str], bundle: Bundle) -> dict[Any, Any]:
+    prepared = bundle.preprocessing(dict(case))
+    return dict(bundle.postprocessing(predict_case(prepared, bundle)))
 
 
-def _segment(case: dict[str, Any], parts: Mapping[str, Any]) -> dict[Any, Any]:
-    prepared = parts["preprocessing"](case)
-    item = predict_case(
-        prepared, inferer=parts["inferer"], network=parts["network"], device=parts["device"]
-    )
-    return dict(parts["postprocessing"](item))
-
-
-def _apply(settings: Mapping[str, Any], parser: ConfigParser) -> None:
-    """Change the configuration; a name that it does not know would change nothing, in silence."""
-    known = {str(key) for key in parser.get()} - {*NOT_TO_BE_SET}
+def _check_settings(settings: Mapping[str, Any]) -> None:
     for key in settings:
-        root = key.split("#")[0].split("::")[0].lstrip("+")
-        if root not in known:
-            near = get_close_matches(root, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Use one of {sorted(known)}."
-            raise ValueError(f"a setting must be an id of the configuration, got {key!r}. {hint}")
-    parser.update(dict(settings))
+        if key.split("#")[0].split("::")[0] in NOT_TO_BE_SET:
+            raise SettingError(
+                f"a setting must be an id of the configuration that is yours to set, got {key!r}. "
+                "The host says what comes in and goes out: use INPUT and OUTPUT."
+            )

@@ -7,9 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from monai.bundle import ConfigParser
-
-from grata_monai.bundle import load_network
+from grata_monai.bundle import load_network, open_bundle
 from grata_monai.bundle.verify import MANIFEST, find_differences, verify_manifest, walk
 from grata_monai.core.errors import BundleError, OutputError
 from grata_monai.core.files import atomic_folder, ensure_writable
@@ -76,7 +74,6 @@ def install_bundle(bundle_dir: str | Path, app_dir: str | Path, *, is_link: bool
         OutputError: If something else lies there, or it cannot be written.
     """
     bundle = Path(bundle_dir).resolve()
-    verify_manifest(bundle)
     _check_weights(bundle)
     target = ensure_writable(Path(app_dir) / "model") / MODEL
     _check_replaceable(target, is_link=is_link)
@@ -93,10 +90,8 @@ def _find_stock_app() -> Path | None:
 
 
 def _check_weights(bundle: Path) -> None:
-    """Load the weights strictly, once: MONAI Label only warns if they do not fit."""
-    parser = ConfigParser()
-    parser.read_config(bundle / "configs" / "inference.json")
-    network = parser.get_parsed_content("network_def")
+    """Open the bundle, and load the weights strictly: MONAI Label only warns if they do not fit."""
+    network = open_bundle(bundle).get("network_def")
     load_network(network, str(bundle / "models" / "model.pt"), "cpu")
 
 

@@ -1,4 +1,4 @@
-"""MONAI Label's own server with three gaps closed.
+"""MONAI Label's own server, which reads our bundle's ``label.json`` too, with three gaps closed.
 
 Used with ``--uvicorn_app grata_monai.hosts.label.server:app``.
 
@@ -9,12 +9,16 @@ MONAI Label 0.8.5 alone
 - lets any web page that the user of this machine has open read what it answers (CORS ``*``; it
   cannot start with its own setting for that, MONAI_LABEL_CORS_ORIGINS). Here none can;
 - answers a refusal with a bare "Internal Server Error". Here clients get the reason.
+
+It also reads ``inference.json`` alone, unverified. Here a bundle that has an overlay ``label.json``
+is held to its manifest, then read with it: options for the client, and an answer with the record.
 """
 
 import functools
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import CaseError, DatasetError, GrataError, RecipeError, find_cause
@@ -69,6 +73,7 @@ def make_app() -> Any:
     from fastapi.responses import JSONResponse  # noqa: PLC0415
     from monailabel.app import app  # noqa: PLC0415
     from monailabel.interfaces.app import MONAILabelApp  # noqa: PLC0415
+    from monailabel.tasks.infer.bundle import BundleInferTask  # noqa: PLC0415
 
     async def answer(request: Any, error: Exception) -> Any:
         cause = find_cause(error)
@@ -80,6 +85,7 @@ def make_app() -> Any:
 
     if not hasattr(MONAILabelApp.infer, "__wrapped__"):
         MONAILabelApp.infer = _with_checked_device(MONAILabelApp.infer)
+        BundleInferTask._load_bundle_config = _with_overlay(BundleInferTask._load_bundle_config)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
     app.add_exception_handler(GrataError, answer)
     app.add_exception_handler(RuntimeError, answer)  # MONAI wraps what a component raises
@@ -95,6 +101,22 @@ def _with_checked_device(infer: Callable[..., Any]) -> Callable[..., Any]:
         return infer(app, request, datastore)
 
     return checked
+
+
+def _with_overlay(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Every bundle comes by here once, when the server starts."""
+
+    @functools.wraps(load)
+    def opened(task: Any, path: str, config: str) -> Any:
+        if not (Path(path) / "configs" / "label.json").is_file():
+            return load(task, path, config)
+        from grata_monai.bundle.open import read_configuration  # noqa: PLC0415  # needs MONAI
+        from grata_monai.bundle.verify import verify_bundle  # noqa: PLC0415
+
+        verify_bundle(path)  # the configuration asks for it again with every request
+        return read_configuration(path, ("label",))
+
+    return opened
 
 
 def __getattr__(name: str) -> Any:

@@ -76,6 +76,7 @@ PLANTED = {
     "a reader that is a reference": ({"x": {"_target_": "LoadImaged", "reader": "@y"}}, "x#reader"),
     "a writer that is code": ({"x": {"_target_": "SaveImaged", "writer": "subprocess.run"}},
                               "x#writer"),
+    "a writer whose target is code": ({"writer": {"_target_": "os.system"}}, "writer#_target_"),
     "unpickled images": ({"x": {"_target_": "LoadImaged", "keys": "a", "allow_pickle": True}},
                          "x#allow_pickle"),
     "unpickled weights": ({"x": {"_target_": "CheckpointLoader", "weights_only": False}},

@@ -8,6 +8,7 @@ import pytest
 from deploy_host import write_tree
 
 from grata_monai import segment_dicom
+from grata_monai.bundle import Bundle
 from grata_monai.core.errors import BundleError, DatasetError, OutputError, WeightsError
 from grata_monai.hosts.deploy.job import Job, find_bundle
 from grata_monai.phantom import make_case
@@ -88,14 +89,14 @@ def test_a_case_that_cannot_be_decoded_is_noted_and_the_others_go_on(
 ):
     job = open_job(tree, allow_refused=True)
     first, second = job.list_cases()
-    preprocess = job._parts["preprocessing"]
+    preprocess = job.bundle.preprocessing
 
     def fail_once(data):
         if data["case"] == first["case"]:
             raise RuntimeError("broken")
         return preprocess(data)
 
-    monkeypatch.setitem(job._parts, "preprocessing", fail_once)
+    monkeypatch.setattr(Bundle, "preprocessing", property(lambda bundle: fail_once))
     assert job.segment(first) is None
     folder = job.write(job.segment(second))
     assert (folder / "segmentation.dcm").is_file()
@@ -172,8 +173,9 @@ def test_an_output_folder_that_cannot_be_written_is_refused_at_once(tree, tmp_pa
     ("setting", "message"),
     [
         ({"recpie": "source"}, "Did you mean 'recipe'"),
-        ({"destination": "dicom://A@127.0.0.1:104"}, "must be an id of the configuration"),
-        ({"verified": {"is_verified": True}}, "must be an id of the configuration"),
+        ({"destination": "dicom://A@127.0.0.1:104"}, "that is yours to set, got 'destination'"),
+        ({"output_dir": "elsewhere"}, "that is yours to set, got 'output_dir'"),
+        ({"verified": {"is_verified": True}}, "a setting must not be 'verified'"),
     ],
 )
 def test_a_setting_that_would_change_nothing_or_too_much_is_refused(

@@ -1,6 +1,9 @@
 """What a client hears of an error; the server itself is tested in tests/hosts."""
 
+import shutil
+
 import pytest
+from monai.bundle import ConfigParser
 
 from grata_monai.core.errors import BundleError, DicomError, RecipeError, UnreadableImageError
 from grata_monai.hosts.label import server
@@ -35,6 +38,27 @@ def test_names_of_devices_pass(device):
 def test_what_a_configuration_would_interpret_is_no_device(device):
     with pytest.raises(RecipeError, match="device must be one of those that /info/ lists"):
         server.check_device(device)
+
+
+def test_a_bundle_with_an_overlay_for_label_is_verified_and_read_with_it(repository, tmp_path):
+    def load(task, path, config):
+        parser = ConfigParser()
+        parser.read_config(config)
+        return parser
+
+    opened = server._with_overlay(load)
+    ignored = shutil.ignore_patterns("eval", "training")
+    copy = shutil.copytree(repository / "bundle", tmp_path / "bundle", ignore=ignored)
+    config = str(copy / "configs" / "inference.json")
+    parser = opened(None, str(copy), config)
+    assert list(parser["displayable_configs"]) == ["adapt", "recipe", "guard", "time_limit_s"]
+    assert parser["bundle_root"] == str(copy)
+    assert "_target_" in parser["verified"]  # asked again with every request
+    (copy / "LICENSE").write_text("changed")
+    with pytest.raises(BundleError, match="'LICENSE' differs"):
+        opened(None, str(copy), config)
+    (copy / "configs" / "label.json").unlink()  # as any other bundle: MONAI Label's own way
+    assert "displayable_configs" not in opened(None, str(copy), config)
 
 
 def test_other_names_are_missing_as_usual():

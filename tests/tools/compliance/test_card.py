@@ -64,8 +64,22 @@ def test_the_light_changes_where_the_recipe_says(repository):
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path):
-    with pytest.raises(BundleError, match="must have readable metadata"):
+    with pytest.raises(BundleError, match=r"must hold configs/inference.json"):
         read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("configs/metadata.json", r"'metadata\.json' is not \(FileNotFoundError\)"),
+        ("models/model.pt", r"must have a readable model\.pt, it has not: No such file"),
+    ],
+)
+def test_a_bundle_that_lacks_a_file_is_refused(name, message, repository, tmp_path):
+    shutil.copytree(repository / "bundle", tmp_path / "bundle")
+    (tmp_path / "bundle" / name).unlink()
+    with pytest.raises(BundleError, match=message):
+        read_bundle(tmp_path / "bundle")
 
 
 def test_limits_are_the_points_under_their_heading(tmp_path):
