@@ -13,11 +13,12 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test lint coverage sbom compliance label-env label deploy-env map clean
+.PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env map clean
 
 help:
 	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
 	@echo 'make test      run every test'
+	@echo 'make fuzz      change image files at random for five minutes; FUZZ_SECONDS=... SEED=... change it'
 	@echo 'make lint      ruff, mypy and import-linter'
 	@echo 'make coverage  every test, with branch coverage; lines in htmlcov/'
 	@echo 'make sbom      CycloneDX bill of materials of .venv and the bundle: dist/sbom.cdx.json'
@@ -35,6 +36,12 @@ demo: $(STAMP)
 # A process per core, one thread each: small volumes gain nothing from more. A file's tests stay together.
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+SEED ?= 0
+FUZZ_SECONDS ?= 300
+
+fuzz: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/measure/fuzz.py --seconds $(FUZZ_SECONDS) --seed $(SEED)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check

@@ -39,6 +39,7 @@ FILE_LIMITS = Limits(pixel_budget_bytes=1024 * MEBIBYTE, seconds=60.0)
 """What a file may cost if nobody says otherwise: 512×512×1024 voxels, a minute."""
 
 SPACING_TOLERANCE = 0.01  # relative, between pixdim and sform
+FORM_CODES = frozenset(range(6))  # 0 is unset
 LIES = (KeyError, TypeError, ValueError, OverflowError, StopIteration)  # a wrong answer's ends
 SMALLEST_SLOPE = float(np.finfo(np.float32).tiny)
 
@@ -146,11 +147,12 @@ def _read_geometry(
     raw = kind.from_fileobj(io.BytesIO(content), check=False)
     _check_nifti_spacing(raw, name)
     _check_nifti_scale(raw, name)
-    if raw["qform_code"] <= 0 and raw["sform_code"] <= 0:
+    codes = {int(raw[form]) for form in ("qform_code", "sform_code")}
+    if codes == {0} or not codes <= FORM_CODES:
         raise GeometryError(
-            f"qform or sform must say where the image lies, both are unset in {name!r} and "
-            "readers disagree about it. Set one of them from the image that it was made of, or "
-            "export the image again."
+            f"qform or sform must say where the image lies, their codes in {name!r} are "
+            f"{sorted(codes)} and readers disagree about it. Set one of them from the image that "
+            "it was made of, or export the image again."
         )
     try:
         header = kind.from_fileobj(io.BytesIO(content))

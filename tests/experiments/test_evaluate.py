@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from io import StringIO
 from types import SimpleNamespace
 
@@ -145,6 +146,16 @@ def test_the_handler_writes_and_prints_what_it_measured(tmp_path):
     expected = "| south | 1 | 0.000 | 1.000 | 0 / 1 | - (1 undefined) | 0.0 |\n"
     assert (tmp_path / "evaluation.md").read_text().endswith(expected)
     assert expected in run.text
+
+
+def test_a_name_that_is_no_text_does_not_lose_the_tables(tmp_path):
+    odd = os.fsdecode(b"M\xfcller")
+    item = {"case": odd, "centre": odd, "source": on_grid(EMPTY), "pred": on_grid(LABEL)}
+    run = run_handler(tmp_path, [{**item, "label": on_grid(LABEL)}])
+    (row,) = csv.DictReader((tmp_path / "evaluation.csv").read_text("utf-8").splitlines())
+    assert row["case"] == row["centre"] == r"M\udcfcller"
+    assert r"| M\udcfcller | 1 |" in (tmp_path / "evaluation.md").read_text("utf-8")
+    assert r"| M\udcfcller | 1 |" in run.text
 
 
 @pytest.mark.parametrize("label", [on_grid(LABEL, moved=0.3), on_grid(LABEL[..., :7])])

@@ -25,6 +25,7 @@ AFFINE = np.diag([*SPACING, 1.0])
 AFFINE[:3, 3] = ORIGIN_RAS
 VOXELS = np.random.default_rng(0).integers(0, 100, SHAPE)  # fit every type
 MEBIBYTE = 2**20
+BACKWARDS = "(-{},0,0) (0,-{},0) (0,0,{})".format(*SPACING)  # two axes of LPS run against RAS
 
 Make = Callable[[Path], Path]
 
@@ -116,7 +117,7 @@ def meta(
         "BinaryData": "True",
         "BinaryDataByteOrderMSB": "False",
         "CompressedData": "False",
-        "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+        "TransformMatrix": "-1 0 0 0 -1 0 0 0 1",
         "Offset": f"{-ORIGIN_RAS[0]} {-ORIGIN_RAS[1]} {ORIGIN_RAS[2]}",
         "ElementSpacing": " ".join(map(str, SPACING)),
         "DimSize": " ".join(map(str, SHAPE)),
@@ -136,7 +137,7 @@ def nrrd(voxels: bytes | None = None, kind: str = "i2", **edits: Any) -> bytes:
         "dimension": 3,
         "space": "left-posterior-superior",
         "sizes": " ".join(map(str, SHAPE)),
-        "space_directions": "({},0,0) (0,{},0) (0,0,{})".format(*SPACING),
+        "space_directions": BACKWARDS,
         "endian": "little",
         "encoding": "raw",
         "space_origin": f"({-ORIGIN_RAS[0]},{-ORIGIN_RAS[1]},{ORIGIN_RAS[2]})",
@@ -150,10 +151,6 @@ def nrrd(voxels: bytes | None = None, kind: str = "i2", **edits: Any) -> bytes:
 def raw(kind: str = "i2") -> bytes:
     """The voxels, the first axis fastest, on a grid that runs against two axes of LPS."""
     return VOXELS.astype(f"<{kind}").tobytes(order="F")
-
-
-LPS_GRID: dict[str, Any] = {"TransformMatrix": "-1 0 0 0 -1 0 0 0 1"}
-NRRD_GRID: dict[str, Any] = {"space_directions": "(-{},0,0) (0,-{},0) (0,0,{})".format(*SPACING)}
 
 
 def flipped(content: bytes, place: int = -20) -> bytes:
@@ -268,7 +265,16 @@ def _nifti_kinds() -> list[Kind]:
             "cut off",
         ),
         Kind(
-            "qform and sform unset", write("a.nii", nifti(sform_code=0)), geometry, "both are unset"
+            "qform and sform unset",
+            write("a.nii", nifti(sform_code=0)),
+            geometry,
+            r"codes in .* are \[0\]",
+        ),
+        Kind(
+            "a code of sform that does not exist",
+            write("a.nii", nifti(sform_code=99)),
+            geometry,
+            r"are \[0, 99\]",
         ),
         Kind(
             "pixdim 0",
@@ -405,11 +411,11 @@ def link(name: str, target: str) -> Make:
 
 def _meta_kinds() -> list[Kind]:
     geometry, unreadable = "GeometryError", "UnreadableImageError"
-    packed: dict[str, Any] = {"CompressedData": "True", **LPS_GRID}
     squeezed = zlib.compress(raw())
+    packed: dict[str, Any] = {"CompressedData": "True", "CompressedDataSize": len(squeezed)}
 
     def beside(name: str, data: Callable[[Path], Any], **edits: Any) -> Make:
-        return detached("a.mhd", meta(b"", data=name, **LPS_GRID, **edits), data)
+        return detached("a.mhd", meta(b"", data=name, **edits), data)
 
     def there(folder: Path) -> None:
         (folder / "a.raw").write_bytes(raw())
@@ -426,19 +432,19 @@ def _meta_kinds() -> list[Kind]:
         "ElementSpacing": "0.5 0.75 3 1",
     }
     return [
-        good("MetaImage", write("a.mha", meta(**LPS_GRID))),
+        good("MetaImage", write("a.mha", meta())),
         good("MetaImage, zlib", write("a.mha", meta(squeezed, **packed))),
         good("MetaImage, voxels beside", beside("a.raw", there)),
         good(
             "MetaImage, zlib beside",
             beside("a.zraw", lambda f: (f / "a.zraw").write_bytes(squeezed), CompressedData="True"),
         ),
-        good("MetaImage, int8", write("a.mha", meta(kind="i1", **LPS_GRID))),
-        good("MetaImage, int64", write("a.mha", meta(kind="i8", **LPS_GRID))),
+        good("MetaImage, int8", write("a.mha", meta(kind="i1"))),
+        good("MetaImage, int64", write("a.mha", meta(kind="i8"))),
         good("MetaImage, 4D of one volume", write("a.mha", meta(**four, DimSize="6 7 5 1"))),
         good(
             "MetaImage, CRLF in the header",
-            write("a.mha", meta(b"", **LPS_GRID).replace(b"\n", b"\r\n") + raw()),
+            write("a.mha", meta(b"").replace(b"\n", b"\r\n") + raw()),
         ),
         Kind(
             "zlib damaged, size intact",
@@ -567,7 +573,7 @@ def _meta_kinds() -> list[Kind]:
 
 def _nrrd_kinds() -> list[Kind]:
     geometry, unreadable = "GeometryError", "UnreadableImageError"
-    squeezed, grid = gzip.compress(raw()), NRRD_GRID
+    squeezed = gzip.compress(raw())
     straight = "({},0,0) (0,{},0) (0,0,{})".format(*SPACING)
     ras: dict[str, Any] = {
         "space": "right-anterior-superior",
@@ -581,28 +587,28 @@ def _nrrd_kinds() -> list[Kind]:
     }
 
     def beside(name: str, data: Callable[[Path], Any]) -> Make:
-        return detached("a.nrrd", nrrd(b"", data_file=name, **grid), data)
+        return detached("a.nrrd", nrrd(b"", data_file=name), data)
 
     def there(folder: Path) -> None:
         (folder / "a.raw").write_bytes(raw())
         (folder.parent / "b.raw").write_bytes(raw())
 
     return [
-        good("NRRD", write("a.nrrd", nrrd(**grid))),
-        good("NRRD, gzip", write("a.nrrd", nrrd(squeezed, encoding="gzip", **grid))),
+        good("NRRD", write("a.nrrd", nrrd())),
+        good("NRRD, gzip", write("a.nrrd", nrrd(squeezed, encoding="gzip"))),
         good("NRRD in RAS", write("a.nrrd", nrrd(**ras))),
         good("NRRD, voxels beside", beside("a.raw", there)),
-        good("NRRD, int8", write("a.nrrd", nrrd(kind="i1", endian=None, **grid))),
-        good("NRRD, int64", write("a.nrrd", nrrd(kind="i8", **grid))),
+        good("NRRD, int8", write("a.nrrd", nrrd(kind="i1", endian=None))),
+        good("NRRD, int64", write("a.nrrd", nrrd(kind="i8"))),
         good(
             "NRRD, 4D of one volume",
             write(
                 "a.nrrd",
-                nrrd(**{**list_first, "space_directions": f"none {grid['space_directions']}"}),
+                nrrd(**{**list_first, "space_directions": f"none {BACKWARDS}"}),
             ),
         ),
-        good("NRRD, byte skip 9", write("a.nrrd", nrrd(bytes(9) + raw(), byte_skip=9, **grid))),
-        good("NRRD, space units mm", write("a.nrrd", nrrd(space_units='"mm" "mm" "mm"', **grid))),
+        good("NRRD, byte skip 9", write("a.nrrd", nrrd(bytes(9) + raw(), byte_skip=9))),
+        good("NRRD, space units mm", write("a.nrrd", nrrd(space_units='"mm" "mm" "mm"'))),
         Kind(
             "NRRD, gzip damaged",
             write("a.nrrd", nrrd(flipped(squeezed, -6), encoding="gzip")),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from image_corpus import AFFINE, KINDS
+from image_readers import make_table
 
 from grata_monai.core import errors
 from grata_monai.read.image import read_image
@@ -25,3 +26,10 @@ def test_it_is_refused_by_name_or_read_exactly(kind, tmp_path):
 
 def test_there_are_many_kinds_and_each_has_a_name_of_its_own():
     assert len({kind.name for kind in KINDS}) == len(KINDS) >= 100
+
+
+@pytest.mark.slow
+def test_the_reference_shows_what_other_readers_do(repository, tmp_path):
+    page = repository / "docs" / "reference" / "image-conditions.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("| ")][1:] == make_table(tmp_path)

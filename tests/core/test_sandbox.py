@@ -1,0 +1,70 @@
+"""What happens in the subprocess comes out as it is: values, our own refusals, or a failure."""
+
+import importlib.util
+import sys
+
+import pytest
+
+from grata_monai.core.errors import DicomError, GeometryError
+from grata_monai.core.limits import MEBIBYTE, Limits
+from grata_monai.core.sandbox import SandboxError, run_each, run_parts, run_sandboxed
+
+LIMITS = Limits(memory_bytes=512 * MEBIBYTE, seconds=10.0)
+CODE = """
+import sys
+
+def make(name, module, text):
+    return type(name, (Exception,), {"__module__": module})(text)
+
+def refuse(values): raise make(values["name"], values["module"], "rule. Remedy.")
+def send(values): yield {"content": b"\\x00\\x07", "has_numpy": "numpy" in sys.modules}
+def swallow(values): return {"size": len(bytearray(2**30))}
+"""
+
+
+@pytest.fixture
+def boxed(tmp_path, monkeypatch):
+    path = tmp_path / "core_functions.py"
+    path.write_text(CODE)
+    spec = importlib.util.spec_from_file_location("core_functions", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "core_functions", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", [GeometryError, DicomError])
+def test_our_own_refusals_come_out_as_they_are(boxed, kind):
+    values = {"name": kind.__name__, "module": "grata_monai.core.errors"}
+    with pytest.raises(kind, match=r"rule\. Remedy\.") as caught:
+        run_sandboxed(boxed.refuse, values, limits=LIMITS)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("GeometryError", "somewhere.else"),
+        ("OutputError", "grata_monai.core.errors"),  # of no case
+        ("find_root", "grata_monai.core.errors"),
+        ("ValueError", "builtins"),
+    ],
+)
+def test_the_text_of_other_errors_stays_inside(boxed, name, module):
+    with pytest.raises(SandboxError, match=r"^a file is not \(\w+\)$") as caught:
+        run_sandboxed(boxed.refuse, {"name": name, "module": module}, limits=LIMITS)
+    assert not caught.value.is_over_limit
+
+
+def test_bytes_come_as_an_array_and_need_no_numpy_inside(boxed):
+    (part,) = run_parts(boxed.send, {}, limits=LIMITS)
+    assert part["content"].tolist() == [0, 7]
+    assert part["has_numpy"] is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_each_item_ends_in_a_result_or_in_its_error(boxed):
+    (found,) = run_each(boxed.swallow, [{}], limits=LIMITS)
+    assert isinstance(found, SandboxError)
+    assert found.is_over_limit
+    assert "at most 536870912 bytes of memory" in str(found)
