@@ -103,14 +103,14 @@ def read_dicom(out, series):
     return to_got(frames.transpose(2, 1, 0), json.loads((folder / "record.json").read_text()))
 
 
-def ask_bundle_run(given, path):
+def ask_bundle_run(given, path, *more):
     """Run the command of the README, in a process of its own."""
     is_dicom = path.is_dir()
     names = ["inference", "dicom"] if is_dicom else ["inference"]
     configs = [str(given.bundle / "configs" / f"{name}.json") for name in names]
-    out = given.folder / f"run_{path.name}"
+    out = given.folder / "_".join(["run", path.name, *more])
     command = ["monai.bundle", "run", "inference", "--config_file", str(configs)]
-    command += ["--dataset_dir", str(path), "--output_dir", str(out)]
+    command += ["--dataset_dir", str(path), "--output_dir", str(out), *more]
     subprocess.run(
         [sys.executable, "-m", *command],
         check=True,
@@ -123,20 +123,20 @@ def ask_bundle_run(given, path):
     return to_got(mask, json.loads((out / "case_record.json").read_text()))
 
 
-def ask_plain(given, path):
-    done = segment(path, bundle_dir=given.bundle, recipe=QUICK)
+def ask_plain(given, path, **settings):
+    done = segment(path, bundle_dir=given.bundle, recipe=QUICK, settings=settings)
     return to_got(done.mask, json.loads(done.record.to_json()))
 
 
-def ask_label(server, path):
-    answer = server.segment(path, result_extension="" if path.is_dir() else ".nii.gz")
+def ask_label(server, path, **options):
+    extension = "" if path.is_dir() else ".nii.gz"
+    answer = server.segment(path, result_extension=extension, **options)
     return to_got(answer.mask, json.loads(Record.from_json(json.dumps(answer.record)).to_json()))
 
 
-def ask_deploy(given, path):
-    done = deploy_host.run_deploy(
-        path, given.folder / "deploy", bundle_dir=given.bundle, settings={}
-    )
+def ask_deploy(given, path, **settings):
+    out = given.folder / "_".join(["deploy", *settings])
+    done = deploy_host.run_deploy(path, out, bundle_dir=given.bundle, settings=settings)
     assert done.status == 0, done.err
     return read_dicom(done.folder, path)
 
@@ -166,3 +166,28 @@ def test_every_host_gives_the_bytes_of_bundle_run(given, expected, request, kind
     else:
         pytest.skip("MONAI Deploy takes DICOM alone")
     assert got == expected[path.name]
+
+
+@pytest.fixture(scope="module")
+def with_tent(given):
+    """What `--method tent` gives: TENT adapts, under the guard, and the record says so."""
+    return ask_bundle_run(given, given.series, "--method", "tent")
+
+
+def test_tent_is_another_method_than_grata(with_tent, expected, given):
+    (step,) = with_tent.steps
+    assert step["loss"] > 0
+    assert step["cosine"] is None
+    assert with_tent.weights["after"] != expected[given.series.name].weights["after"]
+
+
+@pytest.mark.parametrize("host", ["plain", "label", "deploy"])
+def test_every_host_runs_tent_as_bundle_run_does(given, with_tent, request, host):
+    if host in NEEDS and not NEEDS[host].is_installed():
+        pytest.skip(NEEDS[host].NOT_INSTALLED)
+    if host == "label":
+        got = ask_label(request.getfixturevalue("label"), given.series, method="tent")
+    else:
+        ask = {"plain": ask_plain, "deploy": ask_deploy}[host]
+        got = ask(given, given.series, method="tent")
+    assert got == with_tent

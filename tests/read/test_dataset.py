@@ -51,7 +51,7 @@ def test_a_failure_passes_through_the_loader_and_the_others_come_out(dataset, ma
         assert batch["image"].meta["filename_or_obj"][0].endswith(f"{case}.nii.gz")
     failure = second["failure"]
     assert (second["case"], failure.case, failure.reason) == ("b", "b", "UnreadableImageError")
-    assert failure.message.startswith("image must be a complete NIfTI")
+    assert failure.message.startswith("image must hold something, 'b.nii.gz' is empty")
 
 
 def fail(value):

@@ -75,7 +75,10 @@ class Wire:
 
     def accept(self, *, syntax: str = "", most: int = 16382, result: int = 0) -> None:
         """Accept the association that is asked for; `syntax` instead of the proposed ones."""
-        self.send(make_acceptance(self.read_pdu(), syntax=syntax, most=most, result=result))
+        request = self.read_pdu()
+        if request[:1] != b"\x01":
+            raise ConnectionError("no A-ASSOCIATE-RQ")
+        self.send(make_acceptance(request, syntax=syntax, most=most, result=result))
 
     def read_store(self) -> tuple[int, int, str]:
         """Read a C-STORE; return context, message number and SOP instance UID."""

@@ -21,9 +21,10 @@ from grata_monai.transfer.commitment import Commitment
 from grata_monai.transfer.exchange import send
 from grata_monai.transfer.retry import Retry
 
-pytestmark = pytest.mark.timeout(5, func_only=True)
+pytestmark = pytest.mark.timeout(60, func_only=True)  # ends a hang; a loaded machine is slow
 
 ONE_SECOND = Retry(attempts=1, connect_seconds=1, answer_seconds=1)
+PATIENT = Retry(attempts=1, connect_seconds=10, answer_seconds=1)  # of peers that do accept
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ABORT = struct.pack(">BBLBBBB", 7, 0, 4, 0, 0, 0, 0)
 RELEASE = struct.pack(">BBLL", 5, 0, 4, 0)
@@ -147,7 +148,7 @@ STORE = {
     "an end": (storing(lambda wire, *_: wire.connection.close()), GONE),
     "an end before the file is read": (
         lambda wire: (wire.accept(), wire.connection.close()),
-        GONE,
+        f"{GONE}|{SILENT}",  # the end may come before the acceptance is read
     ),
     "pending": (changed(Status=0xFF00), "status FF00"),
     "cancelled": (changed(Status=0xFE00), "status FE00"),
@@ -164,20 +165,20 @@ STORE = {
 def test_a_store_answered_with(name, series, caplog):
     behave, message = STORE[name]
     with hostile_peer(behave) as port, pytest.raises(TransferError, match=message) as caught:
-        send(series[:1], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=ONE_SECOND)
+        send(series[:1], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=PATIENT)
     assert "JANE" not in str(caught.value) + caplog.text
 
 
 @pytest.mark.parametrize("status", [0x0001, 0x0107, 0x0116, 0xB000, 0xBFFF])
 def test_a_store_with_a_warning_is_confirmed(series, status):
     with hostile_peer(changed(Status=status)) as port:
-        report = send(series[:2], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=ONE_SECOND)
+        report = send(series[:2], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=PATIENT)
     assert report.warnings == {status: 2}
 
 
 def test_an_answer_that_leaves_out_the_instance_is_taken_by_its_number(series):
     with hostile_peer(changed(AffectedSOPInstanceUID=None)) as port:
-        report = send(series[:2], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=ONE_SECOND)
+        report = send(series[:2], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=PATIENT)
     assert report.instances == 2
 
 
@@ -192,7 +193,7 @@ def test_an_answer_that_comes_twice_does_not_count_for_the_next_instance(series)
         wire.wait()
 
     with hostile_peer(behave) as port:
-        report = send(series[:2], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=ONE_SECOND)
+        report = send(series[:2], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=PATIENT)
     assert report.instances == 2
     assert stored == [pydicom.dcmread(file).SOPInstanceUID for file in series[:2]]
 
@@ -204,13 +205,13 @@ def test_a_release_that_is_never_answered_does_not_undo_what_is_stored(series):
         wire.wait()
 
     with hostile_peer(behave) as port:
-        report = send(series[:1], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=ONE_SECOND)
+        report = send(series[:1], f"dicom://ARCHIVE@127.0.0.1:{port}", retry=PATIENT)
     assert report.instances == 1
 
 
 def test_message_numbers_begin_again_behind_the_last(series, monkeypatch, start_peer):
     monkeypatch.setattr(store, "MOST_MESSAGES", 3)
-    assert send(series, start_peer().address, retry=ONE_SECOND).instances == 8
+    assert send(series, start_peer().address, retry=PATIENT).instances == 8
 
 
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID"])
@@ -222,7 +223,7 @@ def test_a_file_with_text_for_a_uid_is_refused_before_anything_is_sent(
     (tmp_path / "a.dcm").write_bytes(series[0].read_bytes().replace(uid, text))
     peer = start_peer()
     with pytest.raises(DicomError, match="instance 1 of 1 must be a DICOM file") as caught:
-        send([tmp_path / "a.dcm"], peer.address, retry=ONE_SECOND)
+        send([tmp_path / "a.dcm"], peer.address, retry=PATIENT)
     assert peer.contexts == []
     assert "JANE" not in str(caught.value) + caplog.text
 
@@ -292,7 +293,7 @@ def commit(start_peer, series):
             handlers=[(evt.EVT_N_ACTION, handler)],
         )
         chosen = commitment or Commitment(seconds=1)
-        report = send(series[:2], peer.address, retry=ONE_SECOND, commitment=chosen)
+        report = send(series[:2], peer.address, retry=PATIENT, commitment=chosen)
         assert len(peer.received) == report.instances == 2
         return report
 

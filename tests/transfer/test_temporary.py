@@ -33,7 +33,7 @@ def running(folder, *command):
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def hold(folder):
@@ -42,7 +42,7 @@ def hold(folder):
 
 def end_of(process, number):
     process.send_signal(number)
-    return process.wait(timeout=30)
+    return process.wait(timeout=120)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -67,7 +67,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
         with hold(tmp_path) as process:
             assert process.stdout.readline() == "ready\n"
             assert len(list(tmp_path.glob("grata_monai_*/fetched/a.dcm"))) == 2
-            process.communicate("", timeout=30)
+            process.communicate("", timeout=120)
         assert list(tmp_path.glob("grata_monai_*/fetched/a.dcm")) == [kept / "fetched" / "a.dcm"]
 
 

@@ -44,7 +44,7 @@ TARGETS: Mapping[str, str] = {
     "grata_monai.experiments.evaluate": "EvaluationHandler",
     "grata_monai.handlers": "list_failures raise_if_any_failed segment_or_report",
     "grata_monai.hosts.label.answer": "AnswerRecordd",
-    "grata_monai.hosts.label.options": "TakeOptionsd list_recipes",
+    "grata_monai.hosts.label.options": "TakeOptionsd list_methods list_recipes",
     "grata_monai.networks": "add_heads",
     "grata_monai.core.precision": "AutocastInferer",
     "grata_monai.read.cases": "list_cases list_phantoms split_cases",

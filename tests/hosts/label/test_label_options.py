@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from grata_monai import CLINICAL, PAPER
 from grata_monai.adapt.network import hash_state
 from grata_monai.core.errors import RecipeError, WeightsError
-from grata_monai.hosts.label.options import TakeOptionsd, list_recipes
+from grata_monai.hosts.label.options import TakeOptionsd, list_methods, list_recipes
 from grata_monai.options import OPTIONS_KEY, CaseOptions
 
 STATE = {"b": torch.ones(2), "a": torch.zeros(3)}
@@ -93,3 +93,20 @@ def test_unreadable_weights_are_refused(take, weights):
     assert take() is None
     with pytest.raises(WeightsError, match=r"got model\.pt: .*Install the bundle again"):
         take({"adapt": True})
+
+
+def test_the_configurations_method_is_the_first_to_choose():
+    names = list_methods("tent")
+    assert names[0] == "tent"
+    assert "grata" in names
+    assert len(names) == len(set(names))
+    assert "source" not in names
+
+
+def test_a_method_is_taken_by_its_name_and_left_alone_where_nothing_is_asked(take):
+    assert take({"method": "tent"}).method == "tent"
+    assert take({"method": ["sar", "tent"]}).method == "sar"  # untouched: all names
+    assert take({"guard": True}).method == "grata"
+    assert take({"method": "tent", "adapt": False}).method == "grata"
+    with pytest.raises(RecipeError, match="Did you mean 'tent'"):
+        take({"method": "tennt"})

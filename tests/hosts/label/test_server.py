@@ -51,7 +51,13 @@ def test_a_bundle_with_an_overlay_for_label_is_verified_and_read_with_it(reposit
     copy = shutil.copytree(repository / "bundle", tmp_path / "bundle", ignore=ignored)
     config = str(copy / "configs" / "inference.json")
     parser = opened(None, str(copy), config)
-    assert list(parser["displayable_configs"]) == ["adapt", "recipe", "guard", "time_limit_s"]
+    assert list(parser["displayable_configs"]) == [
+        "adapt",
+        "recipe",
+        "method",
+        "guard",
+        "time_limit_s",
+    ]
     assert parser["bundle_root"] == str(copy)
     assert "_target_" in parser["verified"]  # asked again with every request
     (copy / "LICENSE").write_text("changed")
