@@ -30,7 +30,6 @@ from grata_monai.read.decode import Float64, decode
 from grata_monai.read.formats.stored import EXPORT_AGAIN
 
 __all__ = [
-    "PADDING_KEY",
     "CheckImaged",
     "LoadImageCheckedd",
     "ReadLabeld",
@@ -38,9 +37,6 @@ __all__ = [
     "name_image",
     "read_image",
 ]
-
-PADDING_KEY = "padding_fraction"
-"""In the meta data of an image: which part of its voxels is padding, and lies at the minimum."""
 
 SPACING_RANGE = (0.01, 100.0)  # mm
 LARGEST_SHEAR = 0.01  # cosine between two axes

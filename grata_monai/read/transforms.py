@@ -10,7 +10,8 @@ from monai.transforms import MapTransform, ScaleIntensityRange, Spacingd, percen
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from grata_monai.core.errors import IntensityError
-from grata_monai.read.image import PADDING_KEY, name_image
+from grata_monai.read.image import name_image
+from grata_monai.read.padding import PADDING_KEY
 
 __all__ = ["SafeSpacingd", "ScalePercentilesd", "ToDeviced"]
 

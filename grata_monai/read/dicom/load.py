@@ -16,7 +16,7 @@ from grata_monai.read.dicom.decode import check_budget, decode_padded
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.volume import DicomVolume
-from grata_monai.read.image import PADDING_KEY
+from grata_monai.read.padding import PADDING_KEY
 
 __all__ = ["LoadDicomVolumed", "map_probabilities_to_frames", "map_to_frames", "read_volume"]
 
