@@ -16,6 +16,7 @@ from grata_monai.adapt.scores import (
     consistency,
 )
 from grata_monai.adapt.scores.neighbour_gain import neighbours
+from grata_monai.adapt.scores.score import write_change
 from grata_monai.adapt.settings import GuardSettings
 
 __all__ = ["NOTHING_FOUND", "UNGUARDED", "Decision", "decide_after", "decide_before"]
@@ -133,7 +134,7 @@ def _describe(evidence: Evidence, settings: GuardSettings) -> str:
     reason = "averaged magnified views"
     if pair is not None:
         how = "at least as well" if pair[1] >= pair[0] else "less"
-        reason = f"adapted: views agree {how} after adaptation, {pair[0]:.3f} → {pair[1]:.3f}"
+        reason = f"adapted: views agree {how} after adaptation, {write_change(*pair)}"
     return reason + ("" if settings.is_binding else "; kept without asking the guard")
 
 

@@ -72,6 +72,17 @@ def test_the_reason_has_both_numbers():
     )
 
 
+def test_numbers_that_differ_are_written_so_that_they_do():
+    """A record once said "agree less after adaptation, 0.909 → 0.909"."""
+    evidence = Evidence(predict(0.9, neighbours=0.9091), predict(0.9, neighbours=0.9089))
+    assert decide_after(evidence, LIMITS).reason.endswith("adaptation, 0.9091 → 0.9089")
+    same = Evidence(predict(0.9, neighbours=0.9091), predict(0.9, neighbours=0.9091))
+    assert (
+        "agree at least as well after adaptation, 0.909 → 0.909"
+        in decide_after(same, LIMITS).reason
+    )
+
+
 def test_every_score_is_recorded_with_its_threshold():
     evidence = Evidence(predict(0.9, neighbours=0.75), predict(0.8, neighbours=0.875), 0.5)
     settings = replace(LIMITS, mirror_margin=0.25)

@@ -1,6 +1,6 @@
 """Mirror gain: whether magnification makes the network surer, by its mirrored predictions."""
 
-from grata_monai.adapt.scores.score import Evidence, GuardScore, Score, Selected
+from grata_monai.adapt.scores.score import Evidence, GuardScore, Score, Selected, write_change
 
 __all__ = ["SCORE"]
 
@@ -12,9 +12,10 @@ def _measure(evidence: Evidence) -> float | None:
 
 
 def _explain(score: Score, evidence: Evidence) -> str:
+    change = write_change(evidence.mirrored_whole or 0.0, evidence.before.mirrored)
     return (
         "kept source: magnified views did not make the network surer, agreement with its "
-        f"mirror image {evidence.mirrored_whole:.3f} → {evidence.before.mirrored:.3f}"
+        f"mirror image {change}"
     )
 
 

@@ -1,6 +1,6 @@
 """Neighbour gain: whether adaptation made neighbouring magnifications overlap better."""
 
-from grata_monai.adapt.scores.score import Evidence, GuardScore, Score, Selected
+from grata_monai.adapt.scores.score import Evidence, GuardScore, Score, Selected, write_change
 
 __all__ = ["SCORE", "neighbours"]
 
@@ -22,8 +22,8 @@ def _measure(evidence: Evidence) -> float | None:
 
 
 def _explain(score: Score, evidence: Evidence) -> str:
-    before, after = neighbours(evidence) or (0.0, 0.0)
-    return f"kept unadapted weights: views agree less after adaptation, {before:.3f} → {after:.3f}"
+    change = write_change(*(neighbours(evidence) or (0.0, 0.0)))
+    return f"kept unadapted weights: views agree less after adaptation, {change}"
 
 
 SCORE = GuardScore(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from grata_monai.adapt.multiscale import MultiscalePrediction
 from grata_monai.adapt.settings import GuardSettings
 
-__all__ = ["Evidence", "GuardScore", "Quality", "Score", "Selected"]
+__all__ = ["Evidence", "GuardScore", "Quality", "Score", "Selected", "write_change"]
 
 
 class Quality(StrEnum):
@@ -95,3 +95,15 @@ class GuardScore:
         value = self.measure(evidence)
         threshold = self.threshold(settings) if settings.is_binding else None
         return None if value is None else Score(self.name, value, threshold)
+
+
+def write_change(before: float, after: float) -> str:
+    """Write two numbers with as many decimals as it takes to tell them apart, three at least.
+
+    >>> write_change(0.81, 0.74)
+    '0.810 → 0.740'
+    >>> write_change(0.9091, 0.9089)
+    '0.9091 → 0.9089'
+    """
+    digits = next((n for n in range(3, 16) if f"{before:.{n}f}" != f"{after:.{n}f}"), 3)
+    return f"{before:.{digits}f} → {after:.{digits}f}"
