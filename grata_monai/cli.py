@@ -221,8 +221,7 @@ def _run_wrap(arguments: argparse.Namespace) -> str:
         f"what will move:       {' + '.join(report.groups)} ({report.count} weights)",
         *(f"note: {note}" for note in report.notes),
         f"wrote {report.overlay}; run",
-        "  python -m monai.bundle run inference --config_file "
-        f"\"['{report.config_file}','{report.overlay}']\"",
+        f"  {report.command}",
     ]
     return "\n".join(lines)
 

@@ -5,7 +5,10 @@ The result is an overlay, a small configuration that is merged behind the bundle
 """
 
 import json
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from grata_monai.core.files import atomic_path
 
 __all__ = ["WrapReport", "wrap_bundle"]
 
+_RUN_IDS = ("inference", "run", "evaluating", "evaluate")
+"""Under which names bundles have their steps, the most usual for inference first."""
+
 
 @dataclass(frozen=True)
 class WrapReport:
@@ -35,6 +41,7 @@ class WrapReport:
         groups: Where the moving parameters come from.
         count: Number of scalars that will move.
         notes: What the user should know, one sentence each.
+        command: Runs the bundle with the overlay, from any folder.
     """
 
     overlay: Path
@@ -44,6 +51,7 @@ class WrapReport:
     groups: tuple[str, ...]
     count: int
     notes: tuple[str, ...]
+    command: str
 
 
 def wrap_bundle(
@@ -76,9 +84,11 @@ def wrap_bundle(
     settings = resolve_recipe(recipe)
     has_manifest = (Path(bundle_dir) / MANIFEST).exists()
     bundle = open_bundle(bundle_dir, unverified=unverified or not has_manifest)
-    network = _build_network(bundle)
+    with _code_on_path(Path(bundle_dir)):
+        network = _build_network(bundle)
     overlay, notes = _make_overlay(bundle.config, recipe)
     groups, count = _find_what_moves(network, settings)
+    command = _make_command(bundle, Path(bundle_dir).absolute(), Path(out).absolute())
     with atomic_path(Path(out)) as path:
         path.write_text(json.dumps(overlay, indent=4) + "\n")
     kinds = [type(layer).__name__ for layer in normalisation_layers(network).values()]
@@ -90,7 +100,42 @@ def wrap_bundle(
         groups=groups,
         count=count,
         notes=(*_note_unverified(bundle), *notes),
+        command=command,
     )
+
+
+def _has_code(bundle_dir: Path) -> bool:
+    return any(bundle_dir.rglob("*.py"))
+
+
+@contextmanager
+def _code_on_path(bundle_dir: Path) -> Iterator[None]:
+    """Let the configuration import the bundle's own Python, as a run with `PYTHONPATH` does."""
+    path = str(bundle_dir.absolute())
+    is_added = _has_code(bundle_dir) and path not in sys.path
+    if is_added:
+        sys.path.insert(0, path)
+    try:
+        yield
+    finally:
+        if is_added:
+            sys.path.remove(path)
+
+
+def _make_command(bundle: Bundle, bundle_dir: Path, overlay: Path) -> str:
+    """Write the command that runs the bundle's own run id with the overlay."""
+    run_id = next((name for name in _RUN_IDS if bundle.config.get(name)), None)
+    if run_id is None:
+        raise NetworkError(
+            f"configuration must define one of {', '.join(_RUN_IDS)} to be run, it has none of "
+            "them. Add the bundle's list of steps under one of these names."
+        )
+    files = [str(Path(bundle.config_file).absolute()), str(overlay)]
+    parts = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
+    if "bundle_root" in bundle.config:
+        parts += ["--bundle_root", str(bundle_dir)]
+    prefix = f"PYTHONPATH={shlex.quote(str(bundle_dir))} " if _has_code(bundle_dir) else ""
+    return prefix + shlex.join(parts)
 
 
 def _note_unverified(bundle: Bundle) -> tuple[str, ...]:
@@ -148,7 +193,15 @@ def _make_overlay(
         at: {"_target_": "grata_monai.GraTaInferer", "inferer": original, "recipe": recipe}
     }
     notes = []
-    if evaluator.get("amp"):
+    activation = _read_activation(config)
+    if activation is None:
+        notes.append(
+            "no Activationsd in `postprocessing` names sigmoid or softmax: several output channels "
+            "are taken for softmax. Set `activation` in the overlay if that is wrong."
+        )
+    else:
+        overlay[at]["activation"] = activation
+    if _follow(config, evaluator.get("amp")):
         overlay["evaluator#amp"] = False
         overlay[at]["precision"] = "fp16"
         notes.append("evaluator#amp is off: GraTaInferer predicts in fp16 autocast itself.")
@@ -157,6 +210,24 @@ def _make_overlay(
         del handler["record_dir"]
         notes.append("no `output_dir` in the configuration: records are logged, not written.")
     return overlay | _attach_handler(config, handler), tuple(notes)
+
+
+def _follow(config: Mapping[str, Any], value: Any) -> Any:
+    """What a plain reference such as ``@amp`` stands for; other values are themselves."""
+    while isinstance(value, str) and value.startswith("@"):
+        value = config.get(value[1:])
+    return value
+
+
+def _read_activation(config: Mapping[str, Any]) -> str | None:
+    """Which activation the bundle's postprocessing puts on the logits; None if it does not say."""
+    steps = _follow(config, config.get("postprocessing")) or {}
+    for step in steps.get("transforms", ()) if isinstance(steps, Mapping) else steps:
+        if str(step.get("_target_", "")).rsplit(".", 1)[-1] in ("Activationsd", "Activations"):
+            for name in ("sigmoid", "softmax"):
+                if _follow(config, step.get(name)) is True:
+                    return name
+    return None
 
 
 def _attach_handler(config: Mapping[str, Any], handler: Mapping[str, Any]) -> dict[str, Any]:

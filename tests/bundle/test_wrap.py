@@ -123,8 +123,11 @@ def test_a_wrapped_bundle_adapts_to_its_case(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_printed_command_runs(tmp_path, capsys):
-    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0])
+@pytest.mark.parametrize("run_id", ["inference", "run", "evaluating"])
+def test_the_printed_command_runs(tmp_path, capsys, run_id):
+    others = {name: None for name in ("inference", "run", "evaluating") if name != run_id}
+    changes = {**others, run_id: ["$@evaluator.run()"], "bundle_root": "."}
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], **changes)
     overlay = tmp_path / "overlay.json"
     assert main(["wrap", str(bundle), "--out", str(overlay), "--recipe", "paper"]) == 0
     printed = capsys.readouterr().out
@@ -153,6 +156,62 @@ def test_an_inferer_inside_the_evaluator_is_wrapped_where_it_stands(tmp_path):
     assert overlay["evaluator#amp"] is False
     assert wrapped["precision"] == "fp16"
     assert any("amp is off" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax"])
+def test_the_activation_is_that_of_the_bundles_postprocessing(tmp_path, name):
+    steps = [{"_target_": "Activationsd", "keys": "pred", name: True}]
+    postprocessing = {"_target_": "Compose", "transforms": steps}
+    network = {**NETWORKS["DynUNet"][0], "out_channels": 3}
+    bundle = make_bundle(tmp_path / "bundle", network, postprocessing=postprocessing)
+    report = wrap_bundle(bundle, tmp_path / "overlay.json")
+    overlay = json.loads((tmp_path / "overlay.json").read_text())
+    assert overlay["inferer"]["activation"] == name
+    assert not any("Activationsd" in note for note in report.notes)
+
+
+def test_where_no_activation_is_named_a_note_says_what_is_assumed(tmp_path):
+    postprocessing = {"_target_": "Compose", "transforms": []}
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], postprocessing=postprocessing)
+    report = wrap_bundle(bundle, tmp_path / "overlay.json")
+    assert "activation" not in json.loads((tmp_path / "overlay.json").read_text())["inferer"]
+    assert any("taken for softmax" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_amp_may_be_a_reference(tmp_path, is_on):
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], amp=is_on)
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["evaluator"]["amp"] = "@amp"
+    path.write_text(json.dumps(config))
+    wrap_bundle(bundle, tmp_path / "overlay.json")
+    overlay = json.loads((tmp_path / "overlay.json").read_text())
+    assert overlay["inferer"].get("precision") == ("fp16" if is_on else None)
+
+
+def test_a_network_of_the_bundles_own_code_is_built_and_the_command_finds_it(tmp_path):
+    bundle = make_bundle(tmp_path / "my bundle", NETWORKS["DynUNet"][0])
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text()) | {"network_def": {"_target_": "own_network.Own"}}
+    path.write_text(json.dumps(config))
+    (bundle / "own_network.py").write_text(
+        "from torch import nn\n"
+        "class Own(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2))\n"
+    )
+    report = wrap_bundle(bundle, tmp_path / "overlay.json")
+    assert report.network == "Own"
+    assert report.command.startswith(f"PYTHONPATH='{bundle}' python -m monai.bundle run inference ")
+    assert str(bundle) not in sys.path
+
+
+def test_a_bundle_that_cannot_be_run_is_refused_and_nothing_is_written(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], run=None, inference=None)
+    with pytest.raises(NetworkError, match="must define one of inference, run, evaluating"):
+        wrap_bundle(bundle, tmp_path / "overlay.json")
+    assert not (tmp_path / "overlay.json").exists()
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
