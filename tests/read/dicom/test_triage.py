@@ -332,6 +332,25 @@ def test_a_wrongly_declared_character_set_is_noted(tmp_path, declared, name, not
 
 
 @pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("keyword", ["TransferSyntaxUID", "SOPClassUID"])
+def test_text_in_place_of_a_uid_reaches_neither_log_nor_output(tmp_path, caplog, keyword):
+    planted = b"JANE^DOE 1970 SECRET"
+    for file in write_instances(instances(), tmp_path):
+        dataset = pydicom.dcmread(file)
+        uid = dataset.file_meta.TransferSyntaxUID if "Syntax" in keyword else dataset.SOPClassUID
+        old = uid.encode().ljust(len(uid) + len(uid) % 2, b"\0")
+        new = planted.ljust(len(old))[: len(old)]
+        file.write_bytes(file.read_bytes().replace(old, new))
+    with caplog.at_level(1):
+        found = triage(tmp_path)
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(render_table(found))
+    assert found.volumes == ()
+    assert found.rejections
+    assert "JANE" not in caplog.text + found.to_json(phi="keep") + shown.getvalue()
+
+
+@pytest.mark.usefixtures("in_process")
 def test_links_out_of_the_folder_are_not_followed(tmp_path):
     write_instances(instances(), tmp_path / "mine")
     other = instances()
