@@ -194,7 +194,8 @@ def test_a_bundle_whose_postprocessing_ends_with_its_writer_still_works(
 
 def test_label_gets_its_options_and_nobody_else_does(bundle):
     parser = read_configuration(bundle, ("label",))
-    assert set(parser["displayable_configs"]) == {"adapt", "recipe", "guard", "time_limit_s"}
+    options = {"adapt", "recipe", "method", "guard", "time_limit_s"}
+    assert set(parser["displayable_configs"]) == options
     for overlays in OVERLAYS:
         text = json.dumps(open_bundle(bundle, overlays).config)
         assert ("grata_monai.hosts.label" in text) == ("label" in overlays)
