@@ -30,6 +30,7 @@ from image_corpus import VOXELS, meta, nifti, nifti_2, nrrd, raw
 
 from grata_monai.core.errors import CaseError
 from grata_monai.core.limits import MEBIBYTE, Limits
+from grata_monai.core.sandbox import SandboxError
 from grata_monai.read.decode import decode
 
 LIMITS = Limits(pixel_budget_bytes=64 * MEBIBYTE, memory_bytes=512 * MEBIBYTE, seconds=5.0)
@@ -83,7 +84,9 @@ def judge(path: Path, name: str, content: bytes) -> tuple[str, str]:
         voxels, affine = decode(path, limits=LIMITS)
     except CaseError as error:
         answer = type(error).__name__
-        finding = "" if str(error).rstrip().endswith((".", "/")) else "no remedy"
+        finding = "" if str(error).endswith(".") else "no remedy"
+        if isinstance(error.__cause__, SandboxError):
+            finding = "a cause that nobody foresaw"
     except Exception as error:
         answer, finding = type(error).__name__, "an error that is not ours"
     else:

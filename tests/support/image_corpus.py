@@ -670,6 +670,12 @@ def _nrrd_kinds() -> list[Kind]:
             geometry,
             "2 of 'a.nrrd'",
         ),
+        Kind(
+            "direction of length 1e−320",
+            write("a.nrrd", nrrd(space_directions="(-0.5,0,0) (0,1e-320,0) (0,0,3)")),
+            geometry,
+            "2 of 'a.nrrd'",
+        ),
         Kind("byte skip −1", write("a.nrrd", nrrd(byte_skip=-1)), unreadable, "0 and -1"),
         Kind("line skip 1", write("a.nrrd", nrrd(line_skip=1)), unreadable, "1 and 0"),
         Kind("no endian", write("a.nrrd", nrrd(endian=None)), unreadable, "say its endian"),

@@ -172,7 +172,7 @@ def _read_geometry(
     """Say which axes lie in space, and compose their affine, LPS in mm."""
     signs = _read_space(fields, name)
     vectors = _read_vectors(fields, dims, name)
-    spatial = tuple(i for i, vector in enumerate(vectors) if vector and any(vector[: len(signs)]))
+    spatial = tuple(i for i, v in enumerate(vectors) if v and _find_length(v, signs) > 0)
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
     if any(unit.strip().lower() not in MILLIMETRES for unit in units[: len(signs)]):
         raise GeometryError(
@@ -193,9 +193,14 @@ def _read_geometry(
     return spatial, compose_affine(columns, origin)
 
 
+def _find_length(vector: list[float], signs: tuple[int, ...]) -> float:
+    """Length in space, mm; 0 too for what is too small to be squared."""
+    return math.sqrt(sum(v * v for v in vector[: len(signs)]))
+
+
 def _turn(vector: list[float], signs: tuple[int, ...]) -> list[float]:
     """Bring a step into LPS, by way of spacing and direction as ITK does, to the last bit."""
-    spacing = math.sqrt(sum(v * v for v in vector[: len(signs)]))
+    spacing = _find_length(vector, signs)
     return [v * (1 / spacing) * spacing * sign for v, sign in zip(vector, signs, strict=False)]
 
 
