@@ -118,7 +118,7 @@ class GraTaInferer(Inferer):
             result = self._run(asked.verify_weights(network), episode)
             record = make_record(
                 result,
-                episode,
+                replace(episode, recipe=asked.recipe),
                 device=result.logits.device,
                 precision=self.precision,
                 bundle=self.bundle,

@@ -172,7 +172,7 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
         if why_not:
             raise NothingToAdaptError(
                 f"method {episode.method.name!r} must suit the network: {why_not} "
-                "Choose another method, or other parameters in the recipe."
+                "Choose another method; for GraTa, other parameters in the recipe may do."
             )
         try:
             with _exclusive(episode.memory):

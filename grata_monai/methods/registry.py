@@ -146,6 +146,8 @@ def resolve_method(method: str | Method, recipe: Recipe) -> Method:
     """
     if isinstance(method, Method):
         return method
+    if not isinstance(method, str):
+        raise RecipeError(f"method must be a name or a Method, got {method!r}. Write 'grata'.")
     if method == GraTaMethod.name:
         return GraTaMethod(recipe.steps)
     if method in VARIANTS:

@@ -100,3 +100,5 @@ def test_a_variant_of_grata_brings_its_steps_into_the_recipe_that_is_recorded():
     assert record.recipe["base_rate"] == PAPER.steps.base_rate
     assert record.recipe["focus_views"] == list(CLINICAL.multiscale.views)
     assert record.method == MethodEntry("grata")
+    assert record.asked["base_rate"] == CLINICAL.steps.base_rate
+    assert record.asked_sha256 == CLINICAL.digest != record.recipe_sha256

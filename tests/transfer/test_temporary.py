@@ -27,7 +27,13 @@ sys.stdin.read()
 def running(folder, *command):
     environment = {**os.environ, "TMPDIR": str(folder)}
     process = subprocess.Popen(
-        [sys.executable, *command], env=environment, stdin=-1, stdout=-1, stderr=-1, text=True
+        [sys.executable, *command],
+        env=environment,
+        stdin=-1,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509  # nohup ignores it
     )
     try:
         yield process
