@@ -1,7 +1,7 @@
 """Find the organ and predict it at several magnifications; where these disagree, seek it again."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def localise(
     with_prediction = [organ for organ in found if organ.prediction is not None]
     best = max(with_prediction, key=lambda organ: _trust(organ, episode), default=first)
     is_found = any(organ.is_found for organ in found)
-    return LocalisedOrgan(best.maps, best.found_by, is_found, best.rois, best.prediction, dropped)
+    return replace(best, is_found=is_found, dropped=dropped)
 
 
 def _predict_about(
@@ -114,14 +114,7 @@ def predict_organ(
         activation=episode.activation,
         sharpness=episode.recipe.multiscale.sharpness,
     )
-    return LocalisedOrgan(
-        organ.maps,
-        organ.found_by,
-        organ.is_found,
-        organ.rois,
-        prediction,
-        {**organ.dropped, **dropped},
-    )
+    return replace(organ, prediction=prediction, dropped={**organ.dropped, **dropped})
 
 
 def _trust(organ: LocalisedOrgan, episode: Episode) -> float:
