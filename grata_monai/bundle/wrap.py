@@ -23,7 +23,7 @@ from grata_monai.bundle.verify import MANIFEST
 from grata_monai.core.errors import NetworkError
 from grata_monai.core.files import atomic_path
 
-__all__ = ["WrapReport", "wrap_bundle"]
+__all__ = ["WrapReport", "read_activation", "wrap_bundle"]
 
 _RUN_IDS = ("inference", "run", "evaluating", "evaluate")
 """Under which names bundles have their steps, the most usual for inference first."""
@@ -193,11 +193,11 @@ def _make_overlay(
         at: {"_target_": "grata_monai.GraTaInferer", "inferer": original, "recipe": recipe}
     }
     notes = []
-    activation = _read_activation(config)
+    activation = read_activation(config)
     if activation is None:
         notes.append(
-            "no Activationsd in `postprocessing` names sigmoid or softmax: several output channels "
-            "are taken for softmax. Set `activation` in the overlay if that is wrong."
+            "no Activationsd or argmax in `postprocessing` tells sigmoid from softmax: several "
+            "output channels are taken for softmax. Set `activation` in the overlay if not."
         )
     else:
         overlay[at]["activation"] = activation
@@ -219,14 +219,20 @@ def _follow(config: Mapping[str, Any], value: Any) -> Any:
     return value
 
 
-def _read_activation(config: Mapping[str, Any]) -> str | None:
-    """Which activation the bundle's postprocessing puts on the logits; None if it does not say."""
+def read_activation(config: Mapping[str, Any]) -> str | None:
+    """Which activation the bundle's postprocessing puts on the logits; None if it does not say.
+
+    An ``argmax`` without one says softmax: each voxel belongs to one class.
+    """
     steps = _follow(config, config.get("postprocessing")) or {}
     for step in steps.get("transforms", ()) if isinstance(steps, Mapping) else steps:
-        if str(step.get("_target_", "")).rsplit(".", 1)[-1] in ("Activationsd", "Activations"):
+        target = str(step.get("_target_", "")).rsplit(".", 1)[-1]
+        if target in ("Activationsd", "Activations"):
             for name in ("sigmoid", "softmax"):
                 if _follow(config, step.get(name)) is True:
                     return name
+        if target in ("AsDiscreted", "AsDiscrete") and _follow(config, step.get("argmax")) is True:
+            return "softmax"
     return None
 
 

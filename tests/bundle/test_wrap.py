@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from grata_monai import Record
-from grata_monai.bundle.wrap import wrap_bundle
+from grata_monai.bundle.wrap import read_activation, wrap_bundle
 from grata_monai.cli import main
 from grata_monai.core.errors import BundleError, NetworkError, RecipeError
 
@@ -156,6 +156,14 @@ def test_an_inferer_inside_the_evaluator_is_wrapped_where_it_stands(tmp_path):
     assert overlay["evaluator#amp"] is False
     assert wrapped["precision"] == "fp16"
     assert any("amp is off" in note for note in report.notes)
+
+
+def test_an_argmax_alone_says_softmax():
+    argmax = {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "argmax": "@is_whole"}
+    config = {"is_whole": True, "postprocessing": {"_target_": "Compose", "transforms": [argmax]}}
+    assert read_activation(config) == "softmax"
+    assert read_activation(config | {"is_whole": False}) is None
+    assert read_activation({}) is None
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "softmax"])
