@@ -4,15 +4,17 @@ The one door: plain Python, DICOM, MONAI Deploy, MONAI Label, the harness, train
 tools come in here. `python -m monai.bundle run` is MONAI's own.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle import ConfigComponent, ConfigParser, ReferenceResolver
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
@@ -246,11 +248,31 @@ def _check_setting(id: str, config: Mapping[str, Any]) -> None:
         elif isinstance(place, list) and key.isdecimal() and int(key) < len(place):
             place = place[int(key)]
         elif depth and isinstance(place, dict) and key == keys[-1]:
-            return  # one more argument of a component
+            place = _list_arguments(place)
+            if place is None or key in place or key.startswith("_"):
+                return  # one more argument of a component
+            raise _unknown(id, key, place)
         else:
-            raise SettingError(
-                f"a setting must be an id of the configuration, got {id!r}. {_suggest(key, place)}"
-            )
+            raise _unknown(id, key, place)
+
+
+def _list_arguments(component: dict[str, Any]) -> dict[str, Any] | None:
+    """Arguments that a component's target takes; None where any may be given, or nobody knows."""
+    if not ConfigComponent.is_instantiable(component):
+        return None
+    try:
+        target: Any = locate(str(ConfigComponent(config=component).resolve_module_name()))
+        arguments = inspect.signature(target).parameters
+    except (ErrorDuringImport, TypeError, ValueError):
+        return None
+    takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
+    return None if takes_any else dict(arguments)
+
+
+def _unknown(id: str, key: str, place: Any) -> SettingError:
+    return SettingError(
+        f"a setting must be an id of the configuration, got {id!r}. {_suggest(key, place)}"
+    )
 
 
 def _suggest(key: str, place: Any) -> str:

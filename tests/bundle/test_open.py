@@ -106,6 +106,7 @@ def test_settings_reach_any_id_and_may_add_an_argument(bundle):
         ("xyz", "Use one of cases, dataloader, dataset"),
         ("preprocessing#transforms#99", "There is nothing called '99' there"),
         ("recipe#steps", "There is nothing called 'steps' there"),
+        ("network_def#norm_nam", "Did you mean 'norm_name'?"),
         ("+handlers", "Did you mean 'handlers'?"),
         ("verified", "which `open_bundle` finds out"),
         ("verified#is_verified", "which `open_bundle` finds out"),

@@ -44,7 +44,7 @@ def image(tmp_path, render, save) -> str:
         lambda bundle, out: run_part(
             Part("toy", tests=(), training=({"image": "a", "label": "b"},)),
             out,
-            Options(bundle, methods=(), precision="fp32", device="cpu", seed=0, facts={}),
+            Options(bundle, methods=(), settings={}, device="cpu", seed=0, facts={}),
         ),
     ],
     ids=["segment_dicom", "compare and calibrate", "wrap", "benchmark"],

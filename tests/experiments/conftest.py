@@ -1,8 +1,10 @@
 """Two labelled phantoms and a bundle for them; and rows without a network."""
 
 import nibabel as nib
+import numpy as np
 import pytest
 from tiny_bench import open_tiny
+from toy_data import SIZE, blob
 
 from grata_monai.experiments.harness.run import Row
 from grata_monai.phantom import make_case
@@ -30,6 +32,23 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cases(folder):
     return list_cases(folder, labels=True)
+
+
+@pytest.fixture(scope="session")
+def volumes(tmp_path_factory):
+    """Volumes in two groups, the second class in the lower half of the first."""
+    root = tmp_path_factory.mktemp("volumes")
+    rng = np.random.default_rng(0)
+    for group, count in (("group_float32", 12), ("group_uint8", 3)):
+        for kind in ("images", "labels"):
+            (root / group / kind).mkdir(parents=True)
+        for number in range(count):
+            image, label = blob(SIZE, rng)
+            label[:, :, 8:] *= 2
+            for kind, voxels in (("images", image), ("labels", label)):
+                path = root / group / kind / f"{group}_{number:02}.nii.gz"
+                nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    return root
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 from grata_monai.core.errors import RecipeError
 from grata_monai.experiments.compare.command import add_case_options, list_labelled_cases
+from grata_monai.experiments.harness.options import describe_weights, read_settings
 
 __all__ = ["add_calibrate_options", "run_calibrate"]
 
@@ -51,7 +52,8 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     Raises:
         DatasetError: If there are no cases, or a label is missing.
         RecipeError: If a candidate is wrong.
-        ValueError: If another option is.
+        ValueError: If a setting or another option is.
+        WeightsError: If weights are not there, or do not fit.
     """
     from grata_monai.experiments.calibrate.run import Settings, calibrate  # noqa: PLC0415
     from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
@@ -68,16 +70,21 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
     )
     cases = list_labelled_cases(arguments)
+    given = read_settings(arguments)
+    weights = describe_weights(given)
     bench = open_bench(
         arguments.network,
-        settings={"precision": arguments.precision, "device#name": arguments.device},
+        settings={"device#name": arguments.device, **given},
         unverified=arguments.unverified,
     )
-    facts = describe_run(
-        device=str(bench.device),
-        bundle=bench.bundle,
-        precision=arguments.precision,
-        seed=arguments.seed,
+    facts = (
+        describe_run(
+            device=str(bench.device),
+            bundle=bench.bundle,
+            precision=bench.precision,
+            seed=arguments.seed,
+        )
+        | weights
     )
     page, report = calibrate(cases, bench, arguments.out, settings, facts=facts)
     return f"{report}\nwrote {arguments.out} and {page}"

@@ -4,11 +4,17 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 """
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grata_monai.core.errors import DatasetError
+from grata_monai.experiments.harness.options import (
+    add_network_options,
+    describe_weights,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from grata_monai.experiments.harness.bench import Bench
@@ -50,14 +56,8 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
         help="a centre's folder with images/ and labels/; may be given several times",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
-    )
-    parser.add_argument(
-        "--unverified", action="store_true", help="do not hold the bundle to its manifest"
-    )
+    add_network_options(parser)
     parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these cases alone")
-    parser.add_argument("--precision", default="fp32", help="of predictions: fp32, bf16 or fp16")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
 
 
@@ -72,7 +72,8 @@ def run_compare(arguments: argparse.Namespace) -> str:
 
     Raises:
         DatasetError: If there are no cases, or a label is missing.
-        ValueError: If a method or another option is unknown.
+        ValueError: If a method, a setting or another option is unknown.
+        WeightsError: If weights are not there, or do not fit.
     """
     from grata_monai.bundle import choose_device  # noqa: PLC0415
     from grata_monai.bundle.verify import describe_verified, verify_bundle  # noqa: PLC0415
@@ -84,21 +85,22 @@ def run_compare(arguments: argparse.Namespace) -> str:
     from grata_monai.methods.registry import make_systems  # noqa: PLC0415
 
     methods = make_systems(arguments.methods) | make_systems(arguments.against or ["source"])
+    settings = read_settings(arguments)
     devices = [str(choose_device(name)) for name in arguments.device]
     verified = verify_bundle(arguments.network, unverified=arguments.unverified)
+    facts = describe_run(
+        device=", ".join(devices),
+        bundle=describe_verified(verified),
+        precision=settings["precision"],
+        seed=arguments.seed,
+    ) | describe_weights(settings)
     cases = list_labelled_cases(arguments)
-    open_on = partial(_open, arguments.network, arguments.precision, arguments.unverified)
+    open_on = partial(_open, arguments.network, settings, arguments.unverified)
     if len(devices) == 1:
         rows = run_methods(methods, cases, open_on(devices[0]), arguments.out, seed=arguments.seed)
     else:
         rows = run_on_devices(methods, cases, open_on, devices, arguments.out, seed=arguments.seed)
     done = show_progress(rows, total=len(methods) * len(cases))
-    facts = describe_run(
-        device=", ".join(devices),
-        bundle=describe_verified(verified),
-        precision=arguments.precision,
-        seed=arguments.seed,
-    )
     names = [case["case"] for case in cases]
     report = write_report(
         sorted(done, key=lambda row: (list(methods).index(row.method), names.index(row.case))),
@@ -110,11 +112,11 @@ def run_compare(arguments: argparse.Namespace) -> str:
     return f"{report.read_text(encoding='utf-8')}\nwrote {report}"
 
 
-def _open(network: Path, precision: str, unverified: bool, device: str) -> "Bench":
+def _open(network: Path, settings: Mapping[str, Any], unverified: bool, device: str) -> "Bench":
     from grata_monai.experiments.harness.bench import open_bench  # noqa: PLC0415
 
-    settings = {"precision": precision, "device#name": device}
-    return open_bench(network, settings=settings, unverified=unverified)
+    here = {"device#name": device, **settings}
+    return open_bench(network, settings=here, unverified=unverified)
 
 
 def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:

@@ -6,6 +6,12 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 import argparse
 from pathlib import Path
 
+from grata_monai.experiments.harness.options import (
+    add_network_options,
+    describe_weights,
+    read_settings,
+)
+
 __all__ = ["NAMES", "add_benchmark_options", "run_benchmark"]
 
 NAMES = ("promise12", "hippocampus", "fundus")
@@ -16,12 +22,7 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=NAMES, help="which experiment")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="its data set")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument(
-        "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
-    )
-    parser.add_argument(
-        "--unverified", action="store_true", help="do not hold the bundle to its manifest"
-    )
+    add_network_options(parser)
     parser.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
     )
@@ -38,7 +39,6 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shifts", nargs="+", default=[], metavar="NAME", help="of hippocampus (default: all)"
     )
-    parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
 
@@ -55,7 +55,8 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
     Raises:
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         DatasetError: If the data are not there.
-        ValueError: If another option is wrong.
+        ValueError: If a setting or another option is wrong.
+        WeightsError: If weights are not there, or do not fit.
     """
     from grata_monai.bundle.verify import describe_verified, verify_bundle  # noqa: PLC0415
     from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
@@ -75,17 +76,18 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
         shifts=check_shifts(arguments.shifts),
         seed=arguments.seed,
     )
+    settings = read_settings(arguments)
     verified = verify_bundle(arguments.network, unverified=arguments.unverified)
     facts = describe_run(
         device=arguments.device,
         bundle=describe_verified(verified),
-        precision=arguments.precision,
+        precision=settings["precision"],
         seed=arguments.seed,
-    )
+    ) | describe_weights(settings)
     options = Options(
         bundle_dir=arguments.network,
         methods=arguments.methods,
-        precision=arguments.precision,
+        settings=settings,
         device=arguments.device,
         seed=arguments.seed,
         facts=facts,

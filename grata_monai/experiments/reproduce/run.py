@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from grata_monai.adapt.recipe import resolve_recipe
 from grata_monai.experiments.calibrate.run import Settings, calibrate
 from grata_monai.experiments.calibrate.search import shift_bench
 from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.options import WEIGHTS
 from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row, run_methods
 from grata_monai.experiments.reproduce.part import Part
@@ -28,7 +30,8 @@ class Options:
     Attributes:
         bundle_dir: Root of the bundle whose configuration, and for PROMISE12 weights, are taken.
         methods: Names; all if empty.
-        precision: Of predictions, and of the calibrated recipe's steps.
+        settings: Ids of the bundle's configuration and their values, over those of a part, in
+            training too; weights among them are taken in place of training.
         device: ``auto`` or a torch device.
         seed: Of everything random.
         facts: What a reader of the reports must know.
@@ -37,7 +40,7 @@ class Options:
 
     bundle_dir: Path
     methods: Sequence[str]
-    precision: str
+    settings: Mapping[str, Any]
     device: str
     seed: int
     facts: Mapping[str, str]
@@ -60,12 +63,9 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
         DatasetError: If a case is missing.
         OutputError: If the folder cannot be written.
     """
-    settings = {
-        **part.settings,
-        "precision": options.precision,
-        "device#name": options.device,
-    }
-    if part.training:
+    part = replace(part, settings={**part.settings, **options.settings})
+    settings = {**part.settings, "device#name": options.device}
+    if part.training and WEIGHTS not in settings:
         weights = train_network(
             part,
             options.bundle_dir,
@@ -74,7 +74,7 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
             seed=options.seed,
             unverified=options.unverified,
         )
-        settings["network#weights"] = str(weights.absolute())
+        settings[WEIGHTS] = str(weights.absolute())
     bench = open_bench(options.bundle_dir, settings=settings, unverified=options.unverified)
     methods = _make_systems(part, bench, out, options)
     tests = list(_spread(part))
@@ -128,4 +128,4 @@ def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Syst
             [dict(case) for case in part.calibration], bench, chosen, settings, facts=options.facts
         )
     recipe = resolve_recipe(json.loads(chosen.read_text(encoding="utf-8"))["recipe"])
-    return grata_system(recipe.changed(precision=options.precision))
+    return grata_system(recipe.changed(precision=bench.precision))

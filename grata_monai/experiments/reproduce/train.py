@@ -86,6 +86,7 @@ def load_labels(part: Part, bundle_dir: str | Path, *, unverified: bool = False)
 
 def _open(part: Part, bundle_dir: str | Path, device: str, *, unverified: bool) -> Bundle:
     settings = {"device#name": device, **part.settings, **part.training_settings}
-    # the heads' network is built by the training configuration itself
-    kept = {key: value for key, value in settings.items() if not key.startswith("network#")}
+    # the training configuration builds the heads' network itself, and has a precision of its own
+    others = ("network#", "precision")
+    kept = {key: value for key, value in settings.items() if not key.startswith(others)}
     return open_bundle(bundle_dir, ("train",), kept, unverified=unverified)

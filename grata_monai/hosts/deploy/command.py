@@ -4,11 +4,9 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 """
 
 import argparse
-import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from grata_monai.hosts.python_dicom import DicomRun
@@ -32,7 +30,7 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="ID=VALUE",
-        help="a setting of the bundle's configuration, VALUE in JSON or text; repeatable",
+        help="a setting of the bundle's configuration, VALUE in JSON, Python or text; repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--unverified", action="store_true", help="do not hold the bundle to its manifest"
@@ -59,6 +57,7 @@ def run_deploy(arguments: argparse.Namespace) -> tuple[str, int]:
         ValueError: If an option is wrong.
         ModuleNotFoundError: If the App SDK or a DICOM library is not installed.
     """
+    from grata_monai.bundle.settings import parse_settings  # noqa: PLC0415
     from grata_monai.hosts.deploy.application import make_context, run_application  # noqa: PLC0415
     from grata_monai.hosts.deploy.job import Job  # noqa: PLC0415
 
@@ -72,7 +71,7 @@ def run_deploy(arguments: argparse.Namespace) -> tuple[str, int]:
         context.input_path,
         context.output_path,
         bundle_dir=context.model_path,
-        settings=_read_settings(arguments.set),
+        settings=parse_settings(arguments.set),
         unverified=arguments.unverified,
     )
     run_application(job)
@@ -84,19 +83,6 @@ def _take(name: str, place: Path | None, option: Path | None) -> Path | None:
     if place is not None and option is not None:
         raise ValueError(f"{name} must be given once, got it twice. Leave one of them out.")
     return place if place is not None else option
-
-
-def _read_settings(texts: Sequence[str]) -> dict[str, Any]:
-    settings = {}
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise ValueError(f"--set must be ID=VALUE, got {text!r}. Write --set recipe=source.")
-        try:
-            settings[key] = json.loads(value)
-        except json.JSONDecodeError:
-            settings[key] = value
-    return settings
 
 
 def _describe(run: "DicomRun") -> str:

@@ -3,11 +3,11 @@
 import json
 from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toy_data import SIZE, blob
 
 from grata_monai.cli import main
 from grata_monai.core.errors import DatasetError
@@ -16,34 +16,6 @@ from grata_monai.experiments.reproduce.hippocampus import hippocampus
 from grata_monai.experiments.reproduce.promise12 import promise12
 from grata_monai.experiments.reproduce.run import Options, run_part
 from grata_monai.experiments.reproduce.train import load_labels, train_network
-
-SIZE = [16, 16, 16]
-
-
-def blob(shape, rng):
-    """A bright ball, and its label."""
-    centre = [n / 2 + rng.uniform(-1, 1) for n in shape]
-    grid = np.meshgrid(*map(np.arange, shape), indexing="ij")
-    distance = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) ** 0.5
-    label = (distance < min(shape) / 4).astype(np.uint8)
-    return (100 * label + rng.uniform(0, 20, shape)).astype(np.float32), label
-
-
-@pytest.fixture(scope="module")
-def volumes(tmp_path_factory):
-    """Volumes in two groups, the second class in the lower half of the first."""
-    root = tmp_path_factory.mktemp("volumes")
-    rng = np.random.default_rng(0)
-    for group, count in (("group_float32", 12), ("group_uint8", 3)):
-        for kind in ("images", "labels"):
-            (root / group / kind).mkdir(parents=True)
-        for number in range(count):
-            image, label = blob(SIZE, rng)
-            label[:, :, 8:] *= 2
-            for kind, voxels in (("images", image), ("labels", label)):
-                path = root / group / kind / f"{group}_{number:02}.nii.gz"
-                nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +34,11 @@ def photographs(tmp_path_factory):
     return root
 
 
-def make_options(repository, methods=()):
+def make_options(repository, methods=(), **settings):
     return Options(
         bundle_dir=repository / "bundle",
         methods=methods,
-        precision="fp32",
+        settings=settings,
         device="cpu",
         seed=0,
         facts={},
@@ -84,7 +56,7 @@ def shrink(part):
         "filters": [4, 6, 8],
     }
     augment = [{"_target_": "EnsureTyped", "keys": ["image", "label"], "track_meta": False}]
-    more = {"roi_size": SIZE} if dims == 3 else {}
+    more = {"roi_size": list(SIZE)} if dims == 3 else {}
     return replace(
         part,
         settings={**part.settings, "network_def": network, **more},
