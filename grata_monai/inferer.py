@@ -20,6 +20,7 @@ from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.core.errors import CaseError, RecipeError
 from grata_monai.core.precision import autocast
+from grata_monai.core.verified import Verified
 from grata_monai.methods.registry import resolve_method
 from grata_monai.options import CaseOptions, read_options
 from grata_monai.record import make_record
@@ -27,6 +28,10 @@ from grata_monai.record import make_record
 __all__ = ["GraTaInferer"]
 
 logger = logging.getLogger(__name__)
+
+FORGED = Verified(
+    is_verified=False, manifest_sha256=None, reason="only the configuration itself says so"
+)
 
 
 class GraTaInferer(Inferer):
@@ -50,6 +55,7 @@ class GraTaInferer(Inferer):
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
+            Anything else, as a configuration may write it itself, counts as not verified.
 
     An image may bring a recipe of its own: see `grata_monai.options`.
 
@@ -81,7 +87,7 @@ class GraTaInferer(Inferer):
         self.single_piece = single_piece
         self.memory = memory
         self.keep_source = keep_source
-        self.bundle = bundle
+        self.bundle = bundle if bundle is None or isinstance(bundle, Verified) else FORGED
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)

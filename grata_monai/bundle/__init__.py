@@ -3,6 +3,8 @@
 from grata_monai.bundle.network import choose_device, load_network
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.workflow import (
+    check_given_settings,
+    check_running_bundle,
     find_bundle_root,
     report_errors_in_one_line,
     verify_own_bundle,
@@ -10,6 +12,8 @@ from grata_monai.bundle.workflow import (
 
 __all__ = [
     "Bundle",
+    "check_given_settings",
+    "check_running_bundle",
     "choose_device",
     "find_bundle_root",
     "load_network",

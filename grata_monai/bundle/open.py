@@ -4,29 +4,27 @@ The one door: plain Python, DICOM, MONAI Deploy, MONAI Label, the harness, train
 tools come in here. `python -m monai.bundle run` is MONAI's own.
 """
 
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 import torch
-from monai.bundle import ConfigComponent, ConfigParser, ReferenceResolver
+from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
-from grata_monai.bundle.verify import verify_bundle
-from grata_monai.core.errors import BundleError, SettingError, find_refusal
+from grata_monai.bundle.authority import check_authority
+from grata_monai.bundle.items import CONFIG_SUFFIXES
+from grata_monai.bundle.settings import check_setting, suggest
+from grata_monai.bundle.verify import OUTPUT_FOLDERS, verify_bundle
+from grata_monai.core.errors import BundleError, find_refusal
 
 __all__ = ["Bundle", "open_bundle", "read_configuration"]
 
 INFERENCE = ("inference", "inference_config", "evaluate")
-SUFFIXES = (".json", ".yaml", ".yml")
-OF_THE_DOOR = ("bundle_root", "unverified", "verified")
 WRITERS = ("SaveImageAndRecordd", "SaveDicomd")
 
 
@@ -110,7 +108,7 @@ class Bundle:
                 likewise.
         """
         if id not in self._parser:
-            hint = _suggest(id.split("#", maxsplit=1)[0], self.config)
+            hint = suggest(id.split("#", maxsplit=1)[0], self.config)
             raise BundleError(f"the bundle's configuration must have {id!r}, it has not. {hint}")
         try:
             return self._parser.get_parsed_content(id)
@@ -129,7 +127,7 @@ class Bundle:
             SettingError: If an id is not in the configuration, or was settled by `open_bundle`.
         """
         for id, value in settings.items():
-            _check_setting(id, self.config)
+            check_setting(id, self.config)
             self._parser[id] = value
 
 
@@ -154,7 +152,8 @@ def open_bundle(
 
     Raises:
         BundleError: If the bundle is not as its manifest says, and nothing of it was parsed then;
-            or if it has no such configuration, or one that cannot be read.
+            or if it has no such configuration, or one that cannot be read; or if its own files say
+            what only the operator may, see `grata_monai.bundle.authority`.
         SettingError: If a setting has no id of the configuration.
     """
     verified = verify_bundle(root, unverified=unverified)
@@ -176,9 +175,11 @@ def read_configuration(root: str | Path, overlays: Sequence[str | Path] = ()) ->
         MONAI's parser, which knows where the bundle lies.
 
     Raises:
-        BundleError: If there is no such configuration, or one that cannot be read.
+        BundleError: If there is no such configuration, or one that cannot be read; or if the
+            bundle's own files say what only the operator may.
     """
     folder = Path(root).absolute()
+    check_authority(folder)
     parser = ConfigParser()
     files = [_find_config(folder, INFERENCE)]
     files += [_find_overlay(folder, overlay) for overlay in overlays]
@@ -193,14 +194,25 @@ def read_configuration(root: str | Path, overlays: Sequence[str | Path] = ()) ->
 
 def _find_overlay(root: Path, overlay: str | Path) -> Path:
     path = Path(overlay)
-    if path.suffix in SUFFIXES:
+    if path.suffix in CONFIG_SUFFIXES:
+        _refuse_output(root, path)
         return path
     return _find_config(root, [str(overlay)])
 
 
+def _refuse_output(root: Path, path: Path) -> None:
+    """Refuse a configuration from where runs write: no manifest covers that."""
+    for name in OUTPUT_FOLDERS:
+        if path.resolve().is_relative_to((root / name).resolve()):
+            raise BundleError(
+                f"an overlay must not come from the bundle's {name}/, which no manifest covers, "
+                f"{path.name!r} does. Read it, then move it out of the bundle."
+            )
+
+
 def _find_config(root: Path, names: Sequence[str]) -> Path:
     for name in names:
-        for suffix in SUFFIXES:
+        for suffix in CONFIG_SUFFIXES:
             if (root / "configs" / f"{name}{suffix}").is_file():
                 return root / "configs" / f"{name}{suffix}"
     raise BundleError(
@@ -231,57 +243,6 @@ def _separate_writer(config: dict[str, Any]) -> None:
     if isinstance(evaluator, dict) and evaluator.get("postprocessing") == "@postprocessing":
         both = {"_target_": "Compose", "transforms": ["@postprocessing", "@writer"]}
         evaluator["postprocessing"] = both
-
-
-def _check_setting(id: str, config: Mapping[str, Any]) -> None:
-    """Refuse an id that does not exist: it would change nothing, in silence."""
-    keys = ReferenceResolver.split_id(id)
-    if keys[0] in OF_THE_DOOR:
-        raise SettingError(
-            f"a setting must not be {id!r}, which `open_bundle` finds out. "
-            "Its arguments are `root` and `unverified`."
-        )
-    place: Any = config
-    for depth, key in enumerate(keys):
-        if isinstance(place, dict) and key in place:
-            place = place[key]
-        elif isinstance(place, list) and key.isdecimal() and int(key) < len(place):
-            place = place[int(key)]
-        elif depth and isinstance(place, dict) and key == keys[-1]:
-            place = _list_arguments(place)
-            if place is None or key in place or key.startswith("_"):
-                return  # one more argument of a component
-            raise _unknown(id, key, place)
-        else:
-            raise _unknown(id, key, place)
-
-
-def _list_arguments(component: dict[str, Any]) -> dict[str, Any] | None:
-    """Arguments that a component's target takes; None where any may be given, or nobody knows."""
-    if not ConfigComponent.is_instantiable(component):
-        return None
-    try:
-        target: Any = locate(str(ConfigComponent(config=component).resolve_module_name()))
-        arguments = inspect.signature(target).parameters
-    except (ErrorDuringImport, TypeError, ValueError):
-        return None
-    takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
-    return None if takes_any else dict(arguments)
-
-
-def _unknown(id: str, key: str, place: Any) -> SettingError:
-    return SettingError(
-        f"a setting must be an id of the configuration, got {id!r}. {_suggest(key, place)}"
-    )
-
-
-def _suggest(key: str, place: Any) -> str:
-    names = {*place} - {*OF_THE_DOOR, "_meta_"} if isinstance(place, dict) else set()
-    known = sorted(names)
-    near = get_close_matches(key, known, n=1)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    return f"Use one of {', '.join(known)}." if known else f"There is nothing called {key!r} there."
 
 
 def _compose(transforms: Any) -> Compose:

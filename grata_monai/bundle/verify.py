@@ -11,9 +11,11 @@ from typing import Any
 
 from grata_monai.core.errors import BundleError
 from grata_monai.core.files import atomic_path
+from grata_monai.core.verified import Verified
 
 __all__ = [
     "MANIFEST",
+    "METADATA",
     "OUTPUT_FOLDERS",
     "Difference",
     "describe_verified",
@@ -29,6 +31,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.sha256"
+METADATA = "configs/metadata.json"
 OUTPUT_FOLDERS = ("eval", "training")  # where runs write if nobody says otherwise; not delivered
 BLOCK = 2**20  # bytes; weights are never in memory as a whole
 LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>[^\x00-\x1f\x7f\\\ud800-\udfff]+)")
@@ -160,7 +163,7 @@ def verify_manifest(root: str | Path) -> str:
     return manifest_digest(root)
 
 
-def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> dict[str, Any]:
+def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> Verified:
     """Verify a bundle before anything of it is parsed, and say so for the record.
 
     Args:
@@ -177,7 +180,7 @@ def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> dict[
     if unverified:
         return not_verified("asked for")
     digest = verify_manifest(bundle_root)
-    return {"is_verified": True, "manifest_sha256": digest, "reason": ""}
+    return Verified(is_verified=True, manifest_sha256=digest, reason="")
 
 
 def describe_verified(verified: Mapping[str, Any]) -> str:
@@ -186,10 +189,10 @@ def describe_verified(verified: Mapping[str, Any]) -> str:
     return f"manifest {digest}" if digest else f"not verified: {verified['reason']}"
 
 
-def not_verified(reason: str) -> dict[str, Any]:
+def not_verified(reason: str) -> Verified:
     """Say, in the log and for the record, that a bundle was not verified, and why."""
     logger.warning("the bundle is not verified: %s", reason)
-    return {"is_verified": False, "manifest_sha256": None, "reason": reason}
+    return Verified(is_verified=False, manifest_sha256=None, reason=reason)
 
 
 def _walk(path: Path) -> Iterator[Path]:

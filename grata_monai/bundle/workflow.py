@@ -1,17 +1,31 @@
-"""What `python -m monai.bundle run` asks: where the bundle lies, whether it is verified, errors."""
+"""What `python -m monai.bundle run` asks: where the bundle lies, whether it may run, errors."""
 
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
+from grata_monai.bundle.authority import check_authority
+from grata_monai.bundle.settings import check_setting
 from grata_monai.bundle.verify import not_verified, verify_bundle
 from grata_monai.core.errors import find_cause
+from grata_monai.core.verified import Verified
 
-__all__ = ["find_bundle_root", "report_errors_in_one_line", "verify_own_bundle"]
+__all__ = [
+    "check_given_settings",
+    "check_running_bundle",
+    "find_bundle_root",
+    "report_errors_in_one_line",
+    "verify_own_bundle",
+]
+
+OF_THE_RUN = {*inspect.signature(ConfigWorkflow).parameters, "args_file", "workflow_name"}
+"""Arguments of MONAI's run that are no ids."""
 
 
 def find_bundle_root() -> str:
@@ -24,18 +38,45 @@ def find_bundle_root() -> str:
     Returns:
         Absolute path of the bundle; the current folder if no workflow is being parsed.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        workflow = frame.f_locals.get("self")
-        if isinstance(workflow, ConfigWorkflow):
-            root = Path(workflow.config_root_path).resolve()
-            return str(root.parent if root.name == "configs" else root)
-        frame = frame.f_back
-    return str(Path.cwd())
+    root = _running_root()
+    return str(Path.cwd() if root is None else root)
 
 
-def verify_own_bundle(bundle_root: str, *, unverified: bool = False) -> dict[str, Any]:
-    """Hold the bundle whose configuration is being resolved to its manifest.
+def check_running_bundle() -> None:
+    """Hold the bundle that `python -m monai.bundle run` is running to what it may decide.
+
+    For what reaches out of the process: a bundle that took the check out of its own configuration
+    is found here. Hosts that open the bundle by `open_bundle` have checked it.
+
+    Raises:
+        BundleError: If its own files say what only the operator may.
+    """
+    root = _running_root()
+    if root is not None:
+        check_authority(root)
+
+
+def check_given_settings() -> None:
+    """Refuse what was given on the command line of MONAI's run and would change nothing.
+
+    MONAI adds a mistyped ``--datasetdir`` to the configuration, where nothing reads it. Called by
+    the configuration's `initialize`, before any work.
+
+    Raises:
+        SettingError: If an id is not in the configuration files; the nearest one is named.
+    """
+    given = _given_on_the_command_line()
+    if not given.get("config_file"):
+        return
+    config: dict[str, Any] = ConfigParser.load_config_files(given["config_file"])
+    if given.get("tracking"):
+        config = {**DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"], **config}  # type: ignore[dict-item]
+    for id in given.keys() - OF_THE_RUN:
+        check_setting(id, config, found_out=("verified",))
+
+
+def verify_own_bundle(bundle_root: str, *, unverified: bool = False) -> Verified:
+    """Hold the bundle whose configuration is being resolved to its manifest and its authority.
 
     The configuration itself has been parsed then, so that this finds damage and changes that its
     author did not mean to hide; `python -m grata_monai lint` is what looks before.
@@ -49,11 +90,14 @@ def verify_own_bundle(bundle_root: str, *, unverified: bool = False) -> dict[str
         As `verify_bundle`, for the record.
 
     Raises:
-        BundleError: If a file differs, is missing or is not listed.
+        BundleError: If a file differs, is missing or is not listed; or if the bundle's own files
+            say what only the operator may.
     """
     if not unverified and not (Path(bundle_root) / "configs").is_dir():
         return not_verified("the host does not say where the bundle lies")
-    return verify_bundle(bundle_root, unverified=unverified)
+    verified = verify_bundle(bundle_root, unverified=unverified)
+    check_authority(Path(bundle_root))
+    return verified
 
 
 def report_errors_in_one_line() -> None:
@@ -73,3 +117,28 @@ def report_errors_in_one_line() -> None:
             sys.stderr.write(f"error: {type(cause).__name__}: {message}\n")
 
     sys.excepthook = hook
+
+
+def _frames() -> Iterator[FrameType]:
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _running_root() -> Path | None:
+    for frame in _frames():
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            root = Path(workflow.config_root_path).resolve()
+            return root.parent if root.name == "configs" else root
+    return None
+
+
+def _given_on_the_command_line() -> dict[str, Any]:
+    """Find what MONAI's `create_workflow` was called with; it initializes the workflow itself."""
+    for frame in _frames():
+        is_it = frame.f_globals.get("__name__") == "monai.bundle.scripts"
+        if is_it and frame.f_code.co_name == "create_workflow":
+            return {**frame.f_locals["_args"], "config_file": frame.f_locals["config_file"]}
+    return {}

@@ -4,6 +4,7 @@ from typing import Any
 
 from ignite.engine import Engine
 
+from grata_monai.bundle.workflow import check_running_bundle
 from grata_monai.core.files import Typed, as_path
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.transfer.exchange import SendReport, fetch, send
@@ -31,9 +32,11 @@ def fetch_dataset(
     Raises:
         ValueError: If both are given, or the address breaks a rule.
         TransferError: If the peer cannot be reached, refuses, or sends too much.
+        BundleError: If the address is the running bundle's own, not the operator's.
     """
     if source is None:
         return dataset_dir
+    check_running_bundle()
     if dataset_dir is not None:
         raise ValueError("source and dataset_dir must not both be given, got both. Leave one out.")
     folder = make_private_folder() / "fetched"
@@ -64,6 +67,7 @@ def send_results(
     Raises:
         ValueError: If the address breaks a rule.
         TransferError: If the peer cannot be reached, or refuses an instance.
+        BundleError: If the address is the running bundle's own, not the operator's.
     """
     state: Any = engine.state
     failed = {failure.case for failure in getattr(state, "failures", ())}
@@ -71,4 +75,5 @@ def send_results(
     folders = [root / v.name for v in found.volumes if v.name not in failed]
     if destination is None or not folders:
         return None
+    check_running_bundle()
     return send(folders, destination, security=security or Security())

@@ -112,6 +112,9 @@ def test_settings_reach_any_id_and_may_add_an_argument(bundle):
         ("verified#is_verified", "which `open_bundle` finds out"),
         ("unverified", "Its arguments are `root` and `unverified`"),
         ("bundle_root", "which `open_bundle` finds out"),
+        ("device#nam", "Did you mean 'name'?"),
+        ("inferer#keep_sorce", "Did you mean 'keep_source'?"),
+        ("preprocessing#transforms#4#modus", "Did you mean 'mode'?"),
     ],
 )
 def test_a_setting_that_would_change_nothing_is_refused(id, message, bundle):
@@ -119,6 +122,36 @@ def test_a_setting_that_would_change_nothing_is_refused(id, message, bundle):
         open_bundle(bundle, settings={id: 1})
     assert message in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+# ------------------------------------------------------------------------- authority
+
+
+def test_what_only_the_operator_may_say_is_refused_in_a_bundle_and_taken_from_him(copy, bundle):
+    settings = {"destination": "dicoms://PACS@pacs.example:104", "phi": "keep"}
+    opened = open_bundle(bundle, ("dicom",), settings)
+    assert opened.config["destination"] == settings["destination"]
+    change(copy, "dicom.json", lambda config: config.update(settings))
+    for unverified in (False, True):
+        with pytest.raises(BundleError, match=r"configs/dicom\.json has destination, which only"):
+            open_bundle(copy, unverified=unverified)
+
+
+def test_a_configuration_from_where_runs_write_is_refused(copy):
+    (copy / "eval").mkdir()
+    (copy / "eval" / "evil.json").write_text('{"payload": {"_target_": "os.system"}}')
+    with pytest.raises(BundleError, match="must not come from the bundle's eval/"):
+        open_bundle(copy, (copy / "eval" / "evil.json",))
+    change(copy, "label.json", lambda config: config.update(x="%eval/evil.json::payload"))
+    with pytest.raises(BundleError, match="has x, which reads another file as configuration"):
+        open_bundle(copy)
+
+
+def test_a_configuration_cannot_say_itself_that_it_was_verified(bundle):
+    forged = {"is_verified": True, "manifest_sha256": "0" * 64, "reason": ""}
+    opened = open_bundle(bundle, settings={"inferer#bundle": forged})
+    assert not opened.get("inferer").bundle["is_verified"]
+    assert opened.get("inferer").bundle["reason"] == "only the configuration itself says so"
 
 
 # ------------------------------------------------------------------------- parts

@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, create_workflow, run
 
 from grata_monai import Record
 from grata_monai.bundle import verify_own_bundle
@@ -152,6 +153,65 @@ def test_unverified_lets_a_changed_bundle_run_and_stays_in_the_record(
     assert read_bundle(out) == BundleVerification(
         is_verified=False, manifest_sha256=None, reason="asked for"
     )
+
+
+def test_a_run_refuses_what_only_the_operator_may_say_but_takes_it_from_the_operator(
+    copy, tmp_path, refusal, open_bundle
+):
+    settings = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out")}
+    open_bundle("dicom", configs=copy / "configs", **settings, phi="keep")
+    for items in ({"phi": "keep"}, {"security#is_insecure": True}):
+        (copy / "configs" / "more.json").write_text(json.dumps(items))
+        write_manifest(copy)
+        found = refusal("dicom", configs=copy / "configs", **settings)
+        assert found.startswith("error: BundleError: a bundle must leave to the operator")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_left_the_check_out_cannot_send(copy, tmp_path, open_bundle):
+    config = json.loads((copy / "configs" / "inference.json").read_text())
+    config |= {"initialize": [], "run": [
+        {"_target_": "grata_monai.transfer.run.fetch_dataset", "dataset_dir": None,
+         "source": "dicomwebs://evil.example?study=1.2"}
+    ]}  # fmt: skip
+    (copy / "configs" / "inference.json").write_text(json.dumps(config))
+    with pytest.raises(RuntimeError) as caught:  # MONAI's
+        open_bundle(configs=copy / "configs").run()
+    message = str(find_cause(caught.value))
+    assert "inference.json has run#0#source, which only the operator may set" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--datasetdir", "ph"], "got 'datasetdir'. Did you mean 'dataset_dir'?"),
+        (["--destinatoin", "dicom://a"], "got 'destinatoin'. Did you mean 'destination'?"),
+        (["--device#nam", "cpu"], "got 'device#nam'. Did you mean 'name'?"),
+        (["--verified", "{}"], "must not be 'verified'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_unknown_setting_of_monais_run_is_refused_before_any_work(
+    options, message, bundle, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MONAI_FAIL_ON_DUPLICATE_CONFIG", "0")
+    files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", "dicom")]
+    given = {options[0].removeprefix("--"): options[1], "dataset_dir": str(tmp_path)}
+    with pytest.raises(RuntimeError) as caught, pytest.warns(UserWarning, match="parsing config"):
+        run("inference", config_file=files, logging_file=False, **given)
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    assert message in capsys.readouterr().err
+
+
+def test_what_the_configuration_knows_may_be_given(bundle, tmp_path):
+    files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", "dicom")]
+    given = {"device#name": "cpu", "evaluator#amp": False, "output_dir": str(tmp_path / "out")}
+    with pytest.warns(UserWarning, match="parsing config"):
+        workflow = create_workflow(
+            config_file=files, run_id="x", logging_file=False, unverified=True, **given
+        )
+    assert workflow.parser["unverified"]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -5,19 +5,25 @@ them can be merged into any other.
 """
 
 import re
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from datetime import date
+from typing import Any
 
-from monai.bundle import ConfigParser
-
+from grata_monai.bundle.authority import Known, authority_problem
+from grata_monai.bundle.items import (
+    Item,
+    find_macro_file,
+    is_named_like_a_file,
+    iterate_items,
+)
 from grata_monai.bundle.lint.expressions import expression_problems
 from grata_monai.bundle.lint.finding import Finding
 from grata_monai.bundle.lint.paths import path_problem
 from grata_monai.bundle.lint.targets import READERS, WRITERS
+from grata_monai.bundle.verify import METADATA
+from grata_monai.core.patterns import check_pattern
 
-__all__ = ["Item", "check_config", "iterate_items", "read_config"]
+__all__ = ["check_config"]
 
 LOOKED_UP = {
     "_mode_": frozenset({"default", "callable"}),
@@ -28,83 +34,59 @@ LOOKED_UP = {
 
 The bundle's own part `writer` is no text but a component, whose ``_target_`` is checked.
 """
-SWITCHES = {"_debug_": False, "allow_pickle": False, "pretrained": False, "weights_only": True}
+SWITCHES = {
+    "_debug_": False,
+    "allow_pickle": False,
+    "pretrained": False,
+    "use_re": False,
+    "weights_only": True,
+}
 """Keys that would open a door, and the one value that keeps it shut."""
-PROSE = ("_desc_",)
+KEY = re.compile(r"[\w+#:. -]*")
+"""MONAI pastes keys into expressions and names of files, where a relative id stands below them."""
+PLAIN = (str, bool, int, float, type(None), date, dict, list)
+METADATA_ID = re.compile(r"[@%]_meta_\b")
 
 
-class Item(NamedTuple):
-    """One value of a configuration.
-
-    Attributes:
-        id: Where it stands, such as ``network#weights``.
-        key: The last part of the id, also where the file itself wrote a longer one.
-        value: As it was read.
-    """
-
-    id: str
-    key: str
-    value: Any
-
-
-def read_config(path: Path) -> Any:
-    """Read a JSON or YAML file, and refuse one with a key that is there twice.
-
-    Raises:
-        ValueError: If it cannot be read; the message begins with the kind of error.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # MONAI only warns of keys that are there twice
-            return ConfigParser.load_config_file(path)
-    except Exception as error:
-        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-
-
-def iterate_items(config: Any, id: str = "") -> Iterator[Item]:
-    """Walk through everything in a configuration, containers included."""
-    pairs = config.items() if isinstance(config, dict) else enumerate(config)
-    for name, value in pairs:
-        here = f"{id}#{name}" if id else str(name)
-        yield Item(here, re.split(r"#|::", here)[-1].removeprefix("+"), value)
-        if isinstance(value, (dict, list)):
-            yield from iterate_items(value, here)
-
-
-def check_config(path: Path, name: str, allowed: frozenset[str]) -> Iterator[Finding]:
+def check_config(
+    config: Any, name: str, allowed: frozenset[str], known: Known
+) -> Iterator[Finding]:
     """Check one configuration file.
 
     Args:
-        path: The file.
+        config: What it holds.
         name: Its path in the bundle.
         allowed: By `allowed_names`.
+        known: By `gather`, over all configurations of the bundle.
 
     Yields:
         What is wrong, item by item.
     """
-    try:
-        config = read_config(path)
-    except ValueError as error:
-        yield Finding(
-            name, "", "config", f"The file cannot be read: {error}.", "Correct or remove it."
-        )
-        return
     if not isinstance(config, dict):
         yield Finding(name, "", "config", "The file holds no object.", "Correct or remove it.")
         return
-    may_cite = Path(name).name == "metadata.json"
     try:
         for item in iterate_items(config):
-            for rule, problem, remedy in _check_item(item, allowed, may_cite=may_cite):
+            for rule, problem, remedy in _check_item(
+                item, allowed, known, is_metadata=name == METADATA
+            ):
                 yield Finding(name, item.id, rule, problem, remedy)
-    except RecursionError:
-        yield Finding(name, "", "config", "The file is nested too deeply.", "Make it flat.")
+    except (ValueError, RecursionError):
+        problem = "The file is nested too deeply, or has more items than can be looked at."
+        yield Finding(name, "", "config", problem, "Make it flat, without aliases.")
 
 
 def _check_item(
-    item: Item, allowed: frozenset[str], *, may_cite: bool
+    item: Item, allowed: frozenset[str], known: Known, *, is_metadata: bool
 ) -> Iterator[tuple[str, str, str]]:
     value = item.value
+    yield from _check_key(item.written)
+    if not isinstance(value, PLAIN):
+        yield "config", f"The value is of type {type(value).__name__}.", "Write a text or a number."
+    problem = "" if is_metadata else authority_problem(item, known)
+    if problem:
+        remedy = "Remove it, or refer to it as @name; who runs the bundle gives it."
+        yield "authority", f"{item.key} is {_short(value)}, which {problem}.", remedy
     if item.key == "_target_":
         if not (isinstance(value, str) and value in allowed):
             yield (
@@ -124,26 +106,58 @@ def _check_item(
         if value is not SWITCHES[item.key]:
             yield "target", f"{item.key} is {_short(value)}.", "Remove it."
     elif isinstance(value, str):
-        yield from _check_text(item, allowed, may_cite=may_cite)
+        yield from _check_text(item, allowed, known, is_metadata=is_metadata)
+
+
+def _check_key(key: Any) -> Iterator[tuple[str, str, str]]:
+    if isinstance(key, int):
+        return
+    if not (isinstance(key, str) and KEY.fullmatch(key)):
+        problem = f"The key {_short(key)} has signs that could become code."
+        yield "key", problem, "Use letters, digits, . _ - and blanks."
+    elif is_named_like_a_file(key):
+        problem = f"The key {_short(key)} is named like a file, which a macro below it would read."
+        yield "key", problem, "Leave its ending out."
+    elif path_problem(key):
+        yield "key", f"The key {_short(key)} {path_problem(key)}.", "Choose another."
 
 
 def _check_text(
-    item: Item, allowed: frozenset[str], *, may_cite: bool
+    item: Item, allowed: frozenset[str], known: Known, *, is_metadata: bool
 ) -> Iterator[tuple[str, str, str]]:
     text: str = item.value
+    if METADATA_ID.search(text):
+        problem = f"The text {_short(text)} refers to the metadata, which may cite addresses."
+        yield "path", problem, "Write the value itself."
     if text.startswith("$"):
-        for problem in expression_problems(text, item.id.removeprefix("+"), allowed):
+        for problem in expression_problems(text, item.id.removeprefix("+"), allowed, known):
             remedy = "Write it as a component with a listed _target_, or as a plain value."
             yield "expression", f"The expression {_short(text)} {problem}.", remedy
     elif text.startswith("%"):
-        if ConfigParser.split_path_id(text[1:])[0]:
+        if _reads_a_file(item):
             problem = f"The macro {_short(text)} reads another file."
             yield "path", problem, "Copy what it needs into this configuration."
-    elif item.key not in PROSE:
-        problem = path_problem(text, may_be_address=may_cite)
+    else:
+        problem = path_problem(text, may_be_address=is_metadata)
         if problem:
             remedy = "Put the file into the bundle and write $@bundle_root + '/folder/file'."
             yield "path", f"The text {_short(text)} {problem}.", remedy
+    if re.search(r"(^|#|::)selection(#|::)description$", item.id):
+        yield from _check_pattern(text)
+
+
+def _reads_a_file(item: Item) -> bool:
+    try:
+        return bool(find_macro_file(item.value, item.id))
+    except ValueError:  # leads out of the configuration: MONAI refuses it too
+        return True
+
+
+def _check_pattern(text: str) -> Iterator[tuple[str, str, str]]:
+    try:
+        check_pattern(text)
+    except ValueError as error:
+        yield "pattern", f"The pattern {_short(text)}: {error}", "Write a simpler one."
 
 
 def _short(value: Any) -> str:

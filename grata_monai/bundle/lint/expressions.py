@@ -10,14 +10,15 @@ from collections.abc import Iterator
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
+from grata_monai.bundle.authority import Known
 from grata_monai.bundle.lint.paths import path_problem
+from grata_monai.bundle.lint.syntax import dotted, parse_expression, reference
+from grata_monai.bundle.lint.values import JOIN, join_folder, may_be_text
 
 __all__ = ["FUNCTIONS", "expression_problems"]
 
-FUNCTIONS = ("bool", "float", "int", "len", "max", "min", "round")
+FUNCTIONS = ("bool", "float", "int", "len", "list", "max", "min", "round", "sorted")
 LONGEST = 200  # characters
-REFERENCES = "__local_refs"  # what MONAI calls them in the text that it evaluates
-FOLDERS = ("_dir", "_root")  # endings of ids that name a folder
 PLAIN_ID = re.compile(r"[\w#:]*")
 PLAIN = (
     ast.expr_context,
@@ -42,13 +43,14 @@ PLAIN = (
 """Nodes that are allowed wherever they stand, if what they hold is."""
 
 
-def expression_problems(text: str, id: str, allowed: frozenset[str]) -> list[str]:
+def expression_problems(text: str, id: str, allowed: frozenset[str], known: Known) -> list[str]:
     """Say what an expression has that the grammar does not allow.
 
     Args:
         text: As it stands in the configuration, with its ``$``.
         id: Of the item; relative references start there.
         allowed: By `allowed_names`.
+        known: By `gather`: what references may stand for.
 
     Returns:
         One clause per problem, such as ``uses lambda``.
@@ -58,30 +60,22 @@ def expression_problems(text: str, id: str, allowed: frozenset[str]) -> list[str
     if _is_relative(text) and not PLAIN_ID.fullmatch(id):
         # MONAI would paste the keys above it into the text
         return ["refers relatively from below a key with special characters"]
-    try:
-        body = ast.parse(_as_evaluated(text, id)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ["is no Python expression"]
-    return _statement_problems(body[0], allowed) if len(body) == 1 else ["is not one expression"]
+    body = parse_expression(text, id)
+    if len(body) != 1:
+        return ["is not one Python expression"]
+    return _statement_problems(body[0], allowed, known)
 
 
-def _statement_problems(node: ast.stmt, allowed: frozenset[str]) -> list[str]:
+def _statement_problems(node: ast.stmt, allowed: frozenset[str], known: Known) -> list[str]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return _import_problems(node, allowed)
     if not isinstance(node, ast.Expr):
         return [f"is a statement ({_kind(node)})"]
-    return list(_walk(node.value, allowed))
+    return list(_walk(node.value, allowed, known))
 
 
 def _is_relative(text: str) -> bool:
     return bool(ConfigParser.relative_id_prefix.search(ReferenceResolver.normalize_id(text)))
-
-
-def _as_evaluated(text: str, id: str) -> str:
-    """Replace references exactly as MONAI does, whatever their targets may be."""
-    absolute = ConfigParser.resolve_relative_ids(ReferenceResolver.normalize_id(id), text)
-    references = ReferenceResolver.match_refs_pattern(absolute)
-    return str(ReferenceResolver.update_refs_pattern(absolute, references))[1:]
 
 
 def _import_problems(node: ast.Import | ast.ImportFrom, allowed: frozenset[str]) -> list[str]:
@@ -89,29 +83,29 @@ def _import_problems(node: ast.Import | ast.ImportFrom, allowed: frozenset[str])
     if isinstance(node, ast.ImportFrom) or len(node.names) != 1 or node.names[0].asname:
         return ["imports other than `import package.module`"]
     module = node.names[0].name
-    is_known = any(name.startswith(f"{module}.") for name in allowed)
+    is_known = any(name.removeprefix("$").startswith(f"{module}.") for name in allowed)
     return [] if is_known else [f"imports {module!r}, which is not in the allow-list"]
 
 
-def _walk(node: ast.AST, allowed: frozenset[str]) -> Iterator[str]:
+def _walk(node: ast.AST, allowed: frozenset[str], known: Known) -> Iterator[str]:
     if isinstance(node, ast.Constant):
         yield from _constant(node, is_suffix=False)
-    elif _reference(node):
+    elif reference(node):
         return
     elif isinstance(node, ast.Subscript):
-        yield from _walk(node.value, allowed)
+        yield from _walk(node.value, allowed, known)
         yield from _index(node.slice)
     elif isinstance(node, (ast.Attribute, ast.Name)):
-        yield from _name(node, allowed)
+        yield from _name(node, allowed, known)
     elif isinstance(node, ast.Call):
-        yield from _call(node, allowed)
-    elif isinstance(node, ast.BinOp) and _is_path(node):
+        yield from _call(node, allowed, known)
+    elif isinstance(node, ast.BinOp) and join_folder(node, known):
         yield from _constant(node.right, is_suffix=True)
-    elif isinstance(node, ast.BinOp) and (_is_text(node.left) or _is_text(node.right)):
+    elif isinstance(node, ast.BinOp) and may_be_text(node, known):
         yield "composes a text other than @…_dir + '/name'"
     elif isinstance(node, PLAIN):
         for child in ast.iter_child_nodes(node):
-            yield from _walk(child, allowed)
+            yield from _walk(child, allowed, known)
     else:
         yield f"uses {_kind(node)}"
 
@@ -132,62 +126,32 @@ def _index(node: ast.expr) -> Iterator[str]:
         yield "has an index that is no constant"
 
 
-def _name(node: ast.Attribute | ast.Name, allowed: frozenset[str]) -> Iterator[str]:
-    """Allow a dotted name of the allow-list, or an allowed attribute of something allowed."""
-    dotted = _dotted(node)
-    if dotted:
-        if "." not in dotted or dotted not in allowed:
-            yield f"uses the name {dotted!r}, which is not in the allow-list"
+def _name(node: ast.Attribute | ast.Name, allowed: frozenset[str], known: Known) -> Iterator[str]:
+    """Allow a dotted name listed for expressions, or a listed attribute of what is allowed."""
+    spelled = dotted(node)
+    if spelled:
+        if "." not in spelled or f"${spelled}" not in allowed:
+            yield f"uses the name {spelled!r}, which is not in the allow-list"
     elif isinstance(node, ast.Attribute):
         if f".{node.attr}" not in allowed:
             yield f"uses the attribute {node.attr!r}, which is not in the allow-list"
-        yield from _walk(node.value, allowed)
+        yield from _walk(node.value, allowed, known)
 
 
-def _call(node: ast.Call, allowed: frozenset[str]) -> Iterator[str]:
+def _call(node: ast.Call, allowed: frozenset[str], known: Known) -> Iterator[str]:
     if isinstance(node.func, ast.Name) and node.func.id not in FUNCTIONS:
         yield f"calls {node.func.id!r}, which is not among {', '.join(FUNCTIONS)}"
     elif isinstance(node.func, ast.Attribute):
-        yield from _name(node.func, allowed)
+        yield from _name(node.func, allowed, known)
     elif not isinstance(node.func, ast.Name):
         yield "calls something that has no name"
-        yield from _walk(node.func, allowed)
+        yield from _walk(node.func, allowed, known)
+    if dotted(node.func) == JOIN and not all(map(_is_text, join_folder(node, known) or [node])):
+        yield f"composes a text other than {JOIN}(@…_dir, 'name')"
     if any(keyword.arg is None for keyword in node.keywords):
         yield "unpacks a dictionary"
     for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-        yield from _walk(argument, allowed)
-
-
-def _dotted(node: ast.AST) -> str:
-    """Spell a chain of names, ``a.b.c``; empty if it begins with anything else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        head = _dotted(node.value)
-        return f"{head}.{node.attr}" if head else ""
-    return ""
-
-
-def _reference(node: ast.AST) -> str:
-    """Give the id that a node refers to; empty if it is no reference."""
-    if (
-        isinstance(node, ast.Subscript)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == REFERENCES
-        and isinstance(node.slice, ast.Constant)
-    ):
-        return str(node.slice.value)
-    return ""
-
-
-def _is_path(node: ast.BinOp) -> bool:
-    """Whether this is the path of something below a folder: ``@some_dir + '/name'``."""
-    return (
-        isinstance(node.op, ast.Add)
-        and _reference(node.left).endswith(FOLDERS)
-        and isinstance(node.right, ast.Constant)
-        and str(node.right.value).startswith("/")
-    )
+        yield from _walk(argument, allowed, known)
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -1,22 +1,32 @@
-"""Files: kinds that hold data, weights that load without running code, logging that only logs."""
+"""Files: known by what they hold, not by their ending; weights that load without running code."""
 
-import configparser
+import json
+import pickletools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from grata_monai.bundle.items import CONFIG_SUFFIXES
 from grata_monai.bundle.lint.finding import Finding
+from grata_monai.bundle.lint.logs import check_logging
 
-__all__ = ["CONFIG_SUFFIXES", "check_file"]
+__all__ = ["check_file"]
 
-CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 TEXT_SUFFIXES = (*CONFIG_SUFFIXES, ".conf", ".md", ".rst", ".sha256", ".txt")
 TEXT_NAMES = ("LICENSE", "NOTICE")
-PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")
+JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
+PICTURES = {
+    ".jpeg": JPEG,
+    ".jpg": JPEG,
+    ".png": (b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"),
+}
+"""How such a file begins and ends; what is added behind a picture is no picture."""
 WEIGHTS_SUFFIXES = (".pt", ".pth")
-STREAM_ARGUMENTS = ("()", "(sys.stderr,)", "(sys.stdout,)")
+LOGGING = re.compile(r"^\s*\[(loggers|handlers|formatters|(logger|handler|formatter)_\w+)\]", re.M)
+CONFIGURATION = re.compile(r"[\"']?_target_[\"']?\s*:")
+CODE_OF_PICKLES = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "REDUCE", "BUILD"}
 FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -38,10 +48,10 @@ def check_file(path: Path, name: str) -> Iterator[Finding]:
         yield from _check_weights(path, name)
     elif suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES:
         yield from _check_text(path, name)
-        if suffix == ".conf":
-            yield from _check_logging(path, name)
-    elif suffix not in PICTURE_SUFFIXES:
-        kinds = ", ".join((*TEXT_SUFFIXES, *WEIGHTS_SUFFIXES, *PICTURE_SUFFIXES, *TEXT_NAMES))
+    elif suffix in PICTURES:
+        yield from _check_picture(path, name)
+    else:
+        kinds = ", ".join((*TEXT_SUFFIXES, *WEIGHTS_SUFFIXES, *PICTURES, *TEXT_NAMES))
         yield Finding(
             name,
             "",
@@ -53,15 +63,48 @@ def check_file(path: Path, name: str) -> Iterator[Finding]:
 
 def _check_text(path: Path, name: str) -> Iterator[Finding]:
     content = path.read_bytes()
-    is_text = b"\0" not in content
     try:
-        content.decode("utf-8")
+        text = "" if b"\0" in content else content.decode("utf-8")
     except UnicodeDecodeError:
-        is_text = False
-    if not is_text:
+        text = ""
+    if content and not text:
         yield Finding(name, "", "kind", "It is no UTF-8 text.", "Replace or remove it.")
     elif content.startswith(b"#!"):
         yield Finding(name, "", "kind", "It is a script.", "Remove it.")
+    elif _is_pickle(content):
+        yield Finding(name, "", "kind", "It is a pickle, which is code.", "Remove it.")
+    elif path.suffix.lower() == ".conf" or LOGGING.search(text):
+        yield from check_logging(text, name)
+    elif path.suffix.lower() not in CONFIG_SUFFIXES and _is_configuration(text):
+        problem = "It is a configuration under another ending, so that nobody looks into it."
+        yield Finding(name, "", "kind", problem, "Name it .json or .yaml, or remove it.")
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether the content, to its end or to a stop sign, is a pickle that names code."""
+    found = set()
+    try:
+        for operation, _, _ in pickletools.genops(content):
+            found.add(operation.name)
+    except Exception:  # whatever the reader of another format raises
+        return False
+    return bool(found & CODE_OF_PICKLES)
+
+
+def _is_configuration(text: str) -> bool:
+    try:
+        is_json = isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        is_json = False
+    return is_json or any(CONFIGURATION.match(line.strip(" -{")) for line in text.splitlines())
+
+
+def _check_picture(path: Path, name: str) -> Iterator[Finding]:
+    begin, end = PICTURES[path.suffix.lower()]
+    content = path.read_bytes()
+    if not (content.startswith(begin) and content.endswith(end)):
+        problem = "It is no such picture, or has something behind it."
+        yield Finding(name, "", "kind", problem, "Save the picture anew, or remove it.")
 
 
 def _check_weights(path: Path, name: str) -> Iterator[Finding]:
@@ -78,25 +121,3 @@ def _check_weights(path: Path, name: str) -> Iterator[Finding]:
     if not isinstance(state, dict):
         problem = f"The weights are no state dict, but {type(state).__name__}."
         yield Finding(name, "", "weights", problem, "Save network.state_dict() alone.")
-
-
-def _check_logging(path: Path, name: str) -> Iterator[Finding]:
-    """Allow handlers that write to a stream; `logging.config` evaluates what stands here."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8"))
-    except (configparser.Error, UnicodeDecodeError) as error:
-        problem = f"The logging configuration cannot be read: {type(error).__name__}."
-        yield Finding(name, "", "logging", problem, "Correct or remove it.")
-        return
-    for section in parser.sections():
-        for key, value in parser[section].items():
-            is_harmless = {
-                "class": section.startswith("handler_") and value == "StreamHandler",
-                "args": "".join(value.split()) in STREAM_ARGUMENTS,
-                "kwargs": False,
-            }.get(key, True)
-            if not is_harmless:
-                problem = f"{key} is {value!r}, which Python evaluates."
-                remedy = f"Use StreamHandler with one of {', '.join(STREAM_ARGUMENTS)}."
-                yield Finding(name, f"{section}#{key}", "logging", problem, remedy)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from grata_monai.bundle.lint.finding import Finding
+from grata_monai.bundle.verify import METADATA
 
-__all__ = ["METADATA", "REQUIRED", "check_metadata"]
+__all__ = ["REQUIRED", "check_metadata"]
 
-METADATA = "configs/metadata.json"
 REQUIRED = (
     "schema",
     "version",

@@ -1,14 +1,18 @@
 """All rules over one bundle, without running any of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from grata_monai.bundle.lint.configs import check_config, read_config
-from grata_monai.bundle.lint.files import CONFIG_SUFFIXES, check_file
+from grata_monai.bundle.authority import Known, gather
+from grata_monai.bundle.items import CONFIG_SUFFIXES, read_config
+from grata_monai.bundle.lint.configs import check_config
+from grata_monai.bundle.lint.files import check_file
 from grata_monai.bundle.lint.finding import Finding
-from grata_monai.bundle.lint.metadata import METADATA, check_metadata
+from grata_monai.bundle.lint.metadata import check_metadata
 from grata_monai.bundle.lint.targets import allowed_names
-from grata_monai.bundle.verify import find_differences, walk
+from grata_monai.bundle.verify import METADATA, find_differences, walk
 
 __all__ = ["check_bundle"]
 
@@ -34,13 +38,31 @@ def check_bundle(root: Path, *, allowed: frozenset[str] | None = None) -> list[F
         for one in find_differences(folder)
     ]
     names = allowed_names() if allowed is None else allowed
+    configs: dict[str, Any] = {}
     for path in walk(folder):
         name = path.relative_to(folder).as_posix()
         findings += check_file(path, name)
         if path.suffix.lower() in CONFIG_SUFFIXES and path.is_file() and not path.is_symlink():
-            findings += check_config(path, name, names)
+            try:
+                configs[name] = read_config(path)
+            except ValueError as error:
+                problem = f"The file cannot be read: {error}."
+                findings.append(Finding(name, "", "config", problem, "Correct or remove it."))
+    known = _gather(configs)
+    for name, config in configs.items():
+        findings += check_config(config, name, names, known)
     findings += _check_presence(folder)
     return sorted(findings)
+
+
+def _gather(configs: Mapping[str, Any]) -> Known:
+    """What references may stand for; the files that cannot be walked through are found apart."""
+    known: dict[str, list[Any]] = {}
+    for name, config in configs.items():
+        with suppress(ValueError, RecursionError):
+            for id, values in gather({name: config} if name != METADATA else {}).items():
+                known.setdefault(id, []).extend(values)
+    return known
 
 
 def _check_presence(folder: Path) -> Iterator[Finding]:

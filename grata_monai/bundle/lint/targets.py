@@ -8,7 +8,7 @@ that downloads, ``monai.bundle`` itself, and ``torch.load``.
 
 from collections.abc import Iterable, Mapping
 
-__all__ = ["READERS", "TARGETS", "WRITERS", "allowed_names"]
+__all__ = ["EXPRESSIONS", "READERS", "TARGETS", "WRITERS", "allowed_names"]
 
 TARGETS: Mapping[str, str] = {
     "monai.networks.nets": """
@@ -32,15 +32,14 @@ TARGETS: Mapping[str, str] = {
         CheckpointLoader CheckpointSaver HausdorffDistance LrScheduleHandler MeanDice MetricsSaver
         StatsHandler ValidationHandler from_engine""",
     "monai.utils": "set_determinism",
-    "torch": "bfloat16 device float16 float32 int64 uint8",
-    "torch.cuda": "is_available",
     "torch.nn": "BCEWithLogitsLoss CrossEntropyLoss",
     "torch.optim": "Adam AdamW SGD",
     "torch.optim.lr_scheduler": "CosineAnnealingLR OneCycleLR PolynomialLR StepLR",
     "ignite.handlers": "EMAHandler",
     "grata_monai": "GraTaHandler GraTaInferer",
     "grata_monai.bundle": """
-        choose_device find_bundle_root load_network report_errors_in_one_line verify_own_bundle""",
+        check_given_settings choose_device find_bundle_root load_network
+        report_errors_in_one_line verify_own_bundle""",
     "grata_monai.experiments.evaluate": "EvaluationHandler",
     "grata_monai.handlers": "list_failures raise_if_any_failed segment_or_report",
     "grata_monai.hosts.label.answer": "AnswerRecordd",
@@ -70,7 +69,19 @@ TARGETS: Mapping[str, str] = {
     "grata_monai.write.atomic": "ensure_writable",
     "grata_monai.write.dicom.terms": "read_segments",
 }
-"""Module to the names in it that may be a ``_target_`` or stand in an expression."""
+"""Module to the names in it that may be a ``_target_``."""
+
+EXPRESSIONS: Mapping[str, str] = {
+    "glob": "glob",
+    "monai.handlers": "from_engine",
+    "os.path": "join",
+    "torch": "bfloat16 device float16 float32 int64 uint8",
+    "torch.cuda": "is_available",
+}
+"""Module to the names in it that may stand in an expression, where arguments have no names.
+
+A class of transforms cannot: its second argument may be one of `READERS`, or any code at all.
+"""
 
 ATTRIBUTES = ".ema_model .get .parameters .refusals .run .to .volumes"
 """What an expression may ask of an object of the configuration, with the dot."""
@@ -87,9 +98,13 @@ def allowed_names(extra: Iterable[str] = ()) -> frozenset[str]:
         extra: More names: dotted ones, short ones of MONAI, or attributes with a leading dot.
 
     Returns:
-        Full names, short names of MONAI's own classes, and attributes with a leading dot.
+        Full names and short names of MONAI's own classes; names for expressions with a leading
+        ``$``; and attributes with a leading dot.
     """
-    names = {*ATTRIBUTES.split(), *extra}
+    more = {*extra}
+    names = {*ATTRIBUTES.split(), *more, *(f"${name}" for name in more if name[0] != ".")}
+    for module, listed in EXPRESSIONS.items():
+        names |= {f"${module}.{name}" for name in listed.split()}
     for module, listed in TARGETS.items():
         for name in listed.split():
             names.add(f"{module}.{name}")

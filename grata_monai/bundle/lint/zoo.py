@@ -17,7 +17,7 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
 
-from grata_monai.bundle.lint.metadata import METADATA
+from grata_monai.bundle.verify import METADATA
 
 __all__ = ["Check", "run_zoo_checks"]
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from grata_monai.core.patterns import check_pattern
 from grata_monai.read.dicom.rejection import Reason, Rejection, reject
 from grata_monai.read.dicom.volume import DicomVolume
 
@@ -16,6 +17,7 @@ __all__ = ["Selection", "select"]
 
 MODALITIES = ("CT", "MR")
 ORIENTATIONS = ("sagittal", "coronal", "axial")  # by the axis, x, y, z, nearest to the normal
+LONGEST = 256  # characters of a description that are looked at; DICOM allows 64
 TEXTS = ("modality", "body_part", "image_type")
 RULES = ("refuse", "keep", "most_slices", "finest_slices")
 
@@ -27,7 +29,8 @@ class Selection:
     Attributes:
         modality: Any of ``CT``, ``MR``.
         body_part: Any of these values of BodyPartExamined, in any case.
-        description: Regular expression, found anywhere in SeriesDescription, in any case.
+        description: Regular expression, found anywhere in SeriesDescription, in any case; one whose
+            time is bounded, see `grata_monai.core.patterns`.
         image_type: Values that ImageType must hold, all of them, in any case.
         minimum_slices: At least 2.
         orientation: ``axial``, ``coronal`` or ``sagittal``: what the planes come nearest to.
@@ -59,10 +62,11 @@ class Selection:
         if self.minimum_slices < 2:
             raise ValueError(f"minimum_slices must be at least 2, got {self.minimum_slices}.")
         try:
-            re.compile(self.description)
-        except re.error as error:
+            check_pattern(self.description)
+        except ValueError as error:
             raise ValueError(
-                f"description must be a regular expression, got {self.description!r} ({error})."
+                f"description must be a regular expression of bounded time, got "
+                f"{self.description!r}: {error}"
             ) from error
 
     @property
@@ -149,12 +153,16 @@ def _find_miss(volume: DicomVolume, selection: Selection) -> str:
     rules = (
         (not selection.modality or volume.modality in selection.modality, "modality"),
         (_is_among(volume.body_part, selection.body_part), "body_part"),
-        (re.search(selection.description, volume.description, re.IGNORECASE), "description"),
+        (_is_described(volume.description, selection.description), "description"),
         ({value.upper() for value in selection.image_type} <= types, "image_type"),
         (len(volume.frames) >= selection.minimum_slices, "minimum_slices"),
         (selection.orientation in ("", _orientation(volume)), "orientation"),
     )
     return next((f"Volume must meet the selection's {name}." for met, name in rules if not met), "")
+
+
+def _is_described(text: str, pattern: str) -> bool:
+    return re.search(pattern, text[:LONGEST], re.IGNORECASE) is not None
 
 
 def _is_among(value: str, allowed: Sequence[str]) -> bool:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
+from grata_monai.bundle.items import iterate_items
 from grata_monai.bundle.lint import write_manifest
-from grata_monai.bundle.lint.configs import iterate_items
 from grata_monai.bundle.lint.rules import check_bundle
 from grata_monai.bundle.lint.targets import allowed_names
 
@@ -83,9 +83,9 @@ PLANTED = {
                           "x#weights_only"),
     "a download": ({"x": {"_target_": "monai.apps.download_url", "url": "a"}}, "x#_target_"),
     "os.system in an expression": ({"x": "$__import__('os').system('true')"}, "x"),
-    "an import": ({"imports": ["$import torch", "$import os"]}, "imports#1"),
-    "an import far away from the imports": ({"_desc_": {"a": ["$import os"]}}, "_desc_#a#0"),
-    "an import in a description": ({"x": {"_desc_": "$import os"}}, "x#_desc_"),
+    "an import": ({"imports": ["$import torch", "$import sys"]}, "imports#1"),
+    "an import far away from the imports": ({"_desc_": {"a": ["$import sys"]}}, "_desc_#a#0"),
+    "an import in a description": ({"x": {"_desc_": "$import sys"}}, "x#_desc_"),
     "attributes up to object": ({"x": "$().__class__.__mro__[1].__subclasses__()"}, "x"),
     "a condition": ({"x": {"_target_": "SimpleInferer", "_disabled_": "$exit()"}}, "x#_disabled_"),
     "a requirement": ({"x": {"_target_": "SimpleInferer", "_requires_": ["$exit()"]}},
@@ -116,7 +116,7 @@ def test_the_configuration_is_refused_for(name, make_bundle):
 def test_an_overlay_a_yaml_file_and_the_metadata_are_looked_into_too(make_bundle):
     bundle = make_bundle()
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    planted = {**metadata, "notes": "$import os"}
+    planted = {**metadata, "notes": "$import sys"}
     spoil(bundle, "configs/metadata.json", json.dumps(planted))
     spoil(bundle, "docs/far.yml", "x:\n  - _target_: os.system\n")
     found = spoil(bundle, "configs/overlay.json", '{"inferer": {"_target_": "os.system"}}')

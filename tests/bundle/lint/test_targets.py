@@ -5,12 +5,19 @@ import importlib
 import pytest
 from monai.bundle.config_item import ComponentLocator
 
-from grata_monai.bundle.lint.targets import READERS, TARGETS, WRITERS, allowed_names
+from grata_monai.bundle.lint.targets import (
+    EXPRESSIONS,
+    READERS,
+    TARGETS,
+    WRITERS,
+    allowed_names,
+)
 
 LISTED = [(module, name) for module, names in TARGETS.items() for name in names.split()]
+SPOKEN = [(module, name) for module, names in EXPRESSIONS.items() for name in names.split()]
 
 
-@pytest.mark.parametrize(("module", "name"), LISTED, ids=".".join)
+@pytest.mark.parametrize(("module", "name"), [*LISTED, *SPOKEN], ids=".".join)
 def test_a_listed_name_exists(module, name):
     assert hasattr(importlib.import_module(module), name)
 
@@ -42,4 +49,8 @@ def test_what_runs_other_code_or_fetches_is_not_listed(name):
 
 def test_the_list_can_be_extended():
     extended = allowed_names(["my_package.MyNet", ".my_attribute"])
-    assert extended - allowed_names() == {"my_package.MyNet", ".my_attribute"}
+    assert extended - allowed_names() == {
+        "my_package.MyNet",
+        "$my_package.MyNet",
+        ".my_attribute",
+    }
