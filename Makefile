@@ -86,7 +86,8 @@ $(LABEL_STAMP): pyproject.toml constraints-label.txt
 # Loopback only: MONAI Label asks for no password.
 # What clients upload is kept in $(LABEL_DIR)/sessions for an hour after its last use.
 label: $(LABEL_STAMP)
-	@test -d $(STUDIES) || $(LABEL_BIN)/python -W ignore -m grata_monai phantom --out $(LABEL_DIR)/phantoms --cases 2 --shift endorectal_coil
+	@test '$(origin STUDIES)' = file || test -d '$(STUDIES)' || { echo 'error: STUDIES must be a folder, it is none. Correct the path.' >&2; exit 2; }
+	@test -d '$(STUDIES)' || $(LABEL_BIN)/python -W ignore -m grata_monai phantom --out $(LABEL_DIR)/phantoms --cases 2 --shift endorectal_coil
 	@$(LABEL_BIN)/python -W ignore -m grata_monai label install $(LABEL_DIR)/app
 	@MONAI_LABEL_SESSION_PATH=$(abspath $(LABEL_DIR))/sessions \
 		$(LABEL_BIN)/python -W 'ignore:Failed to load image:UserWarning' -m monailabel.main start_server --app $(LABEL_DIR)/app --studies $(STUDIES) \

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -164,15 +165,15 @@ def test_as_slicer_asks_an_upload_and_an_nrrd_give_the_same_mask(server, expecte
 
 
 def test_a_dicom_folder_gets_the_mask_of_the_bundles_run(server, run, tmp_path):
-    run(server.folder / "series", tmp_path / "out", "dicom")
+    run(server.folder / "studies" / "series", tmp_path / "out", "dicom")
     (segmentation,) = (tmp_path / "out").glob("*/segmentation.dcm")
-    files = sorted((server.folder / "series").iterdir())
+    files = sorted((server.folder / "studies" / "series").iterdir())
     sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     sources.sort(key=lambda source: source.ImagePositionPatient[2])
     frames = hd.seg.segread(segmentation).get_pixels_by_source_instance(
         [source.SOPInstanceUID for source in sources], combine_segments=True
     )
-    by_path = server.segment(server.folder / "series", result_extension="")
+    by_path = server.segment(server.folder / "studies" / "series", result_extension="")
     session = server.open_session(files)
     uploaded = server.infer({"image": "series", "session_id": session}, {})
     assert frames.any()
@@ -218,7 +219,10 @@ def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
     ("image", "options", "message"),
     [
         ("broken", {}, "UnreadableImageError: name must end in .gz if the file is"),
-        ("unknown", {}, "UnreadableImageError: image must be named, got an empty path"),
+        ("unknown", {}, "DatasetError: image must be one of the studies, or be sent"),
+        ("/proc/self/environ", {}, "DatasetError: image must be one of the studies, or be sent"),
+        ("case_3", {"recipee": "paper"}, "RecipeError: a parameter must be known.*Did you mean"),
+        ("case_3", {"image": "/etc/passwd"}, "DatasetError: image must be one of the studies"),
         ("case_3", {"recipe": "clinicl"}, "RecipeError: recipe must be among .*Did you mean"),
         ("case_3", {"adapt": "off"}, "RecipeError: adapt must be true or false"),
         ("case_3", {"time_limit_s": -1}, "RecipeError: time_limit_s must be None or a number"),
@@ -242,8 +246,38 @@ def test_what_a_client_sends_is_never_run_as_code(server, tmp_path, option):
     assert not mark.exists()
 
 
-def test_pages_of_other_origins_may_read_nothing(server):
-    assert server.allowed_origin("http://elsewhere.example") is None
+def test_pages_of_other_origins_and_other_names_are_not_answered(server):
+    for headers in ({"Origin": "http://elsewhere.example"}, {"Host": "elsewhere.example"}):
+        with pytest.raises(urllib.error.HTTPError, match=r"403|421"):
+            server.request("info/", headers=headers)
+
+
+def test_an_upload_cannot_write_beside_the_studies(server):
+    before = sorted((server.folder / "app").rglob("*"))
+    for query, name in (("?image=../app/lib/evil_code", "a.py"), ("?image=evil", "a.py")):
+        with pytest.raises(urllib.error.HTTPError, match="422"):
+            server.upload(f"datastore/{query}", name, b"print(1)")
+    assert sorted((server.folder / "app").rglob("*")) == before
+    assert not list((server.folder / "studies").rglob("*.py"))
+
+
+@pytest.mark.parametrize("params", ["{", "[1]", "7"])
+def test_malformed_parameters_are_told_in_one_sentence(server, params):
+    answer = server.infer({"image": "case_3"}, params)
+    assert answer.status == 422
+    assert re.match("params must be one JSON object of values", answer.params["detail"])
+
+
+def test_an_unknown_model_is_told_in_one_sentence(server):
+    answer = server.infer({"image": "case_3"}, {}, model="other")
+    assert answer.status == 422
+    assert answer.params["detail"].startswith(f"DatasetError: model must be among {MODEL}")
+
+
+def test_the_log_says_nothing_of_every_origin_and_holds_no_traceback_of_ours(server):
+    log = (server.folder / "log").read_text()
+    assert "Allow Origins" not in log
+    assert "JSONDecodeError" not in log.replace("got a JSONDecodeError", "")
 
 
 def test_requests_write_nothing_into_the_bundle_nor_into_the_studies(server):

@@ -79,22 +79,35 @@ class LabelServer:
         with self._open(urllib.request.Request(self._url(path))) as answer:
             return json.load(answer)
 
-    def allowed_origin(self, origin: str) -> Any:
-        """Which origin may read an answer that a page of `origin` asked for."""
-        with self._open(
-            urllib.request.Request(self._url("info/"), headers={"Origin": origin})
-        ) as a:
-            return a.headers["Access-Control-Allow-Origin"]
+    def request(self, path: str, *, headers: Mapping[str, str]) -> Any:
+        """GET something with headers of one's own."""
+        with self._open(urllib.request.Request(self._url(path), headers=dict(headers))) as answer:
+            return json.load(answer)
+
+    def upload(self, path: str, name: str, content: bytes) -> Any:
+        """PUT a file."""
+        body, kind = _form([("file", name, content)])
+        request = urllib.request.Request(
+            self._url(path), body, {"Content-Type": kind}, method="PUT"
+        )
+        with self._open(request) as answer:
+            return json.load(answer)
 
     def segment(self, image: str | Path, **options: Any) -> Answer:
         """Infer an image of the studies by its name, or any path that the server can read."""
         return self.infer({"image": str(image)}, options)
 
-    def infer(self, query: Mapping[str, str], options: Mapping[str, Any]) -> Answer:
-        """POST an inference as 3D Slicer does, but for the format of the mask."""
-        params = {"result_extension": ".nii.gz", "result_dtype": "uint8", **options}
-        path = f"infer/{MODEL}?{urllib.parse.urlencode(query)}"
-        body, kind = _form([("params", "", json.dumps(params).encode())])
+    def infer(
+        self, query: Mapping[str, str], options: Mapping[str, Any] | str, model: str = MODEL
+    ) -> Answer:
+        """POST an inference as 3D Slicer does, but for the format of the mask; text as it is."""
+        if isinstance(options, str):
+            params = options
+        else:
+            formats = {"result_extension": ".nii.gz", "result_dtype": "uint8"}
+            params = json.dumps({**formats, **options})
+        path = f"infer/{model}?{urllib.parse.urlencode(query)}"
+        body, kind = _form([("params", "", params.encode())])
         request = urllib.request.Request(self._url(path), body, {"Content-Type": kind})
         try:
             with self._open(request) as answer:

@@ -1,4 +1,4 @@
-"""MONAI Label's own server, which reads our bundle's ``label.json`` too, with three gaps closed.
+"""MONAI Label's own server, which reads our bundle's ``label.json`` too, with its gaps closed.
 
 Used with ``--uvicorn_app grata_monai.hosts.label.server:app``.
 
@@ -6,22 +6,37 @@ MONAI Label 0.8.5 alone
 
 - runs a client's ``device`` that begins with ``$`` as Python, since it writes it into the bundle's
   configuration. Here only names of devices pass;
-- lets any web page that the user of this machine has open read what it answers (CORS ``*``; it
-  cannot start with its own setting for that, MONAI_LABEL_CORS_ORIGINS). Here none can;
+- answers any web page that the user of this machine has open, and any name of this machine. Here
+  `grata_monai.hosts.label.guard` stands before it;
+- reads images anywhere on the server, and writes uploads where their name leads. Here
+  `grata_monai.hosts.label.requests` asks first;
 - answers a refusal with a bare "Internal Server Error". Here clients get the reason.
 
 It also reads ``inference.json`` alone, unverified. Here a bundle that has an overlay ``label.json``
 is held to its manifest, then read with it: options for the client, and an answer with the record.
 """
 
+import atexit
 import functools
+import io
 import logging
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import CaseError, DatasetError, GrataError, RecipeError, find_cause
+from grata_monai.hosts.label.guard import Access, Guard
+from grata_monai.hosts.label.requests import (
+    check_image,
+    check_model,
+    check_parameters,
+    check_upload,
+)
 
 __all__ = ["check_device", "describe_error", "make_app"]
 
@@ -60,7 +75,8 @@ def check_device(device: Any) -> None:
         raise RecipeError("device must be one of those that /info/ lists, it is none. Choose one.")
 
 
-def make_app() -> Any:
+@functools.cache
+def make_app() -> Guard:
     """Take MONAI Label's application and close its gaps.
 
     Returns:
@@ -68,37 +84,85 @@ def make_app() -> Any:
 
     Raises:
         ModuleNotFoundError: If MONAI Label is not installed.
+        ValueError: If a setting of the environment is wrong.
     """
     from fastapi.middleware.cors import CORSMiddleware  # noqa: PLC0415  # only beside MONAI Label
     from fastapi.responses import JSONResponse  # noqa: PLC0415
-    from monailabel.app import app  # noqa: PLC0415
+
+    access = Access.from_environment(os.environ)
+    with redirect_stdout(io.StringIO()):  # it says that it allows every origin
+        from monailabel.app import app  # noqa: PLC0415
+    from monailabel.datastore.local import LocalDatastore  # noqa: PLC0415
     from monailabel.interfaces.app import MONAILabelApp  # noqa: PLC0415
+    from monailabel.interfaces.exception import MONAILabelException  # noqa: PLC0415
     from monailabel.tasks.infer.bundle import BundleInferTask  # noqa: PLC0415
 
     async def answer(request: Any, error: Exception) -> Any:
-        cause = find_cause(error)
-        if cause is None:
-            raise error
-        status, content = describe_error(cause)
+        status, content = _describe(error, getattr(error, "msg", None))
         logger.error("request refused: %s", content["detail"])
         return JSONResponse(content, status_code=status)
 
-    if not hasattr(MONAILabelApp.infer, "__wrapped__"):
-        MONAILabelApp.infer = _with_checked_device(MONAILabelApp.infer)
-        BundleInferTask._load_bundle_config = _with_overlay(BundleInferTask._load_bundle_config)
+    _keep_uploads_apart()
+    MONAILabelApp.infer = _with_checked_request(MONAILabelApp.infer)
+    LocalDatastore.add_image = _with_checked_file(LocalDatastore.add_image)
+    LocalDatastore.save_label = _with_checked_file(LocalDatastore.save_label, has_tag=True)
+    BundleInferTask._load_bundle_config = _with_overlay(BundleInferTask._load_bundle_config)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
-    app.add_exception_handler(GrataError, answer)
-    app.add_exception_handler(RuntimeError, answer)  # MONAI wraps what a component raises
-    return app
+    # RuntimeError: MONAI wraps what a component raises; the others: parameters that are no JSON
+    for kind in (GrataError, RuntimeError, MONAILabelException, TypeError, ValueError):
+        app.add_exception_handler(kind, answer)
+    logger.info("answers to %s; pages of other origins: none", ", ".join(sorted(access.hosts)))
+    return Guard(app, access)
 
 
-def _with_checked_device(infer: Callable[..., Any]) -> Callable[..., Any]:
+def _describe(error: Exception, said: str | None) -> tuple[int, dict[str, str]]:
+    """Describe our errors by their words, MONAI Label's by its message, others by their kind."""
+    cause = find_cause(error)
+    if cause is not None:
+        return describe_error(cause)
+    if said is not None:
+        return REFUSED, {"detail": " ".join(str(said).split())}
+    if isinstance(error, TypeError | ValueError):
+        return REFUSED, {
+            "detail": f"params must be one JSON object of values ({type(error).__name__})."
+        }
+    return FAILED, {"detail": f"the server failed ({type(error).__name__}). Its log says when."}
+
+
+def _keep_uploads_apart() -> None:
+    """Give uploads a private folder: only what lies there, or in the studies, may be read."""
+    tempfile.tempdir = tempfile.mkdtemp(prefix="grata-label-")
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+
+
+def _with_checked_request(infer: Callable[..., Any]) -> Callable[..., Any]:
     """Every request comes by here, those of a batch too."""
 
     @functools.wraps(infer)
     def checked(app: Any, request: dict[str, Any], datastore: Any = None) -> Any:
+        models = app._infers
+        check_model(request.get("model"), models)
         check_device(request.get("device"))
+        check_parameters(request, models[request["model"]].config())
+        folders = [Path(app.studies), Path(tempfile.gettempdir())]
+        if app.sessions() is not None:
+            folders.append(Path(app.sessions().store_path))
+        ids = (datastore or app.datastore()).list_images()
+        check_image(request.get("image"), ids, folders)
         return infer(app, request, datastore)
+
+    return checked
+
+
+def _with_checked_file(keep: Callable[..., Any], *, has_tag: bool = False) -> Callable[..., Any]:
+    """Every file that is kept comes by here: an image, or a label under its tag, a folder."""
+
+    @functools.wraps(keep)
+    def checked(datastore: Any, name: str, file: str, *more: Any) -> Any:
+        check_upload(name or Path(file).name, file)
+        if has_tag:
+            check_upload(str(more[0]), file)
+        return keep(datastore, name, file, *more)
 
     return checked
 

@@ -1,0 +1,70 @@
+"""A client's image, model, parameters and files are checked, and a refusal names what there is."""
+
+import pytest
+
+from grata_monai.core.errors import DatasetError, RecipeError
+from grata_monai.hosts.label.requests import (
+    check_image,
+    check_model,
+    check_parameters,
+    check_upload,
+)
+
+ASKED = {"model": "m", "image": "a", "device": "cpu", "recipe": "clinical", "result_dtype": "uint8"}
+
+
+def test_parameters_that_something_reads_pass():
+    check_parameters({**ASKED, "adapt": False, "own_setting": 1}, shown=["own_setting"])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("recipee", "Did you mean 'recipe'"), ("time_limit", "Did you mean 'time_limit_s'"),
+     ("qwxz", "Leave it out"), ("x" * 5000, "Leave it out")],
+    ids=["recipee", "time_limit", "qwxz", "long"],
+)  # fmt: skip
+def test_a_parameter_that_nothing_reads_is_refused_with_the_nearest(name, hint):
+    with pytest.raises(RecipeError, match=hint) as caught:
+        check_parameters({**ASKED, name: 1})
+    assert len(str(caught.value)) < 200
+
+
+def test_a_model_must_be_one_of_the_servers():
+    check_model("a", {"a": 1, "b": 2})
+    for model in ("c", None, ["a"]):
+        with pytest.raises(DatasetError, match="model must be among a, b"):
+            check_model(model, ["a", "b"])
+
+
+def test_an_image_is_one_of_the_studies_or_lies_in_a_folder_of_the_server(tmp_path):
+    studies, outside = tmp_path / "studies", tmp_path / "outside"
+    for folder in (studies / "series", outside):
+        folder.mkdir(parents=True)
+    (outside / "secret.nii").touch()
+    (studies / "link.nii").symlink_to(outside / "secret.nii")
+    check_image("a", ["a"], [studies])
+    check_image(str(studies / "series"), [], [studies])
+    refused = ["b", "", None, {"a": 1}, str(outside / "secret.nii"), str(outside / "gone.nii"),
+               str(studies / ".." / "outside" / "secret.nii"), str(studies / "link.nii"),
+               str(studies / "gone.nii"), "outside/secret.nii", "/proc/self/environ"]  # fmt: skip
+    told = set()
+    for image in refused:
+        with pytest.raises(DatasetError, match="image must be one of the studies") as caught:
+            check_image(image, ["a"], [studies])
+        told.add(str(caught.value))
+    assert len(told) == 1  # whether a file exists is not told
+
+
+@pytest.mark.parametrize("file", ["a.nii.gz", "a.NRRD", "a.mha", "a.dcm"])
+def test_images_may_be_kept(file):
+    check_upload("case 3", f"/tmp/upload/{file}")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("../app/lib/evil", "a.nii"), ("/etc/a", "a.nii"), ("a/b", "a.nii"), ("..", "a.nii"),
+     (".ssh", "a.nii"), ("a\\b", "a.nii"), ("a", "a.py"), ("a", "a.nii.py"), ("a", "a")],
+)  # fmt: skip
+def test_other_files_and_places_are_refused(name, file):
+    with pytest.raises(DatasetError, match="must have a plain name and end in one of"):
+        check_upload(name, file)
