@@ -12,9 +12,11 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, Workflow
 from monai.engines.utils import IterationEvents
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from grata_monai.adapt.scores import Quality
 from grata_monai.core.failures import (
     CaseFailure,
     list_failures,
@@ -25,7 +27,7 @@ from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.read.cases import strip_extension
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.record import Record
-from grata_monai.record.sentences import COLUMNS, summarise_record, tabulate_record
+from grata_monai.record.sentences import COLUMNS, describe_record, summarise_record, tabulate_record
 
 __all__ = [
     "GraTaHandler",
@@ -37,6 +39,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_WIDEST = 400  # characters of a line
 _NOT_CALIBRATED = (
     "The guard's limits were chosen for another network, so it keeps the source wherever magnified "
     "views do not make this one surer. Calibrate the recipe to use it fully."
@@ -106,51 +109,63 @@ class GraTaHandler:
             disable=is_quiet,
         )
         self.is_quiet = is_quiet
+        self._made: list[tuple[str, Record]] = []
 
     def attach(self, engine: Engine) -> None:
         """Listen to an engine."""
         engine.add_event_handler(Events.STARTED, self.start)
-        if self.record_dir is not None:
-            event = getattr(IterationEvents, "FORWARD_COMPLETED")  # noqa: B009  # ignite makes it
-            has_event = isinstance(engine, Workflow)
-            engine.add_event_handler(event if has_event else Events.ITERATION_COMPLETED, self.write)
+        # postprocessing may drop the record, so it is read where the inferer has just made it
+        forward = getattr(IterationEvents, "FORWARD_COMPLETED")  # noqa: B009  # ignite makes it
+        is_workflow = isinstance(engine, Workflow)
+        engine.add_event_handler(
+            forward if is_workflow else Events.ITERATION_COMPLETED, self.collect
+        )
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
         engine.add_event_handler(Events.COMPLETED, self.finish)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.abort)
 
     def start(self, engine: Engine) -> None:
         """Begin an empty summary and show the bar."""
-        _state(engine).grata, _state(engine).failures = [], []
+        _state(engine).grata, _state(engine).failures, self._made = [], [], []
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
         self.progress.add_task("cases", total=self.total or engine.state.epoch_length)
         self.progress.start()
 
-    def write(self, engine: Engine) -> None:
-        """Write the records of an iteration, named after their images."""
-        assert self.record_dir is not None
-        for case, record in _find_records(engine):
-            with atomic_path(self.record_dir / f"{case}_record.json") as path:
-                path.write_text(record.to_json())
+    def collect(self, engine: Engine) -> None:
+        """Take the records of an iteration; write them, named after their images, if asked to."""
+        self._made = _find_records(engine)
+        if self.record_dir is not None:
+            for case, record in self._made:
+                with atomic_path(self.record_dir / f"{case}_record.json") as path:
+                    path.write_text(record.to_json())
 
     def advance(self, engine: Engine) -> None:
-        """Log the cases of an iteration and move the bar."""
-        for case, record in _find_records(engine):
-            _state(engine).grata.append((case, record))
-            logger.info("%s: %s", case, summarise_record(record))
+        """Log the cases of an iteration and move the bar; one that failed after all has no row."""
+        rows, output = _state(engine).grata, engine.state.output
+        if not (isinstance(output, list) and not output):
+            rows += self._made
+            done, total = len(rows) + len(list_failures(engine)), self.total
+            for case, record in self._made:
+                place = f"{done} of {total}, " if total else ""
+                logger.info("%s%s: %s", place, case, summarise_record(record))
+        self._made = []
         self.progress.advance(self.progress.task_ids[0])
 
     def finish(self, engine: Engine) -> None:
         """Take the bar away and print one row per case."""
         self.progress.stop()
-        if not self.is_quiet:
-            rows = _state(engine).grata
-            table = _table(rows, list_failures(engine))
-            for refusal in self.refusals:
-                _add_row(table, refusal.name, f"refused: {refusal.reason.value}")
-            self.console.print(table)
-            if any(record.verdict.is_calibrated is False for _, record in rows):
-                self.console.print(_NOT_CALIBRATED)
+        if self.is_quiet:
+            return
+        rows = _state(engine).grata
+        _print_unfolded(self.console, _table(rows))
+        lost = [f"{case}: {describe_record(record)}" for case, record in rows if _is_told(record)]
+        lost += [f"{f.case}: failed: {f.reason}" for f in list_failures(engine)]
+        lost += [f"{r.name}: refused: {r.reason.value}" for r in self.refusals]
+        if any(record.verdict.is_calibrated is False for _, record in rows):
+            lost.append(_NOT_CALIBRATED)
+        for line in lost:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def abort(self, engine: Engine, error: BaseException) -> None:
         """Take the bar away and let the error go on."""
@@ -158,20 +173,32 @@ class GraTaHandler:
         raise error
 
 
-def _table(rows: Sequence[tuple[str, Record]], failures: Sequence[CaseFailure]) -> Table:
-    table = Table(title="grata_monai")
+def _table(rows: Sequence[tuple[str, Record]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, heading in enumerate(("case", *COLUMNS)):
-        table.add_column(heading, justify="left" if index < 3 else "right", overflow="fold")
+        table.add_column(
+            heading.replace(" to ", " to\n"),
+            justify="left" if index < 3 else "right",
+            no_wrap=not index,
+        )
     for case, record in rows:
         table.add_row(case, *tabulate_record(record))
-    for failure in failures:
-        _add_row(table, failure.case, f"failed: {failure.reason}")
     return table
 
 
-def _add_row(table: Table, case: str, what: str) -> None:
-    """Add a case that has no record."""
-    table.add_row(case, what, *["-"] * (len(COLUMNS) - 1))
+def _print_unfolded(console: Console, table: Table) -> None:
+    """Print a table as wide as it needs to be: a folded name can be neither read nor copied."""
+    width = console.width
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    console.width = max(width, needed)
+    console.print(table, crop=False)
+    console.width = width
+
+
+def _is_told(record: Record) -> bool:
+    """Whether the table alone would hide what a reader has to know."""
+    is_warning = record.verdict.light in (Quality.AMBER, Quality.RED)
+    return is_warning or record.focus.found_by not in ("", "identity")
 
 
 def _find_records(engine: Engine) -> list[tuple[str, Record]]:

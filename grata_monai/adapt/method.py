@@ -152,9 +152,12 @@ class Method(ABC):
     Attributes:
         name: As tables, ``--methods`` and ``--method`` write it.
         is_online: Whether the method was published with one state for all cases.
+        keeps_network: Whether weights and statistics stay the source network's, and the image alone
+            is looked at otherwise: then nothing is called adapted.
     """
 
     name: ClassVar[str]
+    keeps_network: ClassVar[bool] = False
     is_online: bool = False
 
     @property

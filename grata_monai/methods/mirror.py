@@ -32,6 +32,7 @@ class Mirror(Method):
 
     axes: tuple[int, ...] | None = None
     name: ClassVar[str] = "mirror"
+    keeps_network: ClassVar[bool] = True
 
     def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network, which stays as it is."""

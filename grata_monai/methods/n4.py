@@ -49,6 +49,7 @@ class N4(Method):
     iterations: tuple[int, ...] = (50, 50, 50, 50)
     convergence: float = 1e-3
     name: ClassVar[str] = "n4"
+    keeps_network: ClassVar[bool] = True
 
     def start(self, network: nn.Module, episode: Episode) -> State:
         """Copy the network, which stays as it is."""

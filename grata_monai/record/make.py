@@ -35,6 +35,8 @@ from grata_monai.record.types import (
 
 __all__ = ["make_record"]
 
+_UNMOVED = "no step changed the network"
+
 
 def make_record(
     result: EpisodeResult,
@@ -60,8 +62,8 @@ def make_record(
     settings, given = recipe.to_dict(), asked.to_dict()
     return Record(
         schema_version=SCHEMA_VERSION,
-        outcome=_name_outcome(result),
-        reason=result.reason,
+        outcome=_name_outcome(result, episode.method),
+        reason=result.reason or (_UNMOVED if _is_source(result) else ""),
         method=MethodEntry(result.method, _list_settings(episode.method)),
         recipe=settings,
         recipe_sha256=recipe.digest,
@@ -101,10 +103,16 @@ def _list_settings(method: Method) -> dict[str, Any]:
     return dict(json.loads(json.dumps(dict(method.settings), default=vars)))
 
 
-def _name_outcome(result: EpisodeResult) -> OutcomeName:
-    if result.reason:
+def _name_outcome(result: EpisodeResult, method: Method) -> OutcomeName:
+    if result.reason or _is_source(result):
         return OutcomeName.SOURCE
-    return OutcomeName.ADAPTED if result.is_adapted else OutcomeName.UNADAPTED
+    is_adapted = result.is_adapted and not method.keeps_network
+    return OutcomeName.ADAPTED if is_adapted else OutcomeName.VIEWS
+
+
+def _is_source(result: EpisodeResult) -> bool:
+    """Whether the very prediction of the source network is handed on."""
+    return result.logits is result.source.logits
 
 
 def _describe_verdict(result: EpisodeResult, asked: Recipe) -> Verdict:

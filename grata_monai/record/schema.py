@@ -42,6 +42,7 @@ def record_schema() -> dict[str, Any]:
     parts: dict[str, Any] = schema["$defs"]
     for name, part in parts.items():
         _describe(part, getattr(types, name, None) or getattr(scores, name))
+    parts["OutcomeName"]["enum"].remove(types.OutcomeName.UNADAPTED)  # read, but not written
     record = parts.pop("Record")
     record["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
     record["properties"]["recipe"]["required"] = list(SOURCE.to_dict())

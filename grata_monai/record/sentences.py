@@ -7,7 +7,7 @@ from grata_monai.record.types import OutcomeName, Record
 
 __all__ = ["COLUMNS", "describe_record", "summarise_record", "tabulate_record"]
 
-COLUMNS = ("outcome", "light", "steps", "last cosine", "Dice to source", "volume", "s")
+COLUMNS = ("outcome", "light", "steps", "Dice to source", "volume", "s")
 """Headings of `tabulate_record`; the first two are words, the others numbers."""
 
 _MARKS = {
@@ -51,13 +51,11 @@ def summarise_record(record: Record) -> str:
 
 def tabulate_record(record: Record) -> tuple[str, ...]:
     """Fill a row of a table whose headings are `COLUMNS`."""
-    cosine = record.steps[-1].cosine if record.steps else None
     ratio = record.change.volume_ratio
     return (
         str(record.outcome),
         str(record.verdict.light),
         str(len(record.steps)),
-        "-" if cosine is None else f"{cosine:+.2f}",
         f"{record.change.dice:.3f}",
         "-" if ratio is None else f"×{ratio:.2f}",
         _time(record),
@@ -69,30 +67,50 @@ def _time(record: Record) -> str:
 
 
 def _sentences(record: Record) -> Iterator[str]:
-    """Yield from the fullest to the shortest."""
+    """Yield from the fullest to the shortest; none leaves out that the organ was found anew."""
+    anew = _found_anew(record)
+    for sentence in _plain_sentences(record):
+        yield f"{sentence}{'' if 'found anew' in sentence else anew}."
+    if anew:
+        yield "Organ found anew."
+
+
+def _found_anew(record: Record) -> str:
+    """Say that the source's mask lay elsewhere, or too small or large: the half that counts."""
+    found_by = record.focus.found_by
+    if record.outcome == OutcomeName.SOURCE or found_by in ("", "identity"):
+        return ""
+    return f"; organ found anew at scale {found_by.split(':')[1]}"
+
+
+def _plain_sentences(record: Record) -> Iterator[str]:
+    """Yield without the full stop."""
     if record.outcome == OutcomeName.ADAPTED:
         yield from _adapted(record)
     elif record.outcome == OutcomeName.SOURCE:
         reason = record.reason.strip().rstrip(".")
-        yield f"Source prediction kept, because {reason}."
-        yield f"Source prediction kept: {reason}."
-        yield "Source prediction kept; the record says why."
-        yield "Source prediction kept."
+        yield f"Source prediction kept, because {reason}"
+        yield f"Source prediction kept: {reason}"
+        yield "Source prediction kept; the record says why"
+        yield "Source prediction kept"
     else:
         if record.verdict.reason:
-            yield f"Not adapted: {record.verdict.reason}."
-        if record.views.prediction:
-            yield "Not adapted: the source network's predictions of several views, averaged."
-        yield "Not adapted: the source network's prediction."
-        yield "Not adapted."
+            yield f"Looked again, weights unchanged: {record.verdict.reason}"
+        yield f"Looked again, weights unchanged; {_agreement(record)}"
+        yield "Looked again, weights unchanged"
+        yield "Looked again"
 
 
 def _adapted(record: Record) -> Iterator[str]:
     steps = f"{record.steps_taken} step{'' if record.steps_taken == 1 else 's'}"
-    dice, ratio = record.change.dice, record.change.volume_ratio
-    agreement = f"the result agrees with the source prediction to a Dice of {dice:.3f}"
+    ratio = record.change.volume_ratio
+    agreement = _agreement(record)
     if ratio is not None:
-        yield f"Adapted to this case in {steps}; {agreement}, its volume is {ratio:.3f} times."
-    yield f"Adapted to this case in {steps}; {agreement}."
-    yield f"Adapted in {steps}, Dice with source {dice:.3f}."
-    yield f"Adapted in {steps}."
+        yield f"Adapted to this case in {steps}; {agreement}, its volume is {ratio:.3f} times"
+    yield f"Adapted to this case in {steps}; {agreement}"
+    yield f"Adapted in {steps}, Dice with source {record.change.dice:.3f}"
+    yield f"Adapted in {steps}"
+
+
+def _agreement(record: Record) -> str:
+    return f"the result agrees with the source prediction to a Dice of {record.change.dice:.3f}"

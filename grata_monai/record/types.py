@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from grata_monai.adapt.scores import Quality, Score, Selected
 from grata_monai.core.errors import RecordError
-from grata_monai.record.layout import restrict
+from grata_monai.record.layout import SCHEMA_VERSION, restrict
 
 __all__ = [
     "BundleVerification",
@@ -49,8 +49,9 @@ class OutcomeName(StrEnum):
     """How a case ended."""
 
     ADAPTED = "adapted"
+    VIEWS = "views"
     SOURCE = "source"
-    UNADAPTED = "unadapted"
+    UNADAPTED = "unadapted"  # before 1.7, instead of views
 
 
 @dataclass(frozen=True)
@@ -294,8 +295,8 @@ class Record:
     Attributes:
         schema_version: Version of this layout.
         outcome: adapted: weights or statistics differ from the source network's; source: its single
-            pass was kept, reason says why; unadapted: no step was taken or kept, and views, if any,
-            are averaged with the source network's weights.
+            pass was kept, reason says why; views: the image was looked at again with the source
+            network's weights, magnified, mirrored or corrected; before 1.7 called unadapted.
         reason: Why the source prediction was kept; else empty.
         recipe: Every setting as it took effect; before 1.6, as it was asked for.
         recipe_sha256: Digest of these settings.
@@ -369,6 +370,11 @@ class Record:
             record: Record = _adapter().validate_json(text, strict=True)
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
+            if found["loc"] == ("schema_version",) and isinstance(found["input"], str):
+                raise RecordError(
+                    f"record must have a schema_version of 1.0 to {SCHEMA_VERSION} or a later 1.x, "
+                    f"got {found['input']!r}. Read it with the version that wrote it."
+                ) from error
             place = ".".join(map(str, found["loc"])) or "its text"
             raise RecordError(
                 f"record must be as its schema says, {place} is not: {found['msg']}. "

@@ -68,7 +68,7 @@ def test_adapted_weights_must_not_agree_less(neighbours, after, quality, selecte
 def test_the_reason_has_both_numbers():
     evidence = Evidence(predict(0.9, neighbours=0.81), predict(0.9, neighbours=0.74))
     assert decide_after(evidence, LIMITS).reason == (
-        "kept unadapted weights: views agree less after adaptation, 0.810 → 0.740"
+        "kept the views: they agree less after adaptation, 0.810 → 0.740"
     )
 
 

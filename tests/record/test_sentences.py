@@ -14,7 +14,7 @@ from grata_monai.record.sentences import (
     summarise_record,
     tabulate_record,
 )
-from grata_monai.record.types import OutcomeName, StepEntry, Verdict, Views
+from grata_monai.record.types import Focus, OutcomeName, StepEntry, Verdict
 
 
 def test_an_adapted_case_says_how_far_it_went():
@@ -48,13 +48,28 @@ def test_a_kept_source_prediction_says_why():
     assert describe_record(long, max_length=64) == "Source prediction kept; the record says why."
 
 
-def test_an_unadapted_case_says_whether_views_were_averaged():
-    unadapted = replace(ADAPTED, outcome=OutcomeName.UNADAPTED, steps=())
-    assert describe_record(unadapted) == (
-        "Not adapted: the source network's predictions of several views, averaged."
+@pytest.mark.parametrize("outcome", [OutcomeName.VIEWS, OutcomeName.UNADAPTED])
+def test_a_case_that_was_looked_at_again_is_no_failure(outcome):
+    views = replace(ADAPTED, outcome=outcome, steps=())
+    assert describe_record(views) == (
+        "Looked again, weights unchanged; the result agrees with the source prediction to a Dice "
+        "of 0.971."
     )
-    plain = replace(unadapted, views=Views())
-    assert describe_record(plain) == "Not adapted: the source network's prediction."
+    assert describe_record(views, max_length=64) == "Looked again, weights unchanged."
+
+
+@pytest.mark.parametrize("outcome", [OutcomeName.VIEWS, OutcomeName.ADAPTED])
+@pytest.mark.parametrize("light", Quality)
+@pytest.mark.parametrize("max_length", [30, 64, 168, None])
+def test_no_sentence_leaves_out_that_the_organ_was_found_anew(outcome, light, max_length):
+    focus = Focus(found_by="scale:0.6:0,1")
+    found = replace(ADAPTED, outcome=outcome, verdict=Verdict(light), focus=focus)
+    assert "rgan found anew" in describe_record(found, max_length=max_length)
+
+
+def test_where_the_organ_was_found_does_not_matter_if_the_source_was_kept():
+    kept = replace(KEPT, focus=Focus(found_by="scale:0.6:0,1"))
+    assert "anew" not in describe_record(kept)
 
 
 def test_the_light_comes_first_and_red_says_what_it_means():
@@ -73,10 +88,10 @@ def test_the_light_comes_first_and_red_says_what_it_means():
 
 
 def test_a_refused_step_is_told_in_the_guards_words():
-    verdict = Verdict(Quality.GREEN, reason="kept unadapted weights: views agree less")
-    refused = replace(ADAPTED, outcome=OutcomeName.UNADAPTED, verdict=verdict)
+    verdict = Verdict(Quality.GREEN, reason="kept the views: they agree less")
+    refused = replace(ADAPTED, outcome=OutcomeName.VIEWS, verdict=verdict)
     assert describe_record(refused) == (
-        "GREEN. Not adapted: kept unadapted weights: views agree less."
+        "GREEN. Looked again, weights unchanged: kept the views: they agree less."
     )
 
 
@@ -120,7 +135,6 @@ def test_a_row_has_a_cell_per_column():
         "outcome": "adapted",
         "light": "none",
         "steps": "5",
-        "last cosine": "+0.50",
         "Dice to source": "0.971",
         "volume": "×1.03",
         "s": "1.5",
@@ -130,4 +144,4 @@ def test_a_row_has_a_cell_per_column():
 def test_what_does_not_exist_is_a_dash():
     change = replace(ADAPTED.change, volume_ratio=None)
     row = tabulate_record(replace(ADAPTED, change=change, steps=(StepEntry(0.1, 0.2, loss=1.0),)))
-    assert (row[3], row[5]) == ("-", "-")
+    assert row[4] == "-"

@@ -23,7 +23,7 @@ def _measure(evidence: Evidence) -> float | None:
 
 def _explain(score: Score, evidence: Evidence) -> str:
     change = write_change(*(neighbours(evidence) or (0.0, 0.0)))
-    return f"kept unadapted weights: views agree less after adaptation, {change}"
+    return f"kept the views: they agree less after adaptation, {change}"
 
 
 SCORE = GuardScore(

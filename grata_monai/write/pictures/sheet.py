@@ -72,8 +72,11 @@ class Sheet:
     @property
     def verdict(self) -> str:
         """What was decided, in a few words; Dice and volume of this mask are in `facts`."""
-        is_adapted = self.record.outcome == OutcomeName.ADAPTED
-        return describe_record(self.record, max_length=30 if is_adapted else 168)
+        is_short = self.record.outcome == OutcomeName.ADAPTED and self.record.focus.found_by in (
+            "",
+            "identity",
+        )
+        return describe_record(self.record, max_length=30 if is_short else 168)
 
     @property
     def masks(self) -> tuple[NDArray[np.uint8], ...]:
