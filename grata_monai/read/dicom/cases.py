@@ -18,6 +18,7 @@ def triage_dataset(
     dataset_dir: Typed | None,
     *,
     selection: Mapping[str, Any] | str | None = None,
+    expected: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
     phantom_dir: str | Path | None = None,
     output_dir: Typed | None = None,
@@ -27,6 +28,7 @@ def triage_dataset(
     Args:
         dataset_dir: A folder tree or one file; None makes a phantom series.
         selection: Fields of `Selection`, or the path of a JSON file with them.
+        expected: Likewise, what the network was trained on; another volume gets a note.
         limits: Of size, memory and time; the defaults if None.
         phantom_dir: Where the phantom is written if `dataset_dir` is None; ``phantom`` in
             `output_dir` if None.
@@ -49,7 +51,9 @@ def triage_dataset(
             phantom_dir = as_path(output_dir, name="output_dir") / "phantom"
         dataset_dir = _write_phantom(phantom_dir)
     folder = as_path(dataset_dir, name="dataset_dir").expanduser()
-    found = triage(folder, selection=rules, limits=limits)
+    found = triage(
+        folder, selection=rules, expected=Selection.from_dict(expected or {}), limits=limits
+    )
     if not found.volumes and not found.rejections:
         raise DatasetError(
             "dataset_dir must hold DICOM files, it holds none "

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
 
-__all__ = ["Tree", "discover"]
+__all__ = ["Tree", "discover", "holds_dicom"]
+
+PREAMBLE = 128  # bytes before the prefix of a DICOM file
 
 Identity = tuple[int, int]
 
@@ -79,6 +81,26 @@ def discover(path: Path) -> Tree:
                 (folders if stat.S_ISDIR(mode) else found).append(entry)
         waiting += reversed(folders)
     return Tree(path, tuple(found), tuple(sorted(closed)), special, tuple(outside))
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether a path is or holds a file that begins as DICOM files do; nothing else is read.
+
+    Args:
+        path: A folder or a file; one that does not exist holds nothing.
+
+    Returns:
+        Whether one was found.
+    """
+    return path.exists() and any(_begins_as_dicom(file) for file in discover(path).files)
+
+
+def _begins_as_dicom(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _is_new(path: Path, seen: set[Identity]) -> bool:

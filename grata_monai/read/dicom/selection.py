@@ -3,8 +3,8 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from grata_monai.core.patterns import check_pattern
 from grata_monai.read.dicom.rejection import Reason, Rejection, reject
 from grata_monai.read.dicom.volume import DicomVolume
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "note_mismatches", "select"]
 
 MODALITIES = ("CT", "MR")
 ORIENTATIONS = ("sagittal", "coronal", "axial")  # by the axis, x, y, z, nearest to the normal
@@ -147,18 +147,62 @@ def select(
     return [volume for volume in volumes if volume in kept], rejections
 
 
+def note_mismatches(volumes: Iterable[DicomVolume], expected: Selection) -> list[DicomVolume]:
+    """Note on volumes where they are not what the network was trained on, as far as DICOM says.
+
+    Args:
+        volumes: Selected ones.
+        expected: What the network was trained on; an element that a volume lacks is no mismatch.
+
+    Returns:
+        The volumes, each with a note per mismatch; no text of an element goes into it.
+    """
+    return [
+        replace(volume, notes=(*volume.notes, *_list_mismatches(volume, expected)))
+        for volume in volumes
+    ]
+
+
+def _list_mismatches(volume: DicomVolume, expected: Selection) -> Iterator[str]:
+    for name, rule in _broken_rules(volume, expected):
+        told = {"body_part": volume.body_part, "description": volume.description}
+        if told.get(name, "told"):
+            yield f"the network was trained on another {name}, {rule}"
+
+
 def _find_miss(volume: DicomVolume, selection: Selection) -> str:
-    """Name the first rule that a volume breaks; no text of an element goes into it."""
+    """Name the first rule that a volume breaks."""
+    for name, rule in _broken_rules(volume, selection):
+        return f"Volume must meet the selection's {name}, {rule}."
+    return ""
+
+
+def _broken_rules(volume: DicomVolume, selection: Selection) -> Iterator[tuple[str, str]]:
+    """Name every rule that a volume breaks, and how; no free text of an element goes into it."""
     types = {value.upper() for value in volume.image_type}
-    rules = (
-        (not selection.modality or volume.modality in selection.modality, "modality"),
-        (_is_among(volume.body_part, selection.body_part), "body_part"),
-        (_is_described(volume.description, selection.description), "description"),
-        ({value.upper() for value in selection.image_type} <= types, "image_type"),
-        (len(volume.frames) >= selection.minimum_slices, "minimum_slices"),
-        (selection.orientation in ("", _orientation(volume)), "orientation"),
-    )
-    return next((f"Volume must meet the selection's {name}." for met, name in rules if not met), "")
+    plane = _orientation(volume)
+    slices = len(volume.frames)
+    image_type = {value.upper() for value in selection.image_type}
+    found = {
+        "modality": (volume.modality, selection.modality),
+        "orientation": (plane, (selection.orientation,)),
+        "minimum_slices": (slices, (f"{selection.minimum_slices} or more",)),
+        "body_part": ("another", selection.body_part),
+        "image_type": ("another", selection.image_type),
+        "description": ("another", (selection.description,)),
+    }
+    is_met = {
+        "modality": not selection.modality or volume.modality in selection.modality,
+        "body_part": _is_among(volume.body_part, selection.body_part),
+        "description": _is_described(volume.description, selection.description),
+        "image_type": image_type <= types,
+        "minimum_slices": slices >= selection.minimum_slices,
+        "orientation": selection.orientation in ("", plane),
+    }
+    for name, met in is_met.items():
+        if not met:
+            value, wanted = found[name]
+            yield name, f"which is {' or '.join(wanted)}; it has {value}"
 
 
 def _is_described(text: str, pattern: str) -> bool:

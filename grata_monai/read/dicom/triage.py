@@ -18,7 +18,7 @@ from grata_monai.read.dicom.discover import Tree, discover
 from grata_monai.read.dicom.headers import Header, read_headers
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.rejection import Reason, Rejection, reject
-from grata_monai.read.dicom.selection import Selection, select
+from grata_monai.read.dicom.selection import Selection, note_mismatches, select
 from grata_monai.read.dicom.series import hash_name, judge_series
 from grata_monai.read.dicom.volume import DicomVolume
 
@@ -78,6 +78,7 @@ def triage(
     path: str | Path,
     *,
     selection: Selection | None = None,
+    expected: Selection | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Triage:
@@ -86,6 +87,7 @@ def triage(
     Args:
         path: A folder, or one file; names and extensions do not matter.
         selection: Rules that an accepted volume must meet.
+        expected: What the network was trained on; where a volume is otherwise, a note says so.
         limits: What untrusted files may cost.
         progress: Called after each file with how many are done, and how many there are.
 
@@ -118,6 +120,7 @@ def triage(
         volumes += accepted
         rejections += refused
     kept, passed_over = select(_note_failures(volumes, failures), rules)
+    kept = note_mismatches(kept, expected or Selection())
     result = _sort(kept, [*rejections, *passed_over], skipped)
     logger.info(
         "%d volumes accepted, %d refused, %d files are no DICOM",

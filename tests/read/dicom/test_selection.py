@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from grata_monai.read.dicom.selection import Selection, select
+from grata_monai.read.dicom.selection import Selection, note_mismatches, select
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
@@ -73,9 +73,44 @@ def test_a_volume_is_kept_if_it_meets_every_rule(rules, is_met):
     assert names(kept) == (["a"] if is_met else [])
     assert [rejection.reason.value for rejection in refused] == ([] if is_met else ["not_selected"])
     if refused:
-        assert refused[0].message == f"Volume must meet the selection's {next(iter(rules))}."
+        told = f"Volume must meet the selection's {next(iter(rules))}, which is "
+        assert refused[0].message.startswith(told)
         assert refused[0].instances == 20
         assert "DOE" not in repr(refused)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"modality": ["CT"]}, "modality, which is CT; it has MR."),
+        ({"orientation": "coronal"}, "orientation, which is coronal; it has axial."),
+        ({"minimum_slices": 21}, "minimum_slices, which is 21 or more; it has 20."),
+        (
+            {"body_part": ["ABDOMEN", "CHEST"]},
+            "body_part, which is ABDOMEN or CHEST; it has another.",
+        ),
+    ],
+)
+def test_a_refusal_says_what_was_found(rules, message):
+    _, (refused,) = select([volume("a")], Selection.from_dict(rules))
+    assert refused.message == f"Volume must meet the selection's {message}"
+
+
+def test_what_the_network_was_not_trained_on_is_noted_not_refused():
+    expected = Selection(orientation="axial", body_part=("HEAD",), description="t1")
+    (noted,) = note_mismatches([volume("a", directions=SAGITTAL)], expected)
+    assert noted.notes == (
+        "the network was trained on another body_part, which is HEAD; it has another",
+        "the network was trained on another description, which is t1; it has another",
+        "the network was trained on another orientation, which is axial; it has sagittal",
+    )
+    assert "DOE" not in repr(noted.notes)
+
+
+def test_what_dicom_does_not_say_is_no_mismatch():
+    bare = volume("a", body_part="", description="")
+    expected = Selection(orientation="axial", body_part=("HEAD",), description="t1")
+    assert note_mismatches([bare], expected) == [bare]
 
 
 def test_orientation_is_that_of_the_nearest_axis():
