@@ -16,7 +16,7 @@ PORT ?= 8000
 .PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env map clean
 
 help:
-	@echo 'make demo      segment a phantom with the bundle; results in demo_output/'
+	@echo 'make demo      segment a phantom and compare with its exact label; results in demo_output/'
 	@echo 'make test      run every test'
 	@echo 'make fuzz      change image files at random for five minutes; FUZZ_SECONDS=... SEED=... change it'
 	@echo 'make lint      ruff, mypy and import-linter'
@@ -29,9 +29,9 @@ help:
 	@echo 'make map       what an image of the application is made of; in map/'
 	@echo 'make clean     remove everything that make has made'
 
-# Without a dataset_dir the bundle makes its own phantom: no data and no download needed.
+# The phantom is made on the spot: no data and no download needed.
 demo: $(STAMP)
-	@$(BIN)/python -m monai.bundle run inference --config_file bundle/configs/inference.json --output_dir demo_output
+	@$(BIN)/python -m grata_monai demo demo_output
 
 # A process per core, one thread each: small volumes gain nothing from more. A file's tests stay together.
 test: $(STAMP)

@@ -1,7 +1,8 @@
 """The command line: parse, call, report; no logic.
 
-Each subcommand has one function that adds its parser and one that runs it. The latter imports what
-it calls, so that ``--help`` need not wait for a deep-learning framework.
+Each subcommand has one function that describes its options, called when the subcommand is, and one
+that runs it. Both import what they call, so that ``--help`` need not wait for a deep-learning
+framework.
 """
 
 import argparse
@@ -10,14 +11,16 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from grata_monai.core.arguments import Parser
 from grata_monai.core.errors import GrataError
 
 __all__ = ["build_parser", "main", "run"]
 
 _EXIT_OK = 0
 _EXIT_REFUSED = 2
+_EXIT_INTERRUPTED = 130  # as of a program that SIGINT has ended
 _EXTRAS = {
-    **dict.fromkeys(("highdicom", "pydicom", "pynetdicom", "requests"), "dicom"),
+    **dict.fromkeys(("highdicom", "matplotlib", "pydicom", "pynetdicom", "requests"), "dicom"),
     **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
     **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
 }
@@ -32,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 after success, 2 if the arguments or the case were refused; `lint` has 1 for
-        a bundle that does not pass, `deploy` for a series that was refused or a case that failed.
+        a bundle that does not pass, `segment` and `deploy` for a series that was refused or a case
+        that failed; 130 after Ctrl-C.
 
     Raises:
         SystemExit: From argparse, after ``--help``, ``--version`` or arguments it cannot parse.
@@ -66,6 +70,9 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
             file=sys.stderr,
         )
         return _EXIT_REFUSED
+    except KeyboardInterrupt as stop:
+        print(f"stopped{': ' if str(stop) else ''}{stop}", file=sys.stderr)
+        return _EXIT_INTERRUPTED
     text, status = report if isinstance(report, tuple) else (report, _EXIT_OK)
     print(text)
     return int(status)
@@ -78,31 +85,19 @@ def build_parser() -> argparse.ArgumentParser:
         Parser whose namespace has ``run``, a function from the namespace to the report, or to the
         report and the exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m grata_monai",
+    parser = Parser(
+        prog="grata-monai",
         description="GraTa test-time adaptation of MONAI segmentation networks.",
     )
     parser.add_argument("--version", action="version", version=_installed_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_phantom(commands)
-    _add_triage(commands)
-    _add_transfer(commands)
-    _add_wrap(commands)
-    _add_compare(commands)
-    _add_calibrate(commands)
-    _add_benchmark(commands)
-    _add_lint(commands)
-    _add_label(commands)
-    _add_deploy(commands)
+    for name, (describe, summary) in _COMMANDS.items():
+        commands.add_parser(name, help=summary, describe=describe)
     return parser
 
 
-def _add_phantom(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "phantom",
-        help="write synthetic pelvic MR cases with exact ground truth",
-        description="Write synthetic pelvic MR cases with exact ground truth, as NIfTI files.",
-    )
+def _describe_phantom(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write synthetic pelvic MR cases with exact ground truth, as NIfTI files."
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--cases", type=int, default=1, metavar="N", help="how many (default: 1)")
     parser.add_argument(
@@ -130,12 +125,8 @@ def _run_phantom(arguments: argparse.Namespace) -> str:
     return f"wrote {len(paths)} cases to {arguments.out}"
 
 
-def _add_triage(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "triage",
-        help="say which DICOM volumes a folder holds, and why others are refused",
-        description="Look through a folder tree for DICOM volumes. No pixel is decoded.",
-    )
+def _describe_triage(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Look through a folder tree for DICOM volumes. No pixel is decoded."
     parser.add_argument("path", type=Path, metavar="PATH", help="folder tree or file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
     parser.add_argument("--selection", type=Path, metavar="FILE", help="rules, a .json file")
@@ -177,22 +168,23 @@ def _run_triage(arguments: argparse.Namespace) -> str:
     return f"{len(found.volumes)} accepted, {len(found.rejections)} refused"
 
 
-def _add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from grata_monai.transfer import commands as transfer
+def _describe_send(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.transfer import commands
 
-    sender = commands.add_parser("send", help="send DICOM files to a peer: C-STORE or DICOMweb")
-    transfer.add_send_options(sender)
-    sender.set_defaults(run=transfer.run_send)
-    fetcher = commands.add_parser("fetch", help="fetch a study or series by DICOMweb")
-    transfer.add_fetch_options(fetcher)
-    fetcher.set_defaults(run=transfer.run_fetch)
+    commands.add_send_options(parser)
+    parser.set_defaults(run=commands.run_send)
 
 
-def _add_wrap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "wrap",
-        help="make any MONAI bundle adapt to every case",
-        description="Write an overlay that puts GraTaInferer around a MONAI bundle's own inferer.",
+def _describe_fetch(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.transfer import commands
+
+    commands.add_fetch_options(parser)
+    parser.set_defaults(run=commands.run_fetch)
+
+
+def _describe_wrap(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write an overlay that puts GraTaInferer around a MONAI bundle's own inferer."
     )
     parser.add_argument("bundle_dir", type=Path, metavar="BUNDLE_DIR", help="root of the bundle")
     parser.add_argument(
@@ -226,77 +218,115 @@ def _run_wrap(arguments: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _describe_compare(parser: argparse.ArgumentParser) -> None:
     from grata_monai.experiments.compare import command
 
-    parser = commands.add_parser(
-        "compare",
-        help="run adaptation methods over labelled cases, with paired statistics",
-        description="Run methods over labelled cases. What is done stays done: start it again "
-        "with the same --out to go on after an interruption.",
+    parser.description = (
+        "Run methods over labelled cases. What is done stays done: start it again "
+        "with the same --out to go on after an interruption."
     )
     command.add_compare_options(parser)
     parser.set_defaults(run=command.run_compare)
 
 
-def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _describe_calibrate(parser: argparse.ArgumentParser) -> None:
     from grata_monai.experiments.calibrate import command
 
-    parser = commands.add_parser(
-        "calibrate",
-        help="choose a recipe on labelled source cases under scanner shifts",
-        description="Choose a recipe for a network on your own labelled source cases, under "
-        "scanner shifts. Never give it cases of the hospital where the network shall work.",
+    parser.description = (
+        "Choose a recipe for a network on your own labelled source cases, under "
+        "scanner shifts. Never give it cases of the hospital where the network shall work."
     )
     command.add_calibrate_options(parser)
     parser.set_defaults(run=command.run_calibrate)
 
 
-def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _describe_benchmark(parser: argparse.ArgumentParser) -> None:
     from grata_monai.experiments.reproduce import command
 
-    parser = commands.add_parser(
-        "benchmark",
-        help="reproduce a table of the documentation from public data",
-        description="Train where it is needed, calibrate on source cases, compare on foreign ones. "
-        "What is done stays done: start it again with the same --out to go on.",
+    parser.description = (
+        "Train where it is needed, calibrate on source cases, compare on foreign ones. "
+        "What is done stays done: start it again with the same --out to go on."
     )
     command.add_benchmark_options(parser)
     parser.set_defaults(run=command.run_benchmark)
 
 
-def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _describe_lint(parser: argparse.ArgumentParser) -> None:
     from grata_monai.bundle.lint import command
 
-    parser = commands.add_parser(
-        "lint",
-        help="check that a bundle is data only, complete, and as its manifest says",
-        description="Check a bundle against the rules of a careful hospital. Nothing of the bundle "
-        "is run, except with --zoo.",
+    parser.description = (
+        "Check a bundle against the rules of a careful hospital. Nothing of the bundle "
+        "is run, except with --zoo."
     )
     command.add_lint_options(parser)
     parser.set_defaults(run=command.run_lint)
 
 
-def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _describe_label(parser: argparse.ArgumentParser) -> None:
     from grata_monai.hosts.label import command
 
-    parser = commands.add_parser("label", help="put the bundle into MONAI Label")
     command.add_label_options(parser)
 
 
-def _add_deploy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _describe_deploy(parser: argparse.ArgumentParser) -> None:
     from grata_monai.hosts.deploy import command
 
-    parser = commands.add_parser(
-        "deploy",
-        help="segment DICOM series as a MONAI Deploy application does",
-        description="Run the bundle as an application of the MONAI Deploy App SDK: DICOM series "
+    parser.description = (
+        "Run the bundle as an application of the MONAI Deploy App SDK: DICOM series "
         "in, DICOM Segmentations and records out. INPUT, OUTPUT and the bundle may also come from "
-        "HOLOSCAN_INPUT_PATH, HOLOSCAN_OUTPUT_PATH and HOLOSCAN_MODEL_PATH.",
+        "HOLOSCAN_INPUT_PATH, HOLOSCAN_OUTPUT_PATH and HOLOSCAN_MODEL_PATH."
     )
     command.add_deploy_options(parser)
     parser.set_defaults(run=command.run_deploy)
+
+
+def _describe_segment(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.hosts.terminal import command
+
+    parser.description = (
+        "Segment every image and every acceptable DICOM series of IN with the network adapted to "
+        "it. Start the same command again to go on after an interruption."
+    )
+    command.add_segment_options(parser)
+    parser.set_defaults(run=command.run_segment)
+
+
+def _describe_demo(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.hosts.terminal import demo
+
+    parser.description = "Segment a phantom with an endorectal coil; neither data nor GPU needed."
+    demo.add_demo_options(parser)
+    parser.set_defaults(run=demo.run_demo)
+
+
+_COMMANDS = {
+    "segment": (_describe_segment, "segment images and DICOM series, adapted to every case"),
+    "demo": (_describe_demo, "segment a phantom, and compare with its exact label"),
+    "phantom": (_describe_phantom, "write synthetic pelvic MR cases with exact ground truth"),
+    "triage": (
+        _describe_triage,
+        "say which DICOM volumes a folder holds, and why others are refused",
+    ),
+    "send": (_describe_send, "send DICOM files to a peer: C-STORE or DICOMweb"),
+    "fetch": (_describe_fetch, "fetch a study or series by DICOMweb"),
+    "wrap": (_describe_wrap, "make any MONAI bundle adapt to every case"),
+    "compare": (
+        _describe_compare,
+        "run adaptation methods over labelled cases, with paired statistics",
+    ),
+    "calibrate": (
+        _describe_calibrate,
+        "choose a recipe on labelled source cases under scanner shifts",
+    ),
+    "benchmark": (_describe_benchmark, "reproduce a table of the documentation from public data"),
+    "lint": (
+        _describe_lint,
+        "check that a bundle is data only, complete, and as its manifest says",
+    ),
+    "label": (_describe_label, "put the bundle into MONAI Label"),
+    "deploy": (_describe_deploy, "segment DICOM series as a MONAI Deploy application does"),
+}
+"""Of every command: what adds its options, and a line of help."""
 
 
 def _find_extra(module: str) -> str | None:

@@ -39,7 +39,46 @@ def test_help_names_every_command(capsys):
 def test_no_command_is_refused_with_the_usage(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
-    assert "usage: python -m grata_monai" in capsys.readouterr().err
+    assert "usage: grata-monai" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["phantom", "--out", str(tmp_path), "--case", "3"])
+    told = "every option must be known, got --case. Did you mean --cases?"
+    assert told in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_refused_with_the_nearest(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["segmnt"])
+    assert "got 'segmnt'. Did you mean segment?" in capsys.readouterr().err
+
+
+def test_one_argument_too_many_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["phantom", "--out", str(tmp_path), "more"])
+    assert "there must be no further argument, got 'more'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["segment", "--help"]])
+def test_help_imports_no_framework(arguments):
+    program = (
+        "import sys\nfrom grata_monai.cli import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'numpy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_is_one_line(tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("grata_monai.phantom.write_cases", stop)
+    assert main(["phantom", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_phantom_reports_as_many_cases_as_it_wrote(tmp_path, capsys):

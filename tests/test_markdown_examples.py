@@ -82,5 +82,7 @@ def test_commands_that_are_shown_exist(page):
         if words[0] == "make":
             asked = {word for word in words[1:] if "=" not in word and not word.startswith("-")}
             assert asked <= targets
-        if words[1:3] == ["-m", "grata_monai"] and not {"--help", "--version"} & set(words):
-            parser.parse_args(words[3:])  # exits, and so fails, on what it does not know
+        is_script, is_module = words[0] == "grata-monai", words[1:3] == ["-m", "grata_monai"]
+        if (is_script or is_module) and not {"--help", "--version"} & set(words):
+            # exits, and so fails, on what it does not know
+            parser.parse_args(words[1 if is_script else 3 :])

@@ -15,7 +15,7 @@ from grata_monai.adapt.settings import GuardSettings, Multiscale, Steps, check, 
 from grata_monai.adapt.views import Scale, parse_view
 from grata_monai.core.errors import RecipeError
 
-__all__ = ["CLINICAL", "PAPER", "RECIPES", "SOURCE", "Recipe", "resolve_recipe"]
+__all__ = ["CLINICAL", "PAPER", "RECIPES", "SOURCE", "VIEWS", "Recipe", "resolve_recipe"]
 
 _SAFETY_MARGIN = 0.01  # kept most harm out on source cases of other networks, decision 16
 
@@ -278,8 +278,11 @@ CLINICAL = Recipe(
 )
 """Our default for a case: the organ at four magnifications, five aligned steps, and the guard."""
 
+VIEWS = CLINICAL.changed(name="views", steps=0)
+"""As `CLINICAL`, but without a step: a third of the time, and most of the gain."""
+
 SOURCE = Recipe(name="source", steps=Steps(count=0))
 """No adaptation at all: the source network's prediction, with its record."""
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, CLINICAL, SOURCE)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, CLINICAL, VIEWS, SOURCE)}
 """The named recipes."""

@@ -13,7 +13,8 @@ from monai.transforms import Compose
 from numpy.typing import ArrayLike, NDArray
 
 from grata_monai.bundle.open import Bundle, open_bundle
-from grata_monai.core.errors import find_refusal
+from grata_monai.bundle.shipped import find_shipped_bundle
+from grata_monai.core.errors import SettingError, find_refusal
 from grata_monai.record import Record
 
 __all__ = ["Result", "predict_case", "segment"]
@@ -38,8 +39,8 @@ def segment(
     image: str | Path | ArrayLike | torch.Tensor,
     *,
     affine_ras: ArrayLike | None = None,
-    recipe: str | Mapping[str, Any] = "clinical",
-    bundle_dir: str | Path = "bundle",
+    recipe: str | Mapping[str, Any] | None = None,
+    bundle_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     unverified: bool = False,
 ) -> Result:
@@ -50,8 +51,8 @@ def segment(
             (x, y, z), real numbers.
         affine_ras: 4×4, voxel index to RAS in mm; of voxels, which have none of their own. A
             `MetaTensor` brings its own.
-        recipe: Name, or fields with a ``base``.
-        bundle_dir: Root of the bundle.
+        recipe: Name, or fields with a ``base``; the bundle's own, ``clinical``, if None.
+        bundle_dir: Root of the bundle; the one that belongs to this package if None.
         settings: Further ids of the configuration and their values, such as
             ``{"precision": "bf16"}``.
         unverified: Do not hold the bundle to its manifest; the record says so.
@@ -65,10 +66,18 @@ def segment(
         DatasetError: If a folder holds no acceptable DICOM volume, or more than one.
         CaseError: If the image cannot be read, or makes no sense.
         ValueError: If voxels come without affine, or a file with one; `SettingError` if a setting
-            has no id of the configuration.
+            has no id of the configuration, or the recipe is given twice.
     """
     given = _take(image, affine_ras)
-    asked = {"recipe": recipe if isinstance(recipe, str) else dict(recipe), **(settings or {})}
+    asked = dict(settings or {})
+    if recipe is not None:
+        if "recipe" in asked:
+            raise SettingError(
+                "recipe must be given once, got it as an argument and in settings. "
+                "Leave one of them out."
+            )
+        asked["recipe"] = recipe if isinstance(recipe, str) else dict(recipe)
+    bundle_dir = bundle_dir or find_shipped_bundle()
     if isinstance(given, str) and Path(given).is_dir():
         asked["dataset_dir"] = given
         bundle = open_bundle(bundle_dir, ("dicom",), asked, unverified=unverified)

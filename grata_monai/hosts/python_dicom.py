@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.bundle.open import Bundle, open_bundle
+from grata_monai.bundle.shipped import find_shipped_bundle
 from grata_monai.core.failures import CaseFailure
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.read.dicom.triage import Triage
@@ -49,7 +50,7 @@ def segment_dicom(
     folder: str | Path,
     output_dir: str | Path,
     *,
-    bundle_dir: str | Path = "bundle",
+    bundle_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     unverified: bool = False,
 ) -> DicomRun:
@@ -58,7 +59,7 @@ def segment_dicom(
     Args:
         folder: DICOM files, in any tree.
         output_dir: Where a folder per volume and ``refused.json`` are written.
-        bundle_dir: Root of the bundle.
+        bundle_dir: Root of the bundle; the one that belongs to this package if None.
         settings: Ids of the configuration and their values, for instance
             ``{"recipe": "paper", "dicom_output#also": ["report"]}``.
         unverified: Do not hold the bundle to its manifest; the record says so.
@@ -73,7 +74,11 @@ def segment_dicom(
         SettingError: If a setting has no id of the configuration.
     """
     bundle = open_dicom(
-        folder, output_dir, bundle_dir=bundle_dir, settings=settings, unverified=unverified
+        folder,
+        output_dir,
+        bundle_dir=bundle_dir or find_shipped_bundle(),
+        settings=settings,
+        unverified=unverified,
     )
     found: Triage = bundle.get("triage")
     write_refused(found, output_dir)

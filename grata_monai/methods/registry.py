@@ -152,13 +152,13 @@ def resolve_method(method: str | Method, recipe: Recipe) -> Method:
         return GraTaMethod(recipe.steps)
     if method in VARIANTS:
         return GraTaMethod(VARIANTS[method][0].steps)
-    _check(method, METHODS)
+    _check(method, [*METHODS, *VARIANTS], what="method")
     return METHODS[method]()
 
 
-def _check(name: str, known: Iterable[str]) -> None:
+def _check(name: str, known: Iterable[str], what: str = "methods") -> None:
     names = list(known)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
-        raise RecipeError(f"methods must be among {', '.join(names)}, got {name!r}. {hint}")
+        raise RecipeError(f"{what} must be among {', '.join(names)}, got {name!r}. {hint}")

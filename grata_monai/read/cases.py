@@ -22,6 +22,7 @@ from typing import Any
 from grata_monai.core.errors import DatasetError
 from grata_monai.core.files import Typed, as_path, as_text
 from grata_monai.phantom import write_cases
+from grata_monai.read.dicom.discover import holds_dicom
 
 __all__ = [
     "EXTENSIONS",
@@ -35,6 +36,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+USE_THE_OVERLAY = (
+    "Run `grata-monai segment`, which tells them apart, or lay the overlay dicom.json over "
+    "inference.json: --config_file \"['CONFIGS/inference.json','CONFIGS/dicom.json']\""
+)
 RECORD_ENDING = "_record.json"
 SECTIONS = ("testing", "test", "validation", "training")
 
@@ -96,7 +101,8 @@ def list_cases(
     else:
         raise DatasetError(
             f"dataset_dir must be a folder, a data list (.json) or an image "
-            f"({', '.join(EXTENSIONS)}), got {path.name!r}. Convert the file to NIfTI."
+            f"({', '.join(EXTENSIONS)}), got {path.name!r}. "
+            f"{USE_THE_OVERLAY if holds_dicom(path) else 'Convert the file to NIfTI.'}"
         )
     logger.info("found %d case(s)", len(found))
     if output_dir is not None:
@@ -206,10 +212,11 @@ def _list_folder(folder: Path, *, labels: bool) -> list[Case]:
     centres = [p for p in sorted(folder.iterdir()) if (p / "images").is_dir() and _is_visible(p)]
     if centres:
         return [c for p in centres for c in _list_centre(p, centre=p.name, labels=labels)]
+    hint = "Point dataset_dir to the folder of the images, or to a data list (.json)."
     raise DatasetError(
         f"dataset_dir must hold images ({', '.join(EXTENSIONS)}), a folder images/, or one folder "
-        f"per centre with images/ in it; {folder.name!r} holds none. Point dataset_dir to the "
-        "folder of the images, or to a data list (.json)."
+        f"per centre with images/ in it; {folder.name!r} holds "
+        f"{f'DICOM files. {USE_THE_OVERLAY}' if holds_dicom(folder) else f'none. {hint}'}"
     )
 
 

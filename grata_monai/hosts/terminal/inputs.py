@@ -1,0 +1,57 @@
+"""Tell images and DICOM apart in what was given: a file, a folder, a data list, or both mixed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grata_monai.core.errors import DatasetError
+from grata_monai.read.cases import EXTENSIONS
+from grata_monai.read.dicom.discover import holds_dicom
+
+__all__ = ["Inputs", "tell_apart"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was given.
+
+    Attributes:
+        path: As it was given.
+        has_images: Whether it is or holds image files, or is a data list of them.
+        has_dicom: Whether it is or holds DICOM files.
+    """
+
+    path: Path
+    has_images: bool
+    has_dicom: bool
+
+
+def tell_apart(path: Path) -> Inputs:
+    """Look what a path holds, by the names of images and the first bytes of DICOM files.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        What it holds; one that does not exist counts as images, whose reader suggests the nearest.
+
+    Raises:
+        DatasetError: If it holds neither.
+    """
+    path = path.expanduser()
+    inputs = Inputs(path, not path.exists() or _holds_images(path), holds_dicom(path))
+    if not (inputs.has_images or inputs.has_dicom):
+        raise DatasetError(
+            f"IN must be or hold images ({', '.join(EXTENSIONS)}), a data list (.json) or DICOM "
+            f"files, {path.name!r} holds none. Images lie in the folder itself, in images/, or in "
+            "one folder per centre with images/ in it; DICOM files anywhere below it."
+        )
+    return inputs
+
+
+def _holds_images(path: Path) -> bool:
+    if not path.is_dir():
+        return path.name.lower().endswith((*EXTENSIONS, ".json"))
+    entries = [path, *path.iterdir()]
+    return any(
+        entry.name.lower().endswith(EXTENSIONS) or (entry / "images").is_dir() for entry in entries
+    )

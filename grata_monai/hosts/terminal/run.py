@@ -1,0 +1,213 @@
+"""Run the bundle over everything that was given: image files first, then DICOM series."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grata_monai.bundle.open import Bundle, open_bundle
+from grata_monai.core.errors import DatasetError, SettingError
+from grata_monai.core.failures import CaseFailure, list_failures
+from grata_monai.core.files import ensure_writable
+from grata_monai.hosts.terminal.extras import Extras, write_statistics
+from grata_monai.hosts.terminal.inputs import tell_apart
+from grata_monai.hosts.terminal.ledger import Ledger
+
+if TYPE_CHECKING:
+    from grata_monai.read.dicom.rejection import Rejection
+
+__all__ = ["Asked", "Done", "segment_all"]
+
+NIFTI_WRITER = {
+    "_target_": "grata_monai.write.image.SaveImageAndRecordd",
+    "keys": "pred",
+    "output_dir": "@output_dir",
+}
+PLACES = ("dataset_dir", "output_dir", "device#name")  # change no mask; not part of what was asked
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody asked for on the command line.
+
+    Attributes:
+        path: A file, folder, data list or tree of DICOM files.
+        out: For results.
+        bundle_dir: Root of the bundle.
+        settings: Ids of the configuration and their values.
+        only: ``dicom`` or ``nifti`` where only that shall be written; empty for like in, like out.
+        preview: Whether to draw every case.
+        statistics: Whether to write volumes and diameters.
+        unverified: Do not hold the bundle to its manifest.
+    """
+
+    path: Path
+    out: Path
+    bundle_dir: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    only: str = ""
+    preview: bool = False
+    statistics: bool = False
+    unverified: bool = False
+
+
+@dataclass
+class Done:
+    """What became of it.
+
+    Attributes:
+        segmented: How many cases were segmented now.
+        before: How many an earlier run of the same command had done.
+        refusals: DICOM series that were refused.
+        failures: Cases that failed.
+        missing: How many of both must not let the run end well.
+    """
+
+    segmented: int = 0
+    before: int = 0
+    refusals: tuple["Rejection", ...] = ()
+    failures: list[CaseFailure] = field(default_factory=list)
+    missing: int = 0
+
+
+def segment_all(asked: Asked) -> Done:
+    """Segment every image and every acceptable DICOM series.
+
+    Args:
+        asked: By the command line.
+
+    Returns:
+        What became of them.
+
+    Raises:
+        BundleError: If the bundle is not as its manifest says.
+        DatasetError: If there is nothing to segment, or results would lie among the input.
+        OutputError: If the output folder cannot be written.
+        SettingError: If a setting has no id of the configuration, or options exclude each other.
+        KeyboardInterrupt: Saying how far it came, after Ctrl-C.
+    """
+    if asked.preview:
+        import_module("matplotlib")  # an extra: missed before the first case rather than after it
+    inputs, done = tell_apart(asked.path), Done()
+    _check(asked, has_images=inputs.has_images, has_dicom=inputs.has_dicom)
+    ensure_writable(asked.out)
+    ledgers = []
+    if inputs.has_images:
+        ledgers.append(_segment_images(asked, done))
+    if inputs.has_dicom:
+        ledgers.append(_segment_dicom(asked, done))
+    if asked.statistics:
+        write_statistics(asked.out, {k: v for ledger in ledgers for k, v in ledger.cases.items()})
+    return done
+
+
+def _check(asked: Asked, *, has_images: bool, has_dicom: bool) -> None:
+    if asked.only == "dicom" and has_images:
+        raise SettingError(
+            "--dicom must have DICOM series only, IN holds images: a DICOM object needs the "
+            "patient and study of a series. Leave it out, or point IN to the series."
+        )
+    if not has_dicom:
+        return
+    if asked.only == "nifti" and asked.preview:
+        raise SettingError(
+            "--preview must not stand beside --nifti where DICOM series are segmented: a picture "
+            "of a patient belongs into a DICOM object. Leave one of them out."
+        )
+    if asked.out.resolve().is_relative_to(asked.path.expanduser().resolve()):
+        raise DatasetError(
+            "OUT must lie outside of the DICOM folder IN, it lies inside: results would be found "
+            "as series the next time. Choose another OUT."
+        )
+
+
+def _segment_images(asked: Asked, done: Done) -> Ledger:
+    settings = dict(asked.settings)
+    if asked.preview:
+        settings |= {"inferer#keep_source": True, "masks": ["pred", "source"]}
+    places = {"dataset_dir": str(asked.path), "output_dir": str(asked.out.absolute())}
+    bundle = open_bundle(asked.bundle_dir, (), {**settings, **places}, unverified=asked.unverified)
+    files = {case["case"]: _list_files(Path(case["image"])) for case in bundle.get("cases")}
+    ledger = Ledger.open(asked.out, "images", _digest(settings, bundle))
+    _run(bundle, ledger, files, done, preview=asked.preview)
+    done.missing += len(done.failures)
+    return ledger
+
+
+def _segment_dicom(asked: Asked, done: Done) -> Ledger:
+    from grata_monai.hosts.python_dicom import open_dicom  # noqa: PLC0415  # needs the extra
+    from grata_monai.write.dicom.refused import CODES, list_barred, write_refused  # noqa: PLC0415
+
+    settings = dict(asked.settings)
+    if asked.only == "nifti":
+        settings["writer"] = NIFTI_WRITER
+    also = {"capture": asked.preview, "measurements": asked.statistics}
+    if asked.only != "nifti" and any(also.values()):
+        settings.setdefault("dicom_output#also", [name for name, on in also.items() if on])
+    bundle = open_dicom(
+        asked.path,
+        asked.out,
+        bundle_dir=asked.bundle_dir,
+        settings=settings,
+        unverified=asked.unverified,
+    )
+    found = bundle.get("triage")
+    write_refused(found, asked.out)
+    files = {v.name: sorted({frame.file for frame in v.frames}) for v in found.volumes}
+    known = len(done.failures)
+    ledger = Ledger.open(asked.out, "dicom", _digest(settings, bundle))
+    _run(bundle, ledger, files, done, preview=False)
+    failures = done.failures[known:]
+    write_refused(found, asked.out, failures)
+    done.refusals = found.rejections
+    allowed = bundle.get("allow_refused")
+    done.missing += len(list_barred(found, failures, allow_refused=allowed))
+    done.missing += sum(failure.reason not in CODES for failure in failures)
+    return ledger
+
+
+def _run(
+    bundle: Bundle, ledger: Ledger, files: Mapping[str, list[Path]], done: Done, *, preview: bool
+) -> None:
+    """Run the bundle's evaluator over the cases that are not done yet."""
+    cases = bundle.get("cases")
+    waiting = [case for case in cases if not ledger.is_done(case["case"], files[case["case"]])]
+    names = {case["case"] for case in waiting}
+    ledger.cases = {n: e for n, e in ledger.cases.items() if n in files and n not in names}
+    done.before += len(files) - len(waiting)
+    if not waiting:
+        return
+    cases[:] = waiting  # the list that the configuration's data set refers to
+    evaluator = bundle.get("evaluator")
+    extras = Extras(bundle, ledger, files=files, preview=preview)
+    extras.attach(evaluator)
+    try:
+        evaluator.run()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{len(ledger.cases)} of {len(files)} cases are done; the same command goes on"
+        ) from None
+    failures = list_failures(evaluator)
+    done.failures += failures
+    done.segmented += len(waiting) - len(failures)
+
+
+def _digest(settings: Mapping[str, Any], bundle: Bundle) -> str | None:
+    """Name what was asked for; None where the bundle may change unseen."""
+    from grata_monai.record.environment import versions  # noqa: PLC0415
+
+    manifest = bundle.verified["manifest_sha256"]
+    if manifest is None:
+        return None
+    asked = {key: value for key, value in settings.items() if key not in PLACES}
+    text = json.dumps([asked, manifest, dict(versions())], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _list_files(image: Path) -> list[Path]:
+    """An image, and where its voxels lie if not in it."""
+    beside = [image.with_suffix(suffix) for suffix in (".raw", ".zraw")]
+    return [image, *(path for path in beside if image.suffix == ".mhd" and path.exists())]

@@ -1,0 +1,257 @@
+"""`grata-monai segment IN OUT`: what is given is told apart, and what is done stays done."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from grata_monai import segment
+from grata_monai.adapt.recipe import CLINICAL, RECIPES
+from grata_monai.cli import main
+from grata_monai.hosts.terminal.inputs import tell_apart
+from grata_monai.hosts.terminal.ledger import Ledger, digest_files
+from grata_monai.phantom import make_case
+from grata_monai.phantom.dicom import write_series
+from grata_monai.write.pictures.planes import cut_into_planes
+
+SPACING, SHAPE = (2.4, 2.4, 6.0), (48, 48, 8)
+TINY = ["--set", f"spacing={list(SPACING)}", "--set", f"roi_size={list(SHAPE)}"]
+
+
+def tiny_case(seed):
+    return make_case(seed, spacing=SPACING, spatial_shape=SHAPE)
+
+
+def save_image(path, seed=0):
+    case = tiny_case(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(case.image, case.affine_ras), path)
+    return path
+
+
+def run(path, out, *options):
+    return main(["segment", str(path), str(out), "--recipe", "source", *TINY, *options])
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A folder with one image and one DICOM series."""
+    folder = tmp_path_factory.mktemp("mixed")
+    save_image(folder / "a.nii.gz")
+    case = tiny_case(5)
+    write_series(folder / "series", case.image, case.affine_ras)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(mixed, tmp_path_factory):
+    """Everything that can be asked for, once."""
+    out = tmp_path_factory.mktemp("out")
+    assert run(mixed, out, "--preview", "--statistics") == 0
+    return out
+
+
+def names(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# ------------------------------------------------------------------------------- results
+
+
+def test_images_get_nifti_and_series_get_dicom_objects(done):
+    (series,) = (path.name for path in done.iterdir() if path.is_dir())
+    objects = ("segmentation.dcm", "record.json", "capture.dcm", "measurements.dcm")
+    assert {name for name in names(done) if not name.startswith(".")} == {
+        *("a_seg.nii.gz", "a_record.json", "a_preview.png"),
+        *(f"{series}/{name}" for name in objects),
+        *("refused.json", "statistics.json", "statistics.csv"),
+    }
+
+
+def test_statistics_are_those_of_the_masks(done):
+    sizes = json.loads((done / "statistics.json").read_text())
+    mask = np.asarray(nib.Nifti1Image.from_filename(done / "a_seg.nii.gz").dataobj)
+    volume = mask.sum() * np.prod(SPACING) / 1000
+    assert sizes["a"]["prostate"]["volume_ml"] == pytest.approx(volume, abs=1e-3)
+    depth = np.ptp(np.flatnonzero(mask.any(axis=(0, 1)))) + 1
+    assert sizes["a"]["prostate"]["depth_mm"] == pytest.approx(depth * SPACING[2], abs=1e-3)
+    with (done / "statistics.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == sizes.keys()
+    assert float(rows["a"]["volume_ml"]) == sizes["a"]["prostate"]["volume_ml"]
+
+
+def test_the_mask_is_that_of_python(mixed, done):
+    settings = {"spacing": list(SPACING), "roi_size": list(SHAPE)}
+    result = segment(mixed / "a.nii.gz", recipe="source", settings=settings)
+    written = nib.Nifti1Image.from_filename(done / "a_seg.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), result.mask)
+
+
+# ------------------------------------------------------------------------------- going on
+
+
+def test_the_same_command_does_nothing_again(mixed, done, capsys):
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*.gz")}
+    assert run(mixed, done, "--preview", "--statistics") == 0
+    assert capsys.readouterr().out == f"0 segmented, 2 done before; results in {done}\n"
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*.gz")} == before
+    assert len(json.loads((done / "statistics.json").read_text())) == 2
+
+
+def test_ctrl_c_says_in_one_sentence_how_far_it_came(tmp_path, monkeypatch, capsys):
+    for name in ("a", "b", "c"):
+        save_image(tmp_path / "in" / f"{name}.nii.gz")
+    noted = Ledger.add
+
+    def stop_at_the_second(self, case, **given):
+        if case == "b":
+            raise KeyboardInterrupt
+        noted(self, case, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "add", stop_at_the_second)
+        assert run(tmp_path / "in", tmp_path / "out") == 130
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "stopped: 1 of 3 cases are done; the same command goes on"
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert capsys.readouterr().out.startswith("2 segmented, 1 done before; ")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    image, mask = tmp_path / "a.nii.gz", tmp_path / "out" / "a_seg.nii.gz"
+    mask.parent.mkdir()
+    image.write_bytes(b"image")
+    mask.write_bytes(b"mask")
+    Ledger.open(tmp_path / "out", "images", "x").add("a", files=[image], written=[mask], sizes={})
+    return image, mask
+
+
+def is_done(image, mask, asked="x", kind="images"):
+    return Ledger.open(mask.parent, kind, asked).is_done("a", [image])
+
+
+def test_a_case_is_done_only_as_it_was_asked_for(ledger):
+    image, mask = ledger
+    assert is_done(image, mask)
+    assert not is_done(image, mask, asked="y")
+    assert not is_done(image, mask, asked=None)
+    assert not is_done(image, mask, kind="dicom")
+
+
+def test_a_changed_image_or_a_lost_mask_is_done_again(ledger):
+    image, mask = ledger
+    image.write_bytes(b"another image")
+    assert not is_done(image, mask)
+    image.write_bytes(b"image")
+    mask.unlink()
+    assert not is_done(image, mask)
+
+
+def test_a_damaged_ledger_starts_anew(ledger):
+    image, mask = ledger
+    (mask.parent / ".done_images.json").write_text("[")
+    assert not is_done(image, mask)
+
+
+def test_a_file_that_is_gone_has_a_digest_of_its_own(tmp_path):
+    assert digest_files([tmp_path / "a"]) != digest_files([])
+
+
+# ------------------------------------------------------------------------------- told apart
+
+
+def test_what_is_given_is_told_apart(mixed, tmp_path):
+    dicom = next((mixed / "series").iterdir())
+    (tmp_path / "list.json").write_text("{}")
+    found = {
+        path: (tell_apart(path).has_images, tell_apart(path).has_dicom)
+        for path in (mixed, mixed / "a.nii.gz", mixed / "series", dicom, tmp_path / "list.json")
+    }
+    assert list(found.values()) == [
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, True),
+        (True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ("empty", [], "IN must be or hold images .*, 'empty' holds none"),
+        ("missing", [], "dataset_dir must exist, got 'missing'"),
+        ("mixed", ["--dicom"], "--dicom must have DICOM series only, IN holds images"),
+        ("mixed", ["--nifti", "--preview"], "--preview must not stand beside --nifti"),
+        ("mixed", ["--set", "recipe=views"], "recipe must be given once"),
+        ("mixed", ["--set", "recipee=views"], "got 'recipee'. Did you mean 'recipe'"),
+        ("mixed", ["--method", "tnt"], "method must be among .*grata-views.*Did you mean 'tent'"),
+        ("mixed", ["--bundle", "empty"], "manifest.sha256"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    given, options, message, mixed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    path = mixed if given == "mixed" else Path(given)
+    assert run(path, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert re.search(message, error)
+
+
+def test_results_may_not_lie_among_series(mixed, capsys):
+    assert run(mixed / "series", mixed / "series" / "out") == 2
+    assert "OUT must lie outside of the DICOM folder IN" in capsys.readouterr().err
+
+
+def test_nifti_masks_can_be_asked_of_series(mixed, tmp_path):
+    assert run(mixed / "series", tmp_path / "out", "--nifti") == 0
+    (mask,) = (tmp_path / "out").glob("*_seg.nii.gz")
+    affine = nib.Nifti1Image.from_filename(mask).affine
+    np.testing.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), SPACING, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------- fast
+
+
+def test_fast_is_the_clinical_recipe_without_its_steps():
+    views = RECIPES["views"]
+    assert views.digest == "e000698f57e1c44a07413dd1bbedc83db5330c4e2431a24bfbd0737476cb1f12"
+    assert views == CLINICAL.changed(name="views", steps=0)
+
+
+# ------------------------------------------------------------------------------- planes
+
+
+@pytest.mark.parametrize(
+    ("thick", "towards"),
+    [
+        (2, {"frames": "H", "rows": "P", "columns": "L"}),
+        (1, {"frames": "P", "rows": "F", "columns": "L"}),
+        (0, {"frames": "L", "rows": "F", "columns": "P"}),
+    ],
+)
+def test_planes_lie_as_radiologists_look_at_them(thick, towards):
+    directions = {"L": (1, 0, 0), "P": (0, 1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0])  # x towards left, y towards anterior
+    affine[:, thick] *= 5
+    volume = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    planes = cut_into_planes(volume, affine)
+    columns, rows, frames = planes.affine_lps[:3, :3].T
+    found = {"columns": columns, "rows": rows, "frames": frames}
+    for name, letter in towards.items():
+        unit = found[name] / np.linalg.norm(found[name])
+        assert tuple(unit) == directions[letter], name
+    assert planes.spacing == pytest.approx((5, 1, 1))
+    for index, value in np.ndenumerate(planes.values):
+        place = planes.affine_lps @ [*reversed(index), 1]
+        voxel = np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ affine) @ place
+        assert volume[tuple(voxel[:3].round().astype(int))] == value
