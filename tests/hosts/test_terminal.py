@@ -228,6 +228,20 @@ def test_fast_is_the_clinical_recipe_without_its_steps():
     assert views == CLINICAL.changed(name="views", steps=0)
 
 
+# ------------------------------------------------------------------------------- demo
+
+
+def test_the_demonstration_ends_with_dice_before_and_after_and_a_picture(tmp_path, capsys):
+    options = ["--recipe", "source", *TINY]
+    assert main(["demo", str(tmp_path / "demo"), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = re.fullmatch(r"Dice with .* label: (0\.\d{3}) before, (0\.\d{3}) after", lines[0])
+    assert told[1] == told[2]  # the recipe `source` changes nothing
+    assert lines[-1].startswith("picture of both masks: ")
+    picture = Path(lines[-1].partition(": ")[2])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 # ------------------------------------------------------------------------------- planes
 
 

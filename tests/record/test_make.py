@@ -24,8 +24,8 @@ OWN = CLINICAL.guard.calibrated_for
 FOREIGN = "f" * 64
 
 
-def adapt(recipe, method="grata") -> Record:
-    torch.manual_seed(0)
+def adapt(recipe, method="grata", seed=0) -> Record:
+    torch.manual_seed(seed)
     network = UNet(3, 1, 2, (4, 8), (2,), norm="batch").eval()
     images = torch.rand(1, 1, 16, 16, 8)
     pred = GraTaInferer(SlidingWindowInferer((16, 16, 8)), recipe, method=method)(images, network)
@@ -102,3 +102,22 @@ def test_a_variant_of_grata_brings_its_steps_into_the_recipe_that_is_recorded():
     assert record.method == MethodEntry("grata")
     assert record.asked["base_rate"] == CLINICAL.steps.base_rate
     assert record.asked_sha256 == CLINICAL.digest != record.recipe_sha256
+
+
+SINGLE = {"base": "paper", "prediction_views": ["identity"], "image_share": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "outcome"),
+    [
+        ("mirror", {}, "views"),
+        ("n4", {}, "views"),
+        ("grata", {"steps": 0, "prediction_views": ["identity", "flip:0"]}, "views"),
+        ("grata", {"base_rate": 0.0}, "source"),
+        ("grata", {}, "adapted"),
+    ],
+)
+def test_the_outcome_says_what_made_the_mask(method, settings, outcome):
+    record = adapt({**SINGLE, **settings}, method=method, seed=1)
+    assert record.outcome == outcome
+    assert (record.reason == "no step changed the network") == (outcome == "source")
