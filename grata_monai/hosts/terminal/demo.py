@@ -41,9 +41,9 @@ def run_demo(arguments: argparse.Namespace) -> str:
     import numpy as np  # noqa: PLC0415
 
     from grata_monai.bundle.open import open_bundle  # noqa: PLC0415
+    from grata_monai.bundle.settings import parse_settings  # noqa: PLC0415
     from grata_monai.bundle.shipped import find_shipped_bundle  # noqa: PLC0415
     from grata_monai.hosts.python import predict_case  # noqa: PLC0415
-    from grata_monai.bundle.settings import parse_settings  # noqa: PLC0415
     from grata_monai.hosts.terminal.extras import draw_preview, name_labels  # noqa: PLC0415
     from grata_monai.phantom import write_cases  # noqa: PLC0415
     from grata_monai.record import Record  # noqa: PLC0415
