@@ -30,3 +30,11 @@ def test_the_table_of_rooms_is_what_import_linter_holds(pyproject, repository):
 
 def test_the_wheel_carries_its_types(repository):
     assert (repository / "grata_monai" / "py.typed").exists()
+
+
+def test_the_wheel_carries_every_file_of_the_bundle(pyproject, repository):
+    carried = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    lines = (repository / "bundle" / "manifest.sha256").read_text("utf-8").splitlines()
+    for file in ["manifest.sha256", *(line.split("  ", 1)[1] for line in lines)]:
+        part = f"bundle/{file.split('/')[0]}"
+        assert carried[part] == f"grata_monai/prostate_{part}"

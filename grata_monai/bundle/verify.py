@@ -216,7 +216,7 @@ def _bundle_folder(root: str | Path) -> Path:
     if not folder.is_dir():
         raise BundleError(
             f"bundle must be a folder, {Path(root).name!r} is none. Point to the folder that has "
-            "configs/ and models/."
+            "configs/ and models/: --bundle, --network or bundle_dir."
         )
     return folder
 

@@ -110,7 +110,9 @@ def report_errors_in_one_line() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         cause = find_cause(error)
-        if cause is None:
+        if isinstance(error, KeyboardInterrupt):
+            sys.stderr.write("stopped: every case whose record is written is done\n")
+        elif cause is None:
             previous(kind, error, trace)
         else:
             message = " ".join(str(cause).split())

@@ -1,3 +1,3 @@
-"""What runs the bundle: plain Python, MONAI Label, MONAI Deploy; MONAI's bundle run needs none."""
+"""What runs the bundle: the terminal, plain Python, MONAI Label, MONAI Deploy."""
 
 __all__: list[str] = []

@@ -122,7 +122,7 @@ def check_commitment(destination: AeAddress, commitment: Commitment, security: S
     elif not is_loopback(host) and not security.is_insecure:
         raise ValueError(
             "reply must be encrypted or on this machine, it is neither. Use dicoms://, or say "
-            "that the network is trusted (insecure)."
+            "that the network is trusted: --insecure, or is_insecure in `security`."
         )
 
 

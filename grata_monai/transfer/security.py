@@ -74,7 +74,7 @@ def check_encryption(address: WebAddress | AeAddress, security: Security) -> Non
     raise ValueError(
         "address must be encrypted or on this machine, "
         f"{address} is neither. Use {str(address).split('://', maxsplit=1)[0]}s://, or say "
-        "that the network is trusted (insecure)."
+        "that the network is trusted: --insecure, or is_insecure in `security`."
     )
 
 

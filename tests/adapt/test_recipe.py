@@ -47,7 +47,7 @@ def test_a_recipe_is_frozen():
         ({"stepz": 3}, r"recipe fields must be among .* got 'stepz'. Did you mean 'steps'"),
         (
             {"base": "papr"},
-            r"base must be among clinical, paper, source, got 'papr'. Did you mean 'paper'",
+            r"base must be among clinical, paper, source, views, got 'papr'. Did you mean 'paper'",
         ),
         ({"image_share": 1.5}, r"image_share must lie in \[0, 1\], got 1.5"),
         ({"base_rate": -1.0}, "base_rate must be at least 0"),
@@ -147,6 +147,7 @@ def test_digests_of_the_named_recipes_are_those_of_the_flat_ones():
     assert digests == {
         "paper": "30267bb23ad5f9dc",
         "clinical": "2c981f18902d8aef",
+        "views": "e000698f57e1c44a",
         "source": "4fb77a2840eb81c6",
     }
 

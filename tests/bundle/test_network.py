@@ -178,6 +178,11 @@ def test_a_message_of_several_lines_becomes_one(hook, capsys):
     assert capsys.readouterr().err == "error: OutputError: the file says 'no'. Ask again.\n"
 
 
+def test_ctrl_c_is_one_line(hook, capsys):
+    assert hook(KeyboardInterrupt()) == []
+    assert capsys.readouterr().err == "stopped: every case whose record is written is done\n"
+
+
 def test_other_errors_go_to_the_previous_hook(hook, capsys):
     (handed_on,) = hook(KeyError("who knows"))
     assert handed_on[0] is KeyError

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from grata_monai import Record, segment, segment_dicom
-from grata_monai.core.errors import BundleError, DatasetError, IntensityError
+from grata_monai.core.errors import BundleError, DatasetError, IntensityError, SettingError
 from grata_monai.phantom.dicom import SeriesOptions, stored_volume, write_series
 
 SPACING = (2.4, 2.4, 6.0)
@@ -94,6 +94,11 @@ def test_a_refused_series_is_named_by_its_code(call, render, tmp_path):
 def test_voxels_need_their_geometry(call, given, message):
     with pytest.raises(ValueError, match=message):
         call(np.zeros((8, 8, 8)), **given)
+
+
+def test_a_recipe_that_is_given_twice_is_refused(call):
+    with pytest.raises(SettingError, match="recipe must be given once, got it as an argument and"):
+        call("a.nii.gz", settings={"recipe": "paper"})
 
 
 def test_a_file_brings_its_own_geometry(call, tmp_path):
