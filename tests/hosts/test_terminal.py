@@ -63,13 +63,14 @@ def names(folder):
 
 
 def test_images_get_nifti_and_series_get_dicom_objects(done):
-    (series,) = (path.name for path in done.iterdir() if path.is_dir())
+    (series,) = (path.parent.name for path in done.glob("*/segmentation.dcm"))
     objects = ("segmentation.dcm", "record.json", "capture.dcm", "measurements.dcm")
-    assert {name for name in names(done) if not name.startswith(".")} == {
+    assert names(done) >= {
         *("a_seg.nii.gz", "a_record.json", "a_preview.png"),
         *(f"{series}/{name}" for name in objects),
         *("refused.json", "statistics.json", "statistics.csv"),
     }
+    assert not [name for name in names(done) if name.startswith(f"{series}_")]
 
 
 def test_statistics_are_those_of_the_masks(done):
