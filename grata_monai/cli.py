@@ -22,6 +22,7 @@ _EXIT_INTERRUPTED = 130  # as of a program that SIGINT has ended
 _EXTRAS = {
     **dict.fromkeys(("highdicom", "matplotlib", "pydicom", "pynetdicom", "requests"), "dicom"),
     **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
+    "model_signing": "sign",
     **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
 }
 """Libraries that not every installation has, and the extra that brings them."""
@@ -262,6 +263,24 @@ def _describe_lint(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=command.run_lint)
 
 
+def _describe_sign(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Sign a bundle that is as its manifest says. Where the environment variable "
+        "GRATA_BUNDLE_KEY names the public key, only what it signed is opened."
+    )
+    parser.add_argument("bundle_dir", type=Path, metavar="BUNDLE", help="root of the bundle")
+    parser.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="private key, PEM, NIST curve"
+    )
+    parser.set_defaults(run=_run_sign)
+
+
+def _run_sign(arguments: argparse.Namespace) -> str:
+    from grata_monai.bundle.verify import sign_bundle
+
+    return f"signed: {sign_bundle(arguments.bundle_dir, arguments.key)}"
+
+
 def _describe_label(parser: argparse.ArgumentParser) -> None:
     from grata_monai.hosts.label import command
 
@@ -323,6 +342,7 @@ _COMMANDS = {
         _describe_lint,
         "check that a bundle is data only, complete, and as its manifest says",
     ),
+    "sign": (_describe_sign, "sign a bundle with a key, offline"),
     "label": (_describe_label, "put the bundle into MONAI Label"),
     "deploy": (_describe_deploy, "segment DICOM series as a MONAI Deploy application does"),
 }

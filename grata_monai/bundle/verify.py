@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grata_monai.bundle.signature import (
+    KEY_VARIABLE,
+    SIGNATURE,
+    required_key,
+    sign_folder,
+    verify_signature,
+)
 from grata_monai.core.errors import BundleError
 from grata_monai.core.files import atomic_path
 from grata_monai.core.verified import Verified
@@ -22,6 +29,7 @@ __all__ = [
     "find_differences",
     "manifest_digest",
     "not_verified",
+    "sign_bundle",
     "verify_bundle",
     "verify_manifest",
     "walk",
@@ -175,12 +183,40 @@ def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> Verif
         why it was not verified.
 
     Raises:
-        BundleError: If a file differs, is missing or is not listed.
+        BundleError: If a file differs, is missing or is not listed; or if the environment asks for
+            a signature, and there is none by that key.
     """
+    key = required_key()
+    if unverified and key is not None:
+        raise BundleError(
+            f"a bundle must be verified where {KEY_VARIABLE} asks for its signature, unverified "
+            "was given. Leave it out."
+        )
     if unverified:
         return not_verified("asked for")
+    if key is not None:
+        verify_signature(_bundle_folder(bundle_root), key, ignored=OUTPUT_FOLDERS)
     digest = verify_manifest(bundle_root)
     return Verified(is_verified=True, manifest_sha256=digest, reason="")
+
+
+def sign_bundle(root: str | Path, key: str | Path) -> Path:
+    """Sign a bundle that is as its manifest says; `verify_bundle` then tells who signed it.
+
+    Args:
+        root: Of the bundle.
+        key: PEM file of a private key on a NIST curve.
+
+    Returns:
+        The signature, beside the manifest.
+
+    Raises:
+        BundleError: If a file differs, is missing or is not listed.
+        ValueError: If the file holds no such key.
+        OutputError: If the signature cannot be written.
+    """
+    verify_manifest(root)
+    return sign_folder(_bundle_folder(root), Path(key), ignored=OUTPUT_FOLDERS)
 
 
 def describe_verified(verified: Mapping[str, Any]) -> str:
@@ -222,12 +258,12 @@ def _bundle_folder(root: str | Path) -> Path:
 
 
 def _named_files(folder: Path) -> dict[str, Path]:
-    """Files by the names that the manifest gives them, without the manifest."""
+    """Files by the names that the manifest gives them, without itself and the signature of all."""
     try:
         found = {path.relative_to(folder).as_posix(): path for path in walk(folder)}
     except OSError as error:
         raise _unreadable(error) from error
-    return {name: path for name, path in found.items() if name != MANIFEST}
+    return {name: path for name, path in found.items() if name not in (MANIFEST, SIGNATURE)}
 
 
 def _parse(content: bytes) -> tuple[dict[str, str], list[Difference]]:

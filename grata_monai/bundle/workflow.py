@@ -1,6 +1,7 @@
 """What `python -m monai.bundle run` asks: where the bundle lies, whether it may run, errors."""
 
 import inspect
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,11 +61,13 @@ def check_given_settings() -> None:
     """Refuse what was given on the command line of MONAI's run and would change nothing.
 
     MONAI adds a mistyped ``--datasetdir`` to the configuration, where nothing reads it. Called by
-    the configuration's `initialize`, before any work.
+    the configuration's `initialize`, before any work. From here on, MONAI's log leaves out what was
+    given: folders may name patients.
 
     Raises:
         SettingError: If an id is not in the configuration files; the nearest one is named.
     """
+    logging.getLogger("monai.bundle.scripts").addFilter(_names_no_input)
     given = _given_on_the_command_line()
     if not given.get("config_file"):
         return
@@ -119,6 +122,11 @@ def report_errors_in_one_line() -> None:
             sys.stderr.write(f"error: {type(cause).__name__}: {message}\n")
 
     sys.excepthook = hook
+
+
+def _names_no_input(record: logging.LogRecord) -> bool:
+    """Leave out MONAI's lines ``> id: value``, of what it was called with."""
+    return not record.getMessage().startswith("> ")
 
 
 def _frames() -> Iterator[FrameType]:

@@ -203,7 +203,8 @@ def test_an_unknown_setting_of_monais_run_is_refused_before_any_work(
     assert message in capsys.readouterr().err
 
 
-def test_what_the_configuration_knows_may_be_given(bundle, tmp_path):
+def test_what_the_configuration_knows_may_be_given_and_is_not_logged(bundle, tmp_path, caplog):
+    caplog.set_level("INFO")
     files = [str(bundle / "configs" / f"{name}.json") for name in ("inference", "dicom")]
     given = {"device#name": "cpu", "evaluator#amp": False, "output_dir": str(tmp_path / "out")}
     with pytest.warns(UserWarning, match="parsing config"):
@@ -212,6 +213,8 @@ def test_what_the_configuration_knows_may_be_given(bundle, tmp_path):
         )
     assert workflow.parser["unverified"]
     assert not (tmp_path / "out").exists()
+    assert "input summary of monai.bundle.scripts.run" in caplog.text
+    assert str(tmp_path) not in caplog.text
 
 
 @pytest.mark.slow

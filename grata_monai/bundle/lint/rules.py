@@ -12,6 +12,7 @@ from grata_monai.bundle.lint.files import check_file
 from grata_monai.bundle.lint.finding import Finding
 from grata_monai.bundle.lint.metadata import check_metadata
 from grata_monai.bundle.lint.targets import allowed_names
+from grata_monai.bundle.signature import SIGNATURE
 from grata_monai.bundle.verify import METADATA, find_differences, walk
 
 __all__ = ["check_bundle"]
@@ -41,7 +42,7 @@ def check_bundle(root: Path, *, allowed: frozenset[str] | None = None) -> list[F
     configs: dict[str, Any] = {}
     for path in walk(folder):
         name = path.relative_to(folder).as_posix()
-        findings += check_file(path, name)
+        findings += check_file(path, name) if name != SIGNATURE else []
         if path.suffix.lower() in CONFIG_SUFFIXES and path.is_file() and not path.is_symlink():
             try:
                 configs[name] = read_config(path)
