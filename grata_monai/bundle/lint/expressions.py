@@ -141,6 +141,8 @@ def _name(node: ast.Attribute | ast.Name, allowed: frozenset[str], known: Known)
 def _call(node: ast.Call, allowed: frozenset[str], known: Known) -> Iterator[str]:
     if isinstance(node.func, ast.Name) and node.func.id not in FUNCTIONS:
         yield f"calls {node.func.id!r}, which is not among {', '.join(FUNCTIONS)}"
+    elif isinstance(node.func, ast.Name) and node.keywords:
+        yield f"names an argument of {node.func.id!r}, which may be a function to call"
     elif isinstance(node.func, ast.Attribute):
         yield from _name(node.func, allowed, known)
     elif not isinstance(node.func, ast.Name):

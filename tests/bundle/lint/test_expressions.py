@@ -120,6 +120,7 @@ def test_it_allows(text):
         ("$@a[@b]", "has an index that is no constant"),
         ("$@a[0:1]", "has an index that is no constant"),
         ("$sorted(@a, key=eval)", "uses the name 'eval'"),
+        ("$sorted(@a, key=@load)", "names an argument of 'sorted'"),
         ("$9 ** 9 ** 9", "uses pow"),
         ("$@max_epochs % 2", "uses mod"),
         ("$'%s' % 'a'", "composes a text"),
