@@ -72,7 +72,7 @@ def server(tmp_path_factory, bundle):
         case = make_case(seed, spacing=SPACING, spatial_shape=SHAPE, orientation=orientation)
         save(case, folder / "studies" / f"case_{seed}.nii.gz")
     case = make_case(5, spacing=SPACING, spatial_shape=SHAPE)
-    write_series(folder / "series", case.image, case.affine_ras)
+    write_series(folder / "studies" / "series", case.image, case.affine_ras)
     (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
     with running_label(folder, bundle=bundle) as server:
         yield server

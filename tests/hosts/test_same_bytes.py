@@ -6,6 +6,7 @@ The same voxels go in as NIfTI and as a DICOM series. MONAI Deploy takes DICOM a
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -81,7 +82,10 @@ def given(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def label(given, tmp_path_factory):
-    with running_label(tmp_path_factory.mktemp("label"), bundle=given.bundle) as server:
+    folder = tmp_path_factory.mktemp("label")
+    shutil.copytree(given.series, folder / "studies" / given.series.name)
+    shutil.copy(given.nifti, folder / "studies")  # it reads nothing beside its studies
+    with running_label(folder, bundle=given.bundle) as server:
         yield server
 
 
@@ -130,7 +134,8 @@ def ask_plain(given, path, **settings):
 
 def ask_label(server, path, **options):
     extension = "" if path.is_dir() else ".nii.gz"
-    answer = server.segment(path, result_extension=extension, **options)
+    studied = server.folder / "studies" / path.name
+    answer = server.segment(studied, result_extension=extension, **options)
     return to_got(answer.mask, json.loads(Record.from_json(json.dumps(answer.record)).to_json()))
 
 
