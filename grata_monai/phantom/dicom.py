@@ -8,7 +8,6 @@ Intensities are rounded to what the pixels can hold; `stored_volume` says what a
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,15 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
+from pydicom.uid import UID
 from pydicom.valuerep import DSfloat
 
 from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.phantom import dicom_modules as modules
+from grata_monai.phantom.dicom_options import TRANSFER_SYNTAXES, SeriesOptions
+from grata_monai.phantom.dicom_pixels import encode, store
+from grata_monai.phantom.dicom_vendors import add_scale, as_vendor, order_frames
 from grata_monai.phantom.geometry import Float64
-from grata_monai.phantom.jpeg import encode_baseline, encode_lossless
 
 __all__ = [
     "TRANSFER_SYNTAXES",
@@ -49,94 +37,8 @@ __all__ = [
 ]
 
 Image = NDArray[np.number[Any]]
-Rescale = tuple[float, float]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-NATIVE = (
-    ImplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    DeflatedExplicitVRLittleEndian,
-)
-LIBRARY = (RLELossless, JPEGLSLossless, JPEG2000Lossless)  # pydicom finds their encoders
-OWN = (JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit)
-TRANSFER_SYNTAXES = tuple(str(uid) for uid in (*NATIVE, *LIBRARY, *OWN))
-
-
-@dataclass(frozen=True)
-class SeriesOptions:
-    """What kind of series to make; checked when built.
-
-    Attributes:
-        modality: ``"MR"`` or ``"CT"``.
-        is_enhanced: One file of many frames (Enhanced MR or CT) instead of one file per slice.
-        transfer_syntax: One of `TRANSFER_SYNTAXES`. JPEG Baseline takes 8 unsigned bits and loses.
-        bits_stored: 2 to 16; up to 8 are stored in bytes, more in words.
-        is_signed: Two's complement.
-        rescale: Slope and intercept of all slices, or one pair per slice. Nothing: for CT
-            (1, -1024) if unsigned and (1, 0) if signed, for classic MR no such elements.
-        tilt_degrees: Gantry tilt: each slice lies lower along the columns than the last one.
-        is_shuffled: File names and InstanceNumber say nothing about the place of a slice.
-        description: SeriesDescription.
-        body_part: BodyPartExamined; left out if empty.
-        image_type: ImageType; nothing for what a scanner writes.
-        series: SeriesNumber, from 1; series of one seed share study and frame of reference.
-        seed: Decides all unique identifiers.
-
-    Raises:
-        ValueError: If an option breaks its rule.
-    """
-
-    modality: str = "MR"
-    is_enhanced: bool = False
-    transfer_syntax: str = ExplicitVRLittleEndian
-    bits_stored: int = 16
-    is_signed: bool = False
-    rescale: Rescale | tuple[Rescale, ...] | None = None
-    tilt_degrees: float = 0.0
-    is_shuffled: bool = False
-    description: str = "t2_tse_tra"
-    body_part: str = "PROSTATE"
-    image_type: tuple[str, ...] = ()
-    series: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.modality not in ("MR", "CT"):
-            raise ValueError(f"modality must be 'MR' or 'CT', got {self.modality!r}. Take one.")
-        if self.transfer_syntax not in TRANSFER_SYNTAXES:
-            raise ValueError(
-                f"transfer_syntax must be one of {', '.join(TRANSFER_SYNTAXES)}, got "
-                f"{self.transfer_syntax!r}. Take pydicom.uid.ExplicitVRLittleEndian."
-            )
-        if not 2 <= self.bits_stored <= 16:
-            raise ValueError(
-                f"bits_stored must lie in 2 to 16, got {self.bits_stored}. Scanners have 12 or 16."
-            )
-        if self.transfer_syntax == JPEGBaseline8Bit and (self.bits_stored > 8 or self.is_signed):
-            raise ValueError(
-                f"bits_stored must be 8 and unsigned for JPEG Baseline, got {self.bits_stored}. "
-                "Take 8 bits, or JPEG Lossless."
-            )
-        if not abs(self.tilt_degrees) < 60:
-            raise ValueError(
-                f"tilt_degrees must lie between -60 and 60, got {self.tilt_degrees}. "
-                "Gantries reach 30."
-            )
-
-    def rescales(self, slices: int) -> list[Rescale]:
-        """Slope and intercept of each of so many slices."""
-        if self.rescale is None:
-            default = (1.0, -1024.0) if self.modality == "CT" and not self.is_signed else (1.0, 0.0)
-            return [default] * slices
-        pairs = np.asarray(self.rescale, dtype=np.float64)
-        if pairs.shape not in ((2,), (slices, 2)) or not np.isfinite(pairs).all():
-            raise ValueError(
-                f"rescale must be a finite pair or one per slice ({slices}), got shape "
-                f"{pairs.shape}. Give (slope, intercept)."
-            )
-        rows = np.broadcast_to(pairs, (slices, 2))
-        return [(float(slope), float(intercept)) for slope, intercept in rows]
 
 
 def make_uid(*parts: object) -> str:
@@ -164,8 +66,8 @@ def stored_volume(
         ValueError: As `write_series`.
     """
     affine_lps = _tilted(affine_ras, options.tilt_degrees)
-    slope, intercept = np.transpose(options.rescales(image.shape[2]))
-    voxels = _stored(image, options) * slope + intercept
+    slope, intercept = np.transpose(options.read_rescales(image.shape[2]))
+    voxels = store(image, options) * slope + intercept
     if np.linalg.det(affine_lps[:3, :3]) < 0:
         voxels = voxels[:, :, ::-1]
         affine_lps[:3, 3] += (voxels.shape[2] - 1) * affine_lps[:3, 2]
@@ -184,27 +86,31 @@ def make_series(
         Data sets with file meta information, in the order of the array's last axis.
     """
     affine_lps = _tilted(affine_ras, options.tilt_degrees)
-    frames = np.moveaxis(_stored(image, options), (2, 1, 0), (0, 1, 2))
+    frames = np.moveaxis(store(image, options), (2, 1, 0), (0, 1, 2))
     rescales = options.rescales(len(frames))
     slices = [
         modules.Slice(_texts(affine_lps[:3, 3] + index * affine_lps[:3, 2]), index + 1, *pair)
         for index, pair in enumerate(rescales)
     ]
-    plane = _plane(affine_lps)
+    plane, facts = _plane(affine_lps), _facts(options)
+    scales = options.scale_slopes(len(frames))
     if options.is_enhanced:
-        series = [modules.enhanced_instance(_facts(options), plane, slices)]
-        groups = [frames]
+        order = order_frames(range(len(frames)), vendor=options.vendor)
+        series = [modules.enhanced_instance(facts, plane, [slices[i] for i in order])]
+        as_vendor(series[0], vendor=options.vendor, scales=[scales[i] for i in order if scales])
+        groups = [frames[order]]
     else:
-        has_rescale = options.modality == "CT" or options.rescale is not None
-        facts = _facts(options)
+        has_rescale = options.modality == "CT" or options.rescale is not None or options.is_scaled
         series = [modules.classic_instance(facts, plane, s, has_rescale) for s in slices]
+        for instance, scale in zip(series, scales, strict=False):
+            add_scale(instance, scale)
         groups = [frame[None] for frame in frames]
     for number, (instance, group) in enumerate(zip(series, groups, strict=True), start=1):
         _identify(instance, options, number)
-        _encode(instance, group, options)
+        encode(instance, group, options)
     if options.is_shuffled:
-        order = np.random.default_rng((options.seed, options.series)).permutation(len(series))
-        for instance, other in zip(series, order.tolist(), strict=True):
+        mixed = np.random.default_rng((options.seed, options.series)).permutation(len(series))
+        for instance, other in zip(series, mixed.tolist(), strict=True):
             instance.InstanceNumber = other + 1
     return series
 
@@ -315,23 +221,6 @@ def _plane(affine_lps: Float64) -> modules.Plane:
     return modules.Plane(_texts(directions), _texts([rows, columns]), _texts([thickness])[0])
 
 
-def _stored(image: Image, options: SeriesOptions) -> NDArray[np.int64]:
-    """Round to stored values, shape of `image`; they must fit."""
-    if image.ndim != 3 or min(image.shape) < 1:
-        raise ValueError(f"image must have three axes, got shape {image.shape}. Give one volume.")
-    slope, intercept = np.transpose(options.rescales(image.shape[2]))
-    stored: Float64 = np.rint((image - intercept) / slope)
-    low = -(1 << (options.bits_stored - 1)) if options.is_signed else 0
-    high = low + (1 << options.bits_stored) - 1
-    if not ((stored >= low) & (stored <= high)).all():
-        raise ValueError(
-            f"stored values must lie in {low} to {high}, got {stored.min():g} to {stored.max():g}. "
-            "Choose another rescale, more bits, or signed pixels."
-        )
-    whole: NDArray[np.int64] = stored.astype(np.int64)
-    return whole
-
-
 def _facts(options: SeriesOptions) -> modules.Facts:
     return modules.Facts(
         modality=options.modality,
@@ -353,41 +242,6 @@ def _identify(instance: Dataset, options: SeriesOptions, number: int) -> None:
     instance.file_meta.MediaStorageSOPClassUID = instance.SOPClassUID
     instance.file_meta.MediaStorageSOPInstanceUID = instance.SOPInstanceUID
     instance.file_meta.TransferSyntaxUID = UID(options.transfer_syntax)
-
-
-def _encode(instance: Dataset, frames: NDArray[np.int64], options: SeriesOptions) -> None:
-    """Set the Image Pixel module from frames of shape (frames, rows, columns)."""
-    syntax = UID(options.transfer_syntax)
-    allocated = 8 if options.bits_stored <= 8 else 16
-    instance.SamplesPerPixel = 1
-    instance.PhotometricInterpretation = "MONOCHROME2"
-    _, instance.Rows, instance.Columns = frames.shape
-    instance.BitsAllocated, instance.BitsStored = allocated, options.bits_stored
-    instance.HighBit = options.bits_stored - 1
-    instance.PixelRepresentation = int(options.is_signed)
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    pixels = frames.astype(f"{order}{'i' if options.is_signed else 'u'}{allocated // 8}")
-    if syntax in OWN:
-        instance.PixelData = encapsulate([_compress(frame, options) for frame in frames])
-        instance["PixelData"].VR = "OB"
-        if syntax == JPEGBaseline8Bit:
-            instance.LossyImageCompression = "01"
-            instance.LossyImageCompressionMethod = "ISO_10918_1"
-            instance.LossyImageCompressionRatio = "4.0"
-        return
-    content = pixels.tobytes()
-    instance.PixelData = content + b"\0" * (len(content) % 2)
-    instance["PixelData"].VR = "OB" if allocated == 8 else "OW"
-    if syntax in LIBRARY:
-        instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        instance.compress(syntax, generate_instance_uid=False)
-
-
-def _compress(frame: NDArray[np.int64], options: SeriesOptions) -> bytes:
-    if options.transfer_syntax == JPEGBaseline8Bit:
-        return encode_baseline(frame.astype(np.uint8))
-    mask = (1 << options.bits_stored) - 1
-    return encode_lossless((frame & mask).astype(np.uint16), bits=options.bits_stored)
 
 
 def _texts(values: Sequence[float] | Float64) -> list[DSfloat]:

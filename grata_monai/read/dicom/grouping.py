@@ -95,7 +95,11 @@ def part_by_type(slices: Sequence[Slice]) -> list[list[Slice]]:
     Returns:
         Groups, in an order that depends on their contents only.
     """
-    return _part(slices, lambda s: (s.plane.stack, "\\".join(s.plane.frame_type[:3]), s.plane.echo))
+    return _part(slices, lambda s: (s.plane.stack, _type(s), s.plane.component, s.plane.echo))
+
+
+def _type(item: Slice) -> str:
+    return "\\".join(item.plane.frame_type[:3])
 
 
 def name_differences(groups: Sequence[Sequence[Slice]]) -> str:
@@ -110,6 +114,7 @@ def name_differences(groups: Sequence[Sequence[Slice]]) -> str:
     names = {
         "StackID": lambda s: s.plane.stack,
         "ImageType": lambda s: s.plane.frame_type[:3],
+        "ComplexImageComponent": lambda s: s.plane.component,
         "EchoNumbers": lambda s: s.plane.echo,
         "temporal position": lambda s: s.plane.temporal,
         "contrast": lambda s: s.plane.contrast,
@@ -213,7 +218,7 @@ def _drop_equal(slices: Sequence[Slice]) -> list[Slice]:
     for label, item in ordered:
         digest = _hash_pixels(item) if counts[label] > 1 else b""
         plane = item.plane
-        kept.setdefault((label, plane.slope, plane.intercept, digest), item)
+        kept.setdefault((label, plane.slope, plane.intercept, plane.scale, digest), item)
     return list(kept.values())
 
 

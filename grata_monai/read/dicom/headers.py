@@ -36,6 +36,8 @@ class Plane:
         temporal: Temporal position.
         contrast: b-value, gradient, echo time and cardiac phase.
         acquisition: AcquisitionNumber.
+        component: Magnitude, phase, real or imaginary part, of an enhanced frame.
+        scale: Philips' private scale slope; 0 where there is none.
     """
 
     number: int
@@ -50,6 +52,8 @@ class Plane:
     temporal: str
     contrast: str
     acquisition: str
+    component: str
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Header:
         description: SeriesDescription; may name the patient.
         image_type: ImageType.
         photometric: PhotometricInterpretation.
+        presentation: PixelPresentation of an enhanced instance.
         rows: Rows.
         columns: Columns.
         frames: NumberOfFrames, 1 where absent.
@@ -99,6 +104,7 @@ class Header:
     description: str
     image_type: tuple[str, ...]
     photometric: str
+    presentation: str
     rows: int
     columns: int
     frames: int

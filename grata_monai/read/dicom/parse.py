@@ -33,6 +33,7 @@ from grata_monai.read.dicom.elements import (
     read_texts,
     read_whole,
 )
+from grata_monai.read.dicom.philips import PRIVATE_TAGS
 from grata_monai.read.dicom.pixels import PixelSurvey, survey_encapsulated, survey_native
 from grata_monai.read.dicom.rejection import Reason
 
@@ -57,6 +58,7 @@ TEXT_KEYWORDS = {
     "body_part": "BodyPartExamined",
     "description": "SeriesDescription",
     "photometric": "PhotometricInterpretation",
+    "presentation": "PixelPresentation",
 }
 WHOLE_KEYWORDS = {
     "rows": "Rows",
@@ -96,6 +98,7 @@ TAGS: list[BaseTag | int] = [
         *IDENTITY,
     )
 ]
+TAGS += PRIVATE_TAGS
 LONGEST_UID = 64
 
 

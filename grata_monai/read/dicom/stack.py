@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from grata_monai.read.dicom.headers import Slice
 from grata_monai.read.dicom.limits import Limits
+from grata_monai.read.dicom.philips import find_rescales
 from grata_monai.read.dicom.policy import modality_of
 from grata_monai.read.dicom.rejection import Reason, reject
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
@@ -50,9 +51,13 @@ def make_volume(
     _check_count(ordered, limits)
     _check_regular(np.asarray([s.plane.position for s in ordered], dtype=np.float64), normal)
     header = ordered[0].header
+    rescales = [(s.plane.slope, s.plane.intercept) for s in ordered]
+    comparable = find_rescales([s.plane.scale for s in ordered], rescales)
+    if comparable != rescales:
+        notes = (*notes, "Philips' scale slope differs between slices: applied")
     volume = DicomVolume(
         name=name,
-        frames=tuple(map(_make_frame, ordered)),
+        frames=tuple(map(_make_frame, ordered, comparable)),
         rows=header.rows,
         columns=header.columns,
         row_direction=row,
@@ -78,14 +83,14 @@ def _as_point(values: Sequence[float]) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _make_frame(item: Slice) -> SourceFrame:
+def _make_frame(item: Slice, rescale: tuple[float, float]) -> SourceFrame:
     return SourceFrame(
         file=item.header.file,
         number=item.plane.number,
         sop_instance_uid=item.header.sop_instance_uid,
         position_lps=_as_point(item.plane.position),
-        slope=item.plane.slope,
-        intercept=item.plane.intercept,
+        slope=rescale[0],
+        intercept=rescale[1],
         padding=item.header.padding,
     )
 

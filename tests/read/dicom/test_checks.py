@@ -28,6 +28,8 @@ PLANE = Plane(
     temporal="",
     contrast="",
     acquisition="1",
+    component="",
+    scale=0.0,
 )
 
 
@@ -45,6 +47,7 @@ def header(tmp_path) -> Header:
         description="",
         image_type=("ORIGINAL", "PRIMARY", "M"),
         photometric="MONOCHROME2",
+        presentation="",
         rows=4,
         columns=8,
         frames=1,
@@ -108,6 +111,9 @@ def test_a_good_instance_passes(header):
         ({"available_bytes": 63}, "truncated_pixel_data"),
         ({"is_complete": False}, "truncated_pixel_data"),
         ({"pixel_tag": 0, "available_bytes": 0}, "truncated_pixel_data"),
+        ({"pixel_tag": 0, "photometric": "", "rows": -1}, "truncated_pixel_data"),
+        ({"presentation": "COLOR"}, "colour"),
+        ({"presentation": "MONOCHROME"}, ""),
         ({"frames": 2, "available_bytes": 128}, "unsupported_image"),
         ({"has_lookup_table": True}, "invalid_rescale"),
     ],

@@ -306,6 +306,11 @@ UNCLEAR = "the patient's text does not fit its character set: it may be altered"
     [
         ("ISO_IR 192", "M\u00fcller".encode(), ()),
         ("ISO_IR 100", "M\u00fcller".encode("latin-1"), ()),
+        ("ISO_IR 144", "\u041c\u0430\u0440\u0438\u044f".encode("iso8859-5"), ()),
+        ("ISO_IR 13", b"\xd4\xb2", ()),  # katakana, by chance UTF-8 too
+        ("ISO_IR 100", "M\u00fcller".encode(), (UNCLEAR,)),
+        ("ISO_IR 144", "\u041c\u0430\u0440".encode(), (UNCLEAR,)),
+        ("ISO_IR 100", "\u0160koda".encode("cp1252"), (UNCLEAR,)),
         ("ISO_IR 192", "M\u00fcller".encode("latin-1"), (UNCLEAR,)),
         ("ISO_IR 6", "M\u00fcller".encode("latin-1"), (UNCLEAR,)),
         ("", "M\u00fcller".encode(), (UNCLEAR,)),
