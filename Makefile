@@ -18,7 +18,7 @@ PORT ?= 8000
 help:
 	@echo 'make demo      segment a phantom and compare with its exact label; results in demo_output/'
 	@echo 'make test      run every test'
-	@echo 'make fuzz      change image files at random for five minutes; FUZZ_SECONDS=... SEED=... change it'
+	@echo 'make fuzz      change at random what strangers send, five minutes; FUZZ_SECONDS=... SEED=... change it'
 	@echo 'make lint      ruff, mypy and import-linter'
 	@echo 'make coverage  every test, with branch coverage; lines in htmlcov/'
 	@echo 'make sbom      CycloneDX bill of materials of .venv and the bundle: dist/sbom.cdx.json'

@@ -6,10 +6,12 @@ is flat, one field beside the other; `to_dict` and `from_dict` translate.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from grata_monai.adapt.settings import GuardSettings, Multiscale, Steps, check, check_names
 from grata_monai.adapt.views import Scale, parse_view
@@ -233,7 +235,36 @@ def _replace(part: Any, values: Mapping[str, Any]) -> Any:
             changes[of.name] = _replace(value, values)
         elif _name(of) in values:
             changes[of.name] = values[_name(of)]
-    return replace(part, **changes)
+    try:
+        made = replace(part, **changes)
+    except TypeError:
+        _check_types(part, changes)
+        raise
+    _check_types(part, changes)
+    return made
+
+
+def _check_types(part: Any, values: Mapping[str, Any]) -> None:
+    """Refuse a value of another type than its field has; other rules are the classes' own."""
+    for of in fields(part):
+        if of.name not in values or is_dataclass(values[of.name]):
+            continue
+        try:
+            _adapter(cast(Hashable, of.type)).validate_python(values[of.name], strict=True)
+        except ValidationError:
+            raise RecipeError(
+                f"{_name(of)} must be of the type {_say(of.type)}, and finite, got "
+                f"{values[of.name]!r}. Write it as the page on recipes shows."
+            ) from None
+
+
+@cache
+def _adapter(kind: Any) -> Any:  # TypeAdapter, which beartype cannot check
+    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+
+
+def _say(kind: object) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from grata_monai.adapt.scores import Quality, Score, Selected
 from grata_monai.core.errors import RecordError
@@ -40,7 +40,7 @@ Version = Annotated[str, Field(pattern=r"^1\.\d+$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
-Magnitude = Annotated[float, Field(ge=0)]
+Magnitude = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 FloatFormat = Annotated[str, Field(pattern="^(fp32|bf16|fp16)$")]
 
@@ -158,10 +158,10 @@ class StepEntry:
     rate: Magnitude | None = None
     update_norm: Magnitude | None = None
     is_taken: bool = True
-    auxiliary_loss: float | None = None
-    pseudo_loss: float | None = None
+    auxiliary_loss: FiniteFloat | None = None
+    pseudo_loss: FiniteFloat | None = None
     cosine: Cosine | None = None
-    loss: float | None = None
+    loss: FiniteFloat | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class Focus:
     """
 
     found_by: str = ""
-    centre: tuple[float, ...] = ()
+    centre: tuple[FiniteFloat, ...] = ()
     windows: tuple[FocusWindow, ...] = ()
 
 
