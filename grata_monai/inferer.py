@@ -24,6 +24,7 @@ from grata_monai.core.verified import Verified
 from grata_monai.methods.registry import resolve_method
 from grata_monai.options import CaseOptions, read_options
 from grata_monai.record import make_record
+from grata_monai.record.maps import make_maps
 
 __all__ = ["GraTaInferer"]
 
@@ -54,6 +55,8 @@ class GraTaInferer(Inferer):
             marked where no magnified window looked; else the source's prediction stays there.
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
+        keep_maps: Also hand on what a reader is shown, as ``pred.meta["grata_maps"]``: uint8
+            (b, 2, *s), see `grata_monai.record.maps`.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
             Anything else, as a configuration may write it itself, counts as not verified.
 
@@ -75,6 +78,7 @@ class GraTaInferer(Inferer):
         single_piece: bool = False,
         memory: OnlineMemory | None = None,
         keep_source: bool = False,
+        keep_maps: bool = False,
         bundle: Mapping[str, Any] | None = None,
     ) -> None:
         self.inferer = inferer
@@ -87,6 +91,7 @@ class GraTaInferer(Inferer):
         self.single_piece = single_piece
         self.memory = memory
         self.keep_source = keep_source
+        self.keep_maps = keep_maps
         self.bundle = bundle if bundle is None or isinstance(bundle, Verified) else FORGED
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
@@ -183,6 +188,9 @@ class GraTaInferer(Inferer):
         pred.meta["grata"] = records[0] if len(records) == 1 else list(records)
         if self.keep_source:
             pred.meta["grata_source"] = torch.cat([result.source.logits for result in results])
+        if self.keep_maps:
+            maps = [make_maps(result, single_piece=self.single_piece) for result in results]
+            pred.meta["grata_maps"] = torch.cat(maps)
         return pred
 
 

@@ -101,6 +101,15 @@ def test_the_source_prediction_is_handed_on_when_asked_for(inputs, network):
     assert torch.equal(pred.meta["grata_source"], expected.as_tensor())
 
 
+def test_what_a_reader_is_shown_is_handed_on_when_asked_for(inputs, network):
+    inferer = sliding_window(keep_maps=True, keep_source=True)
+    pred = inferer(torch.cat([inputs, inputs]), network)
+    source, maps = pred.meta["grata_source"], pred.meta["grata_maps"]
+    assert (maps.dtype, tuple(maps.shape)) == (torch.uint8, (2, 2, 24, 20, 10))
+    assert torch.equal(maps[:, 0], source.argmax(1).byte())
+    assert "grata_maps" not in sliding_window()(inputs, network).meta
+
+
 @pytest.mark.parametrize(("channels", "norm"), [(1, "batch"), (3, "instance")])
 def test_two_dimensional_networks_adapt_on_images_and_slice_by_slice(channels, norm):
     network_2d = UNet(2, 1, channels, (4, 8), (2,), norm=norm)

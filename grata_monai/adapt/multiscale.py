@@ -111,12 +111,15 @@ class MultiscalePrediction:
         scores: Per magnification the consistency of its mirrored predictions and the consistency
             with its neighbours, each in [0, 1].
         weights: Per magnification, of sum 1.
+        marked: uint8 (1, 1, *s); bit k is set where magnification k, of the first eight, marks
+            foreground. For a reader's eyes; None if nobody gathered it.
     """
 
     maps: Tensor
     seen: Tensor
     scores: tuple[tuple[float, float], ...]
     weights: tuple[float, ...]
+    marked: Tensor | None = None
 
     @property
     def consistency(self) -> float:
@@ -264,7 +267,17 @@ def predict_rois(
     result[where] = mean
     seen = mean.new_zeros((1, 1, *shape))
     seen[where] = (share > 0).float()
-    return MultiscalePrediction(result, seen, tuple(scores), tuple(weights))
+    marked = torch.zeros_like(seen, dtype=torch.uint8)
+    marked[where] = _pack(found, activation)
+    return MultiscalePrediction(result, seen, tuple(scores), tuple(weights), marked)
+
+
+def _pack(found: Sequence[Sequence[Tensor]], activation: str) -> Tensor:
+    """Say in one bit each which of the first eight magnifications mark a voxel."""
+    means = [torch.stack(list(parts)).mean(0) for parts in found[:8]]
+    masks = [foreground_one_hot(mean, activation).amax(1, keepdim=True) for mean in means]
+    bits = [mask.to(torch.uint8) << k for k, mask in enumerate(masks)]
+    return torch.stack(bits).sum(0, dtype=torch.uint8)
 
 
 def _surround(rois: Sequence[ZoomedRoi], shape: Sequence[int]) -> list[slice]:

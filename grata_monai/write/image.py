@@ -60,8 +60,9 @@ class LiftRecordd(MapTransform):
     """Take the record out of the prediction's meta data, which `Invertd` replaces.
 
     The first transform of postprocessing. ``pred.meta["grata"]`` (JSON text) becomes
-    ``data[record_key]``; ``pred.meta["grata_source"]`` (the source network's logits, if the inferer
-    keeps them) becomes ``data["source"]``, with the meta data of `pred`.
+    ``data[record_key]``. What the inferer was asked to keep follows, with the meta data of `pred`:
+    ``pred.meta["grata_source"]`` (the source network's logits) becomes ``data["source"]``,
+    ``pred.meta["grata_maps"]`` (what a report draws) ``data["maps"]``.
 
     Args:
         keys: Of the prediction, (k, *s).
@@ -83,14 +84,16 @@ class LiftRecordd(MapTransform):
             if not isinstance(pred, MetaTensor):
                 continue
             meta = dict(pred.meta)
-            record, source = meta.pop("grata", None), meta.pop("grata_source", None)
+            record = meta.pop("grata", None)
+            kept = {name: meta.pop(f"grata_{name}", None) for name in ("source", "maps")}
             lifted[key] = _with_meta(pred.as_tensor(), pred, meta)
             if record is not None:
                 lifted[self.record_key] = record if isinstance(record, str) else record[0]
-            if source is not None:
-                # hosts that index a batch of one instead of decollating it leave its first axis
-                source = source[0] if source.ndim > pred.ndim else source
-                lifted["source"] = _with_meta(torch.as_tensor(source), pred, meta)
+            for name, values in kept.items():
+                if values is not None:
+                    # hosts that index a batch of one instead of decollating it leave its first axis
+                    one = values[0] if values.ndim > pred.ndim else values
+                    lifted[name] = _with_meta(torch.as_tensor(one), pred, meta)
         return lifted
 
 

@@ -135,6 +135,9 @@ def test_regions_are_averaged_by_weight_where_they_saw_the_image():
     assert torch.equal(found.seen[0, 0, 1:11, 1:11], torch.ones(10, 10))
     assert float(found.seen.sum()) == 100
     assert float(found.maps[0, 0, 0, 0]) == 0
+    assert found.marked.dtype == torch.uint8
+    assert int(found.marked[0, 0, 5, 5]) == 0b01, "the first alone marks the centre"
+    assert int(found.marked[0, 0, 0, 0]) == 0
 
 
 @pytest.mark.parametrize("name", ["flip:0", "turn90:0,1", "scale:2:3"])

@@ -176,14 +176,16 @@ UNPACK = {
 @pytest.mark.parametrize("record", [RECORD, [RECORD]])
 def test_record_and_source_are_lifted_however_a_host_unpacks_its_batch(unpack, record):
     source = torch.rand(1, 2, 3, 4, 5)
-    meta = {"grata": record, "grata_source": source}
+    maps = torch.arange(120, dtype=torch.uint8).reshape(1, 2, 3, 4, 5)
+    meta = {"grata": record, "grata_source": source, "grata_maps": maps}
     pred = unpack(MetaTensor(torch.rand(1, 2, 3, 4, 5), meta=meta))
     before = dict(pred.meta)
     lifted = LiftRecordd("pred")({"pred": pred})
     assert lifted["grata"] == RECORD
     assert torch.equal(lifted["source"].as_tensor(), source[0])
+    assert torch.equal(lifted["maps"].as_tensor(), maps[0])
     assert torch.equal(lifted["pred"].as_tensor(), pred.as_tensor())
-    assert not {"grata", "grata_source"} & set(lifted["pred"].meta)
+    assert not {"grata", "grata_source", "grata_maps"} & set(lifted["pred"].meta)
     assert before.keys() == pred.meta.keys()
 
 
