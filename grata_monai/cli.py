@@ -281,6 +281,17 @@ def _run_sign(arguments: argparse.Namespace) -> str:
     return f"signed: {sign_bundle(arguments.bundle_dir, arguments.key)}"
 
 
+def _describe_review(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.report import command
+
+    parser.description = (
+        "Serve a run's reports to a browser on this machine, where masks can be accepted, edited "
+        "or rejected with a name. The log only grows: reviews.jsonl."
+    )
+    command.add_review_options(parser)
+    parser.set_defaults(run=command.run_review)
+
+
 def _describe_label(parser: argparse.ArgumentParser) -> None:
     from grata_monai.hosts.label import command
 
@@ -343,6 +354,10 @@ _COMMANDS = {
         "check that a bundle is data only, complete, and as its manifest says",
     ),
     "sign": (_describe_sign, "sign a bundle with a key, offline"),
+    "review": (
+        _describe_review,
+        "serve a run's reports on this machine, and keep what readers decide",
+    ),
     "label": (_describe_label, "put the bundle into MONAI Label"),
     "deploy": (_describe_deploy, "segment DICOM series as a MONAI Deploy application does"),
 }

@@ -52,7 +52,7 @@ def encode_baseline(frame: NDArray[np.uint8]) -> bytes:
     Raises:
         ImportError: If Pillow is not installed.
     """
-    from PIL import Image  # noqa: PLC0415  # of the extra `docs`; needed for this syntax only
+    from PIL import Image  # noqa: PLC0415  # needed for this syntax only
 
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(frame)).save(stream, format="JPEG", quality=100)

@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 from grata_monai.phantom import PhantomCase, make_case
 
 SPACING = (2.4, 2.4, 6.0)
-TINY = {"spacing": list(SPACING), "roi_size": [48, 48, 8]}
+TINY = {"spacing": list(SPACING), "roi_size": [48, 48, 8], "report": False}
 ONE_STEP = {
     "base": "clinical",
     "steps": 1,

@@ -73,6 +73,29 @@ def test_both_ids_write_a_mask_and_its_record_per_case(run_id, images, tmp_path,
     assert set(np.unique(voxels)) <= {0, 1}
 
 
+def test_reports_are_made_by_default_and_change_neither_mask_nor_record(
+    images, tmp_path, run_bundle, bundle, one_step
+):
+    assert json.loads((bundle / "configs/inference.json").read_text())["report"] is True
+    plain, told = tmp_path / "plain", tmp_path / "told"
+    recipe = {**one_step, "focus_views": ["identity"]}
+    run = {"dataset_dir": str(images / "a.nii.gz"), "recipe": recipe}
+    run_bundle(output_dir=str(plain), **run)
+    run_bundle(output_dir=str(told), report=True, **run)
+    assert same_mask_and_record(plain, told, "a")
+    assert sorted(path.name for path in told.iterdir()) == [
+        "a_record.json",
+        "a_seg.nii.gz",
+        "index.html",
+        "report",
+    ]
+    page = (told / "report" / "a.html").read_text()
+    voxels = np.count_nonzero(read_mask(told, "a").dataobj)
+    millilitres = voxels * abs(np.linalg.det(read_mask(told, "a").affine)) / 1000
+    assert f"{millilitres:.1f} mL" in page
+    assert 'class="views"><path d="M' in page.replace("\n", "")
+
+
 def test_every_property_that_monai_asks_for_is_there(open_bundle, images):
     assert open_bundle(dataset_dir=str(images)).check_properties() == []
 

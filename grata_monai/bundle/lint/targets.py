@@ -54,6 +54,7 @@ TARGETS: Mapping[str, str] = {
     "grata_monai.read.image": "CheckImaged LoadImageCheckedd ReadLabeld",
     "grata_monai.read.transforms": "SafeSpacingd ScalePercentilesd ToDeviced",
     "grata_monai.training": "HeadTraining attach_handlers",
+    "grata_monai.report": "ReportHandler",
     "grata_monai.transfer.run": "fetch_dataset send_results",
     "grata_monai.transfer.security": "Security",
     "grata_monai.core.files": "ensure_writable",

@@ -1,0 +1,171 @@
+"""Cut a case into tiles: a slice as a small picture, and outlines over it as vector paths."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.measure import approximate_polygon
+
+from grata_monai.report.case import ReportedCase
+from grata_monai.write.pictures.contours import trace_rings
+from grata_monai.write.pictures.sheet import Sheet
+
+__all__ = ["Tile", "choose_frames", "cut_tiles", "draw_thumbnail"]
+
+TILES = {"axial": 6, "coronal": 3, "sagittal": 3}
+LONGEST_SIDE = 320  # pixels of a tile's picture
+TOLERANCE = 0.2  # pixels by which an outline may be simplified
+ASPECT = 1.2
+THUMBNAIL = (128, 96)
+SOURCE_COLOUR, KEPT_COLOUR = (230, 159, 0), (86, 180, 233)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One slice, cropped to what matters.
+
+    Attributes:
+        plane: ``axial``, ``coronal`` or ``sagittal``.
+        number: Of the slice, from 1.
+        of: Number of slices in this plane.
+        size: Width and height, mm.
+        picture: PNG as base64.
+        kept: Outline of the kept mask as an SVG path in mm from the upper left corner.
+        source: Likewise of the source network's.
+        views: Likewise of every magnification.
+        letters: Where left, right, top and bottom point to in the patient.
+        differs: Area that only one of both masks holds, cm².
+    """
+
+    plane: str
+    number: int
+    of: int
+    size: tuple[float, float]
+    picture: str
+    kept: str
+    source: str
+    views: tuple[str, ...]
+    letters: tuple[str, str, str, str]
+    differs: float
+
+
+def choose_frames(sheet: Sheet, count: int) -> list[int]:
+    """Choose the slices that differ most, apart from each other; then evenly through the organ.
+
+    Args:
+        sheet: The slices of a plane.
+        count: How many at most.
+
+    Returns:
+        Their indices, in order.
+    """
+    even = sheet.choose_frames()
+    if sheet.source is None:
+        return _thin(even, count)
+    changed = (sheet.mask != sheet.source).sum(axis=(1, 2))
+    gap = max(1, (even[-1] - even[0]) // (2 * count))
+    chosen: list[int] = []
+    for frame in np.argsort(-changed, kind="stable").tolist():
+        if len(chosen) == count or not changed[frame]:
+            break
+        if all(abs(frame - other) >= gap for other in chosen):
+            chosen.append(frame)
+    others = [frame for frame in even if frame not in chosen]
+    return sorted(chosen + _thin(others, count - len(chosen)))
+
+
+def cut_tiles(case: ReportedCase) -> dict[str, list[Tile]]:
+    """Cut the tiles of every plane."""
+    return {plane: list(_cut_plane(case, plane, count)) for plane, count in TILES.items()}
+
+
+def draw_thumbnail(case: ReportedCase) -> bytes:
+    """Draw the slice that differs most with both outlines, as a small PNG."""
+    sheet = case.sheets[case.best_plane]
+    frames = choose_frames(sheet, 1)
+    frame = frames[len(frames) // 2]
+    part = sheet.crop(aspect=THUMBNAIL[0] / THUMBNAIL[1])
+    picture = Image.fromarray(_grey(sheet, frame, part, sheet.grey_window([frame], part)))
+    picture.thumbnail(THUMBNAIL)
+    pixels = np.repeat(np.asarray(picture)[..., None], 3, axis=2)
+    for mask, colour in ((sheet.source, SOURCE_COLOUR), (sheet.mask, KEPT_COLOUR)):
+        if mask is not None:
+            small = Image.fromarray(mask[frame][part]).resize(
+                picture.size, Image.Resampling.NEAREST
+            )
+            pixels[_edge(np.asarray(small))] = colour
+    picture = Image.fromarray(pixels)
+    return _to_png(picture)
+
+
+def _cut_plane(case: ReportedCase, plane: str, count: int) -> Iterator[Tile]:
+    sheet, marks = case.sheets[plane], case.marks(plane)
+    part = sheet.crop(aspect=ASPECT)
+    frames = choose_frames(sheet, count)
+    window = sheet.grey_window(frames, part)
+    spacing = sheet.in_plane_spacing
+    shape = [s.stop - s.start for s in part]
+    for frame in frames:
+        picture = Image.fromarray(_grey(sheet, frame, part, window))
+        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        mask = sheet.mask[frame][part]
+        source = None if sheet.source is None else sheet.source[frame][part]
+        here = None if marks is None else marks[frame][part]
+        windows = range(min(8, len(case.record.focus.windows)))
+        views = () if here is None else tuple(_path((here >> k) & 1, spacing) for k in windows)
+        changed = 0 if source is None else int((mask != source).sum())
+        yield Tile(
+            plane=plane,
+            number=sheet.numbers[frame],
+            of=len(sheet.numbers),
+            size=(round(shape[1] * spacing[1], 2), round(shape[0] * spacing[0], 2)),
+            picture=base64.b64encode(_to_png(picture)).decode(),
+            kept=_path(mask, spacing),
+            source="" if source is None else _path(source, spacing),
+            views=views,
+            letters=sheet.letters(),
+            differs=changed * spacing[0] * spacing[1] / 100,
+        )
+
+
+def _grey(
+    sheet: Sheet, frame: int, part: tuple[slice, slice], window: tuple[float, float]
+) -> NDArray[np.uint8]:
+    low, high = window
+    values = np.nan_to_num(np.asarray(sheet.voxels[frame][part], dtype=np.float32), nan=low)
+    return np.asarray(255 * ((values - low) / (high - low)).clip(0, 1), dtype=np.uint8)
+
+
+def _path(plane: NDArray[np.uint8], spacing: tuple[float, float]) -> str:
+    """Outline every label as an SVG path in mm."""
+    pieces = []
+    for label in np.unique(plane[plane > 0]):
+        for ring in trace_rings(plane == label):
+            closed = np.vstack([ring, ring[:1]])
+            simple = approximate_polygon(closed, TOLERANCE)[:-1]  # type: ignore[no-untyped-call]
+            points = (simple + 0.5) * spacing
+            pieces.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in points) + "Z")
+    return "".join(pieces)
+
+
+def _edge(plane: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels of a label that touch another one."""
+    padded = np.pad(plane, 1, mode="edge")
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return np.asarray((plane > 0) & np.any([plane != other for other in around], axis=0))
+
+
+def _to_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _thin(frames: list[int], count: int) -> list[int]:
+    if len(frames) <= count:
+        return frames
+    return [frames[round(i)] for i in np.linspace(0, len(frames) - 1, count)] if count else []

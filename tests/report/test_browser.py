@@ -1,0 +1,145 @@
+"""The pages open from a file without a network, answer to keys, and can be read aloud."""
+
+import pytest
+from browser import Reader, chromium
+from reported import AMBER, GREEN, RED, report_case
+
+from grata_monai.report import write_case, write_index
+from grata_monai.report.index import render_index
+from grata_monai.report.rows import FOLDER, Row, refuse, write_row
+
+LARGEST_PAGE = 4_000_000
+SIZES = [(1280, 800), (390, 844)]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run with a case of every light, and one that was refused."""
+    folder = tmp_path_factory.mktemp("run")
+    for name, record in (("green", GREEN), ("amber", AMBER), ("red", RED)):
+        write_case(report_case(name, record), folder)
+    write_row(refuse("broken", "spacing must be above 0. Export it again."), folder / FOLDER)
+    write_index(folder)
+    return folder
+
+
+def is_drawn(page, selector):
+    return page.locator(selector).first.evaluate("e => getComputedStyle(e).visibility") == "visible"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["report/green.html", "report/red.html", "index.html"])
+def test_a_page_opens_without_a_network_without_errors_and_without_overflow(
+    name, size, browser, folder
+):
+    reader = Reader(browser, *size)
+    page = reader.open(folder / name)
+    assert page.locator("h1").is_visible()
+    width = page.evaluate("() => document.documentElement.scrollWidth")
+    assert width <= size[0], "nothing makes the whole page scroll sideways"
+    own = folder.as_uri()
+    assert [url for url in reader.requests if not url.startswith(("data:", own))] == []
+    if name != "index.html":
+        assert [url for url in reader.requests if not url.startswith("data:")] == []
+    assert reader.faults == []
+
+
+def test_a_case_s_page_is_small_enough_to_mail(folder):
+    assert (folder / "report/green.html").stat().st_size < LARGEST_PAGE
+
+
+def test_light_and_advice_come_first_and_in_words(browser, folder):
+    page = Reader(browser).open(folder / "report/red.html")
+    text = page.inner_text("body")
+    words = ["✕ Red", "Do not rely on this mask", "by hand", "Volumes", "Steps of adaptation"]
+    places = [text.index(word) for word in words]
+    assert places == sorted(places)
+    assert "img" in page.locator("svg.slice").first.get_attribute("role")
+    assert "slice" in page.locator("svg.slice").first.get_attribute("aria-label")
+
+
+def test_keys_and_buttons_choose_the_outlines(browser, folder):
+    page = Reader(browser).open(folder / "report/green.html")
+    assert is_drawn(page, ".slice .kept")
+    assert is_drawn(page, ".slice .source")
+    page.keyboard.press("o")
+    assert not is_drawn(page, ".slice .kept")
+    assert page.locator("input[value=source]").is_checked()
+    page.locator("input[value=both]").check()
+    assert is_drawn(page, ".slice .kept")
+    assert not page.locator(".slice .views").first.is_visible()
+    page.keyboard.press("m")
+    assert page.locator("#views").is_checked()
+    assert page.evaluate("() => document.body.dataset.views") == "on"
+
+
+def test_the_flicker_switch_shows_one_mask_after_the_other(browser, folder):
+    page = Reader(browser).open(folder / "report/green.html")
+    page.keyboard.press("f")
+    assert page.locator("#flicker").get_attribute("aria-pressed") == "true"
+    for which in ("kept", "source"):
+        page.locator(f"body[data-show={which}]").wait_for(timeout=20_000)
+    page.click("#flicker")
+    page.locator("body[data-show=both]").wait_for(timeout=5_000)
+
+
+@pytest.mark.slow
+def test_the_viewer_opens_from_the_file(browser, folder):
+    reader = Reader(browser)
+    page = reader.open(folder / "report/green.html")
+    page.click("#open-viewer")
+    page.locator("body[data-viewer=open]").wait_for(timeout=120_000)
+    assert "wheel" in page.inner_text("#viewer-says")
+    assert page.locator("#viewer canvas").bounding_box()["height"] > 300
+    assert [url for url in reader.requests if not url.startswith(("data:", "blob:"))] == []
+    assert reader.faults == []
+
+
+def test_without_webgl_the_viewer_says_so(browser, folder):
+    reader = Reader(browser)
+    reader.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page = reader.open(folder / "report/green.html")
+    page.click("#open-viewer")
+    assert "no WebGL 2" in page.inner_text("#viewer-says")
+    assert reader.faults == []
+
+
+def test_the_index_filters_and_turns_pages(browser, folder, tmp_path):
+    page = Reader(browser).open(folder / "index.html")
+    cases = page.locator("#rows tr td:nth-child(2)")
+    assert cases.all_inner_texts() == ["broken", "red", "amber", "green"]
+    page.locator("input[value=amber]").uncheck()
+    assert cases.all_inner_texts() == ["broken", "red", "green"]
+    page.fill("#find", "spacing must")
+    assert cases.all_inner_texts() == ["broken"]
+
+
+def test_ten_thousand_rows_become_a_page_of_fifty(browser, tmp_path):
+    rows = [Row(f"case_{k:05}", "green", "fine", agreement=k / 10_000) for k in range(10_000)]
+    (tmp_path / "index.html").write_text(render_index(rows))
+    page = Reader(browser).open(tmp_path / "index.html")
+    assert page.locator("#rows tr").count() == 50
+    page.click("#next")
+    assert page.inner_text("#place") == "51 to 100"
+    page.fill("#find", "case_09999")
+    assert page.inner_text("#status") == "1 of 10000 cases"
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("report/amber.html", "dark"), ("index.html", "light")]
+)
+def test_axe_finds_no_serious_fault(name, scheme, browser, folder):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
+    # a page's policy forbids strings that become code, which axe is when a test injects it
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)
+    page = context.new_page()
+    page.goto((folder / name).as_uri())
+    found = axe.Axe().run(page).response["violations"]
+    serious = [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")]
+    assert serious == []
