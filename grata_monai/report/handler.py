@@ -52,7 +52,7 @@ class ReportHandler:
         for item in _list_items(engine.state.batch, engine.state.output):
             name = str(item.get("case", "case"))
             try:
-                write_case(self._collect(name, item), self.output_dir)
+                write_case(self.collect(name, item), self.output_dir)
             except Exception as error:  # whatever it is, the case is done and must stay so
                 logger.warning("%s: no report could be made, its mask is there: %s", name, error)
                 logger.debug("no report", exc_info=True)
@@ -69,7 +69,8 @@ class ReportHandler:
         except Exception as error:  # likewise
             logger.warning("no index of reports could be made: %s", error)
 
-    def _collect(self, name: str, item: Mapping[str, Any]) -> ReportedCase:
+    def collect(self, name: str, item: Mapping[str, Any]) -> ReportedCase:
+        """Gather what is shown of a case from what the bundle's postprocessing gave."""
         kept, maps = item["pred"], item.get("maps")
         source, marked = (None, None) if maps is None else _to_array(maps)
         return ReportedCase(

@@ -1,0 +1,75 @@
+"""What a report costs: its time beside the case's, its size, and how fast pages open.
+
+``python tests/measure/report.py [--recipe clinical] [--rows 10000]``
+
+One phantom with the bundle. Chromium, if it is there, opens the case's page and an index of many
+rows twice; the second time counts.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from grata_monai.bundle import open_bundle
+from grata_monai.hosts.python import predict_case
+from grata_monai.phantom import write_cases
+from grata_monai.report import ReportHandler, write_case
+from grata_monai.report.index import render_index
+from grata_monai.report.rows import FOLDER, Row
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default="clinical")
+    parser.add_argument("--rows", type=int, default=10_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measure_case(folder, arguments.recipe)
+        rows = [Row(f"case_{k:05}", "green", "fine", agreement=0.5) for k in range(arguments.rows)]
+        index = folder / "index.html"
+        index.write_text(render_index(rows), encoding="utf-8")
+        print(f"index of {len(rows)} rows: {index.stat().st_size / 1e6:.2f} MB")
+        for page in (folder / FOLDER / "phantom.html", index):
+            print(f"{page.name} opens in {open_page(page):.2f} s")
+
+
+def measure_case(folder: Path, recipe: str) -> None:
+    """Segment and report one phantom."""
+    ((image, _),) = write_cases(folder / "images", cases=1, shift="endorectal_coil", seed=0)
+    clock = time.perf_counter()
+    bundle = open_bundle(BUNDLE, (), {"recipe": recipe}, unverified=True)
+    done = bundle.postprocessing(predict_case(bundle.preprocessing({"image": str(image)}), bundle))
+    case_seconds = time.perf_counter() - clock
+    handler = ReportHandler(folder, names={"1": "prostate"})
+    seconds = []
+    for _ in range(2):  # the first also loads fonts and templates
+        clock = time.perf_counter()
+        write_case(handler.collect("phantom", done), folder)
+        seconds.append(time.perf_counter() - clock)
+    print(f"case {case_seconds:.1f} s, report {seconds[0]:.2f} s, the next {seconds[1]:.2f} s")
+    size = (folder / FOLDER / "phantom.html").stat().st_size
+    print(f"page {size / 1e6:.2f} MB")
+
+
+def open_page(page: Path) -> float:
+    """Seconds until a page is loaded and its scripts have run, the second time."""
+    from browser import Reader, chromium  # beside the tests
+
+    with chromium() as found:
+        for _ in range(2):
+            clock = time.perf_counter()
+            Reader(found).open(page)
+            seconds = time.perf_counter() - clock
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
