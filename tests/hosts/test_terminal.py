@@ -19,7 +19,10 @@ from grata_monai.phantom.dicom import write_series
 from grata_monai.write.pictures.planes import cut_into_planes
 
 SPACING, SHAPE = (2.4, 2.4, 6.0), (48, 48, 8)
-TINY = ["--set", f"spacing={list(SPACING)}", "--set", f"roi_size={list(SHAPE)}"]
+TINY = [
+    *("--set", f"spacing={list(SPACING)}", "--set", f"roi_size={list(SHAPE)}"),
+    *("--set", "report=false"),
+]
 
 
 def tiny_case(seed):
