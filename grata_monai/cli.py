@@ -329,6 +329,16 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=demo.run_demo)
 
 
+def _describe_check_upgrade(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.hosts.terminal import upgrade
+
+    parser.description = (
+        "Segment kept cases again, and compare every mask with what an older version wrote."
+    )
+    upgrade.add_upgrade_options(parser)
+    parser.set_defaults(run=upgrade.run_check_upgrade)
+
+
 _COMMANDS = {
     "segment": (_describe_segment, "segment images and DICOM series, adapted to every case"),
     "demo": (_describe_demo, "segment a phantom, and compare with its exact label"),
@@ -358,6 +368,7 @@ _COMMANDS = {
         _describe_review,
         "serve a run's reports on this machine, and keep what readers decide",
     ),
+    "check-upgrade": (_describe_check_upgrade, "segment kept cases again, and say what changed"),
     "label": (_describe_label, "put the bundle into MONAI Label"),
     "deploy": (_describe_deploy, "segment DICOM series as a MONAI Deploy application does"),
 }

@@ -14,6 +14,7 @@ from grata_monai.adapt.recipe import CLINICAL, RECIPES
 from grata_monai.cli import main
 from grata_monai.hosts.terminal.inputs import tell_apart
 from grata_monai.hosts.terminal.ledger import Ledger, digest_files
+from grata_monai.hosts.terminal.upgrade import compare_results
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
 from grata_monai.write.pictures.planes import cut_into_planes
@@ -230,6 +231,48 @@ def test_fast_is_the_clinical_recipe_without_its_steps():
     views = RECIPES["views"]
     assert views.digest == "e000698f57e1c44a07413dd1bbedc83db5330c4e2431a24bfbd0737476cb1f12"
     assert views == CLINICAL.changed(name="views", steps=0)
+
+
+# ------------------------------------------------------------------------------- upgrades
+
+
+def test_an_upgrade_that_changes_nothing_says_so(mixed, done, tmp_path, capsys):
+    options = ["--recipe", "source", *TINY]
+    assert main(["check-upgrade", str(done), str(tmp_path), str(mixed), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "a: same" in lines
+    assert lines[-1] == "2 of 2 masks are the same"
+
+
+def save_result(folder, case, mask, outcome="views"):
+    folder.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), folder / f"{case}_seg.nii.gz")
+    output = {"file": f"{case}_seg.nii.gz", "sha256": str(mask.tolist())}
+    change = {"final_voxels": int(mask.sum())}
+    record = {"output": output, "change": change, "outcome": outcome}
+    (folder / f"{case}_record.json").write_text(json.dumps(record))
+
+
+def test_what_an_upgrade_changed_is_named_with_its_dice(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    mask = np.zeros((2, 2, 2), np.uint8)
+    mask[0] = 1
+    less = mask.copy()
+    less[0, 0] = 0
+    save_result(old, "a", mask)
+    save_result(new, "a", less, "adapted")
+    save_result(old, "gone", mask)
+    save_result(new, "more", mask)
+    assert compare_results(old, new) == {
+        "a": "changed, Dice 0.667; voxels 4 → 2, outcome views → adapted",
+        "gone": "there is no mask now",
+        "more": "there was no mask before",
+    }
+
+
+def test_an_upgrade_is_checked_against_results_only(tmp_path, capsys):
+    assert main(["check-upgrade", str(tmp_path), str(tmp_path / "new"), "cases"]) == 2
+    assert "OLD must hold records that `segment` wrote" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------- demo

@@ -7,13 +7,14 @@ import argparse
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grata_monai.hosts.terminal.run import Done
+    from grata_monai.hosts.terminal.run import Asked, Done
 
-__all__ = ["add_segment_options", "run_segment"]
+__all__ = ["add_how_options", "add_segment_options", "read_asked", "run_segment"]
 
 EXIT_OK = 0
 EXIT_NOT_ALL = 1
@@ -27,15 +28,6 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
         help="an image, a folder of images, a data list (.json), or DICOM files in any tree",
     )  # fmt: skip
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for masks and records")
-    speed = parser.add_mutually_exclusive_group()
-    speed.add_argument(
-        "--recipe", metavar="NAME", help="clinical (default), views, paper, source, or a .json file"
-    )
-    speed.add_argument(
-        "--fast", action="store_true",
-        help=f"look again at the organ, but take no step: the recipe {FAST}",
-    )  # fmt: skip
-    parser.add_argument("--method", metavar="NAME", help="what adapts (default: grata)")
     parser.add_argument(
         "--preview", action="store_true",
         help="also draw every case: <case>_preview.png, or capture.dcm beside DICOM objects",
@@ -47,6 +39,20 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--dicom", action="store_true", help="refuse what is no DICOM series")
     kind.add_argument("--nifti", action="store_true", help="NIfTI masks for DICOM series too")
+    add_how_options(parser)
+
+
+def add_how_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a case is segmented."""
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--recipe", metavar="NAME", help="clinical (default), views, paper, source, or a .json file"
+    )
+    speed.add_argument(
+        "--fast", action="store_true",
+        help=f"look again at the organ, but take no step: the recipe {FAST}",
+    )  # fmt: skip
+    parser.add_argument("--method", metavar="NAME", help="what adapts (default: grata)")
     parser.add_argument("--device", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--bundle", type=Path, metavar="DIR", help="root (default: the one of this package)"
@@ -73,26 +79,42 @@ def run_segment(arguments: argparse.Namespace) -> tuple[str, int]:
         GrataError: If nothing can be segmented at all.
         ValueError: If an option is wrong.
     """
+    from grata_monai.hosts.terminal.run import segment_all  # noqa: PLC0415
+
+    asked = replace(
+        read_asked(arguments),
+        only="dicom" if arguments.dicom else "nifti" if arguments.nifti else "",
+        preview=arguments.preview,
+        statistics=arguments.statistics,
+    )
+    done = segment_all(asked)
+    return _describe(done, arguments.out), EXIT_NOT_ALL if done.missing else EXIT_OK
+
+
+def read_asked(arguments: argparse.Namespace) -> "Asked":
+    """Read what to segment, where to and how, and begin to log.
+
+    Args:
+        arguments: With ``path``, ``out`` and the options of `add_how_options`.
+
+    Raises:
+        BundleError: If the package has no bundle, and none was given.
+        ValueError: If an option is wrong.
+    """
     is_shown = sys.stderr.isatty()  # else a line per case takes the place of the bar
-    level = logging.WARNING if is_shown else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("grata_monai").setLevel(level)
+    logging.getLogger("grata_monai").setLevel(logging.WARNING if is_shown else logging.INFO)
 
     from grata_monai.bundle.shipped import find_shipped_bundle  # noqa: PLC0415
-    from grata_monai.hosts.terminal.run import Asked, segment_all  # noqa: PLC0415
+    from grata_monai.hosts.terminal.run import Asked  # noqa: PLC0415
 
-    asked = Asked(
+    return Asked(
         path=arguments.path,
         out=arguments.out.expanduser().absolute(),
         bundle_dir=arguments.bundle or find_shipped_bundle(),
         settings=_read_settings(arguments),
-        only="dicom" if arguments.dicom else "nifti" if arguments.nifti else "",
-        preview=arguments.preview,
-        statistics=arguments.statistics,
         unverified=arguments.unverified,
     )
-    done = segment_all(asked)
-    return _describe(done, arguments.out), EXIT_NOT_ALL if done.missing else EXIT_OK
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
