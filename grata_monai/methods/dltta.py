@@ -53,7 +53,12 @@ class DLTTA(Method):
         Images, IEEE TMI 2022 (arXiv 2205.13723), on top of TENT. Rate as TENT's.
 
     Deviations:
-        Capacity and number of neighbours are ours. Features are channel means of the last
+        The authors' code for segmentation (github.com/med-air/DLTTA, `opt_ANet`) adapts another
+        network, of adaptors and auto-encoders. Its rate is 1e-3·exp(D), with D the sum of both
+        divergences, logits of the case divided by 4, the 8 neighbours of largest cosine out of 20,
+        weighted by a softmax of their cosines; and 1e-3 times the number of entries while these are
+        at most 8. Ours is proportional to D, so that a case like earlier ones moves less; capacity,
+        neighbours and distance are ours. Features are channel means of the last
         normalisation layer's output, which every network that TENT serves has; the authors compare
         deep features of their own network. The batch is the case's windows, statistics are per
         window, and the case is predicted after its step. With sigmoid, divergences and entropies of

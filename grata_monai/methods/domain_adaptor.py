@@ -120,7 +120,8 @@ class DomainAdaptor(Method):
 
     Deviations:
         The batch is the case's windows, the authors' 64 images. They predict the batch itself with
-        its statistics after the step; so do we, then keep these statistics for the whole case.
+        its statistics after the step; so do we, then keep these statistics for the whole case. With
+        several windows λ is their mean; the authors' broadcast multiplies shares across images.
         With sigmoid each channel is a class against a second logit of 0.
     """
 

@@ -1,5 +1,8 @@
 """CoTTA: label, step, teacher and restoration, by hand."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from method_case import Case, begin, segment
@@ -47,23 +50,57 @@ def test_the_teacher_moves_by_its_share_towards_the_student_and_predicts(dims, a
     torch.testing.assert_close(again, found, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("threshold", "is_averaged"), [(0.69, False), (0.95, True)])
-def test_labels_are_averaged_only_where_the_source_is_unsure(threshold, is_averaged):
-    # a network that tells left from right, .9 sure of either: its mirrored view disagrees
+def test_labels_are_hard_and_averaged_only_in_voxels_where_the_source_is_unsure():
+    # the teacher says yes on the left, .8, and no on the right, .1: mirrored and averaged .45
     class Halves(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, left: float, right: float) -> None:
             super().__init__()
-            self.logit = nn.Parameter(torch.tensor(9.0).log())
+            values = torch.tensor([left] * 3 + [right] * 3).view(1, 1, 6, 1)
+            self.logits = nn.Parameter(values.logit())
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            sign = torch.where(torch.arange(6) < 3, 1.0, -1.0).view(1, 1, 6, 1)
-            return self.logit * sign.expand(images.shape)
+            return self.logits.expand(images.shape)
 
-    method = CoTTA(confidence=threshold, views=("identity", "flip:0"))
-    state = begin(method, Halves(), "sigmoid")
-    label = method._label(torch.rand(1, 1, 6, 6), state, "sigmoid")
-    expected = torch.tensor([0.5] * 6 if is_averaged else [0.9] * 3 + [0.1] * 3)
-    torch.testing.assert_close(label[0, 0, :, 0], expected)
+    method = CoTTA(views=("identity", "flip:0"))
+    state = begin(method, Halves(0.8, 0.1), "sigmoid")
+    for left, expected in ((0.7, [1, 1, 1, 0, 0, 0]), (0.68, [0, 0, 0, 0, 0, 0])):
+        state.source = Halves(left, 0.1)
+        label = method._label(torch.rand(1, 1, 6, 6), state, "sigmoid")
+        assert label[0, 0, :, 0].tolist() == expected
+
+
+def test_three_images_move_the_weights_as_the_published_step_does():
+    """Student, teacher and restoration re-derived in numpy; a 1×1 convolution to two classes."""
+    torch.manual_seed(7)
+    network = nn.Conv2d(1, 2, 1).double().eval()
+    rate, decay, restore, views = 0.01, 0.9, 0.3, ("identity", "flip:0")
+    method = CoTTA(rate=rate, teacher_decay=decay, restore=restore, views=views)
+    state = begin(method, network, "softmax")
+    source = np.concatenate([p.detach().numpy().ravel() for p in network.parameters()])
+    student, teacher, first, second = source.copy(), source.copy(), 0.0, 0.0
+    for number in range(1, 4):
+        images = 4 * torch.randn(1, 1, 6, 6, dtype=torch.float64)
+        case = replace(make_case(channels=2, activation="softmax"), images=images, windows=images)
+        segment(method, case, state)
+        x = images.numpy().ravel()
+        # a pointwise network follows a flip exactly: all views agree, so the mask has no say
+        is_one = teacher[1] * x + teacher[3] > teacher[0] * x + teacher[2]
+        odds = (student[1] - student[0]) * x + student[3] - student[2]
+        error = (1 / (1 + np.exp(-odds)) - is_one) / len(x)  # of the cross-entropy, by the odds
+        gradient = np.array([-error @ x, error @ x, -error.sum(), error.sum()])
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        unbiased = np.sqrt(second / (1 - 0.999**number))
+        student = student - rate * first / (1 - 0.9**number) / (unbiased + 1e-8)
+        teacher = decay * teacher + (1 - decay) * student
+        drawn = torch.Generator().manual_seed(case.seed)
+        shapes = [p.shape for p in network.parameters()]
+        coins = torch.cat([torch.rand(s, generator=drawn).flatten() for s in shapes]).numpy()
+        student = np.where(coins < restore, source, student)
+        for moved, expected in ((state.student.network, student), (state.network, teacher)):
+            found = np.concatenate([p.detach().numpy().ravel() for p in moved.parameters()])
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert np.abs(student - source).max() > 0.005
 
 
 def test_weights_return_to_the_source_with_their_probability():

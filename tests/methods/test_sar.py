@@ -82,6 +82,21 @@ def test_a_low_average_brings_the_source_back_before_the_next_case(level, is_res
     assert torch.equal(state.network[0].weight, weight) == is_reset
 
 
+def test_a_reset_keeps_the_average_as_the_authors_do():
+    case, network = make_case(2, 2, "softmax"), make_network(2, 2)
+    method = SAR(rate=0.0, reset_below=0.2 / math.log(1000))
+    state = begin(method, network, "softmax")
+    segment(method, case, state)
+    loss, limit = state.average, 0.2 * math.log(2) / math.log(1000)
+    for average, is_reset in ((1.01 * limit, False), (0.99 * limit, True)):
+        with torch.no_grad():
+            state.network[0].weight.fill_(2.5)
+        state.average = average
+        segment(method, case, state)
+        assert torch.equal(state.network[0].weight, network[0].weight) == is_reset
+    assert state.average == pytest.approx(0.9 * 0.99 * limit + 0.1 * loss)
+
+
 def test_the_average_keeps_nine_tenths():
     case = make_case(2, 2, "softmax")
     method = SAR(rate=0.0, reset_below=0.0)
