@@ -98,7 +98,8 @@ def make_app() -> Guard:
     from monailabel.tasks.infer.bundle import BundleInferTask  # noqa: PLC0415
 
     async def answer(request: Any, error: Exception) -> Any:
-        status, content = _describe(error, getattr(error, "msg", None))
+        said = error.msg if isinstance(error, MONAILabelException) else None
+        status, content = _describe(error, said)
         logger.error("request refused: %s", content["detail"])
         return JSONResponse(content, status_code=status)
 
