@@ -57,6 +57,7 @@ def run_demo(arguments: argparse.Namespace) -> str:
         "recipe": arguments.recipe,
         "inferer#keep_source": True,
         "masks": ["pred", "source"],
+        "report": False,  # the picture is all that is shown
         **parse_settings(arguments.set),
     }
     bundle = open_bundle(find_shipped_bundle(), (), settings)
