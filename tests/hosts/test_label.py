@@ -218,7 +218,7 @@ def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        ("broken", {}, "UnreadableImageError: name must end in .gz if the file is"),
+        ("broken", {}, "UnreadableImageError: file must be compressed by gzip if its name"),
         ("unknown", {}, "DatasetError: image must be one of the studies, or be sent"),
         ("/proc/self/environ", {}, "DatasetError: image must be one of the studies, or be sent"),
         ("case_3", {"recipee": "paper"}, "RecipeError: a parameter must be known.*Did you mean"),

@@ -438,6 +438,17 @@ def test_labels_are_whole_numbers_and_may_be_empty(tmp_path):
         ReadLabeld("label")({"label": str(tmp_path / "b.nii")})
 
 
+def test_a_name_and_a_file_that_differ_in_their_compression_are_told_apart(tmp_path, voxels):
+    (tmp_path / "a.nii.gz").write_text("no image, but a text")
+    with pytest.raises(
+        UnreadableImageError, match=r"must be compressed by gzip .*gz' is not\. Take"
+    ):
+        read_image(tmp_path / "a.nii.gz")
+    save(voxels, tmp_path / "b.nii.gz").rename(tmp_path / "b.nii")
+    with pytest.raises(UnreadableImageError, match=r"name must end in \.gz if .* 'b\.nii' is\."):
+        read_image(tmp_path / "b.nii")
+
+
 def test_a_gzip_of_another_writer_reads_alike(tmp_path, voxels):
     plain = save(voxels, tmp_path / "a.nii")
     with gzip.open(tmp_path / "b.nii.gz", "wb") as file:  # with time and file name in its header

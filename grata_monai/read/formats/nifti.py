@@ -61,11 +61,16 @@ def open_nifti(file: BinaryIO, path: Path, budget: int) -> Stored:
         EOFError: If it ends within its header.
     """
     is_gzip = file.read(2) == b"\x1f\x8b"
-    if is_gzip != path.name.lower().endswith(".gz"):
-        found = "is" if is_gzip else "is not"
+    has_ending = path.name.lower().endswith(".gz")
+    if is_gzip and not has_ending:
         raise UnreadableImageError(
-            f"name must end in .gz if the file is compressed by gzip, {path.name!r} {found}. "
+            f"name must end in .gz if the file is compressed by gzip, {path.name!r} is. "
             "Correct its name."
+        )
+    if has_ending and not is_gzip:
+        raise UnreadableImageError(
+            f"file must be compressed by gzip if its name ends in .gz, {path.name!r} is not. "
+            "Take .gz off the name if it is a NIfTI file; else copy it again, or export it."
         )
     file.seek(0)
     source: Source = Inflated(file) if is_gzip else file
