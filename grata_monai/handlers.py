@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def segment_or_report(engine: SupervisedEvaluator, batch: Mapping[str, Any]) -> 
     """
     failure = batch.get("failure")
     if failure is None:
-        case = _case_name(batch)
+        case, _ = _identify(batch)
         try:
             return engine._iteration(engine, dict(batch))
         except Exception as error:
@@ -98,7 +99,8 @@ class GraTaHandler:
     ) -> None:
         self.total = total
         self.refusals = refusals
-        self.record_dir = None if record_dir is None else ensure_writable(Path(record_dir))
+        self.record_dir = None if record_dir is None else ensure_writable(record_dir)
+        self._names: dict[str, str] = {}
         self.console = console or Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -109,7 +111,7 @@ class GraTaHandler:
             disable=is_quiet,
         )
         self.is_quiet = is_quiet
-        self._made: list[tuple[str, Record]] = []
+        self._made: list[tuple[str, str, Record]] = []
 
     def attach(self, engine: Engine) -> None:
         """Listen to an engine."""
@@ -127,30 +129,47 @@ class GraTaHandler:
     def start(self, engine: Engine) -> None:
         """Begin an empty summary and show the bar."""
         _state(engine).grata, _state(engine).failures, self._made = [], [], []
+        self._names = {}
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
         self.progress.add_task("cases", total=self.total or engine.state.epoch_length)
         self.progress.start()
 
     def collect(self, engine: Engine) -> None:
-        """Take the records of an iteration; write them, named after their images, if asked to."""
+        """Take the records of an iteration."""
         self._made = _find_records(engine)
-        if self.record_dir is not None:
-            for case, record in self._made:
-                with atomic_path(self.record_dir / f"{case}_record.json") as path:
-                    path.write_text(record.to_json())
 
     def advance(self, engine: Engine) -> None:
-        """Log the cases of an iteration and move the bar; one that failed after all has no row."""
+        """Log the cases of an iteration and move the bar; one that failed after all has no row.
+
+        Records are written now, if asked for, when the masks that they describe are written.
+        """
         rows, output = _state(engine).grata, engine.state.output
         if not (isinstance(output, list) and not output):
-            rows += self._made
+            rows += [(case, record) for case, _, record in self._made]
             done, total = len(rows) + len(list_failures(engine)), self.total
-            for case, record in self._made:
+            for case, path, record in self._made:
+                self._write(case, path, record)
                 place = f"{done} of {total}, " if total else ""
                 logger.info("%s%s: %s", place, case, summarise_record(record))
         self._made = []
         self.progress.advance(self.progress.task_ids[0])
+
+    def _write(self, case: str, path: str, record: Record) -> None:
+        """Write a record, named after its image."""
+        if self.record_dir is not None:
+            with atomic_path(self.record_dir / f"{self._name(case, path)}_record.json") as file:
+                file.write_text(record.to_json())
+
+    def _name(self, case: str, path: str) -> str:
+        """Tell images of equal name apart by their folder, in the end by a number."""
+        key = path or f"{case} {len(self._names)}"
+        if key not in self._names:
+            used = {name.casefold() for name in self._names.values()}
+            own = f"{Path(path).parent.name}_{case}" if case.casefold() in used and path else case
+            numbered = (f"{own}_{number}" for number in count(2))
+            self._names[key] = next(n for n in chain([own], numbered) if n.casefold() not in used)
+        return self._names[key]
 
     def finish(self, engine: Engine) -> None:
         """Take the bar away and print one row per case."""
@@ -201,8 +220,8 @@ def _is_told(record: Record) -> bool:
     return is_warning or record.focus.found_by not in ("", "identity")
 
 
-def _find_records(engine: Engine) -> list[tuple[str, Record]]:
-    """Collect case names and records from an output: collated, decollated, or a bare prediction."""
+def _find_records(engine: Engine) -> list[tuple[str, str, Record]]:
+    """Collect names, paths and records from an output: collated, decollated, or a prediction."""
     state: Any = engine.state
     output, batch = state.output, state.batch
     items = output if isinstance(output, list) else [output]
@@ -213,21 +232,31 @@ def _find_records(engine: Engine) -> list[tuple[str, Record]]:
         texts = item.get("grata") if isinstance(item, Mapping) else None
         texts = texts or getattr(pred, "meta", {}).get("grata")
         for index, text in enumerate([texts] if isinstance(texts, str) else texts or []):
-            found.append((_case_name(item, source, pred, index=index), Record.from_json(text)))
+            found.append((*_identify(item, source, pred, index=index), Record.from_json(text)))
     return found
 
 
-def _case_name(*sources: Any, index: int = 0) -> str:
-    """Name a case: by the key `case` as its files are, or after its image's file."""
-    names = [source.get("case") for source in sources if isinstance(source, Mapping)]
+def _identify(*sources: Any, index: int = 0) -> tuple[str, str]:
+    """Find a case's name, by the key `case` or after its image's file, and that file's path."""
+    cases = [source.get("case") for source in sources if isinstance(source, Mapping)]
+    files = []
     for source in sources:
         image = source.get("image") if isinstance(source, Mapping) else source
-        names.append(getattr(image, "meta", {}).get("filename_or_obj"))
-    for name in names:
-        one = name[min(index, len(name) - 1)] if isinstance(name, (list, tuple)) else name
+        files.append(getattr(image, "meta", {}).get("filename_or_obj"))
+        if isinstance(source, Mapping):  # without MetaTensors
+            files.append(source.get("image_meta_dict", {}).get("filename_or_obj"))
+    path = _pick(files, index)
+    name = _pick(cases, index) or path or f"case_{index}"
+    return strip_extension(Path(name).name), path
+
+
+def _pick(values: Sequence[Any], index: int) -> str:
+    """The first value that says something, of the case with this index where it is a list."""
+    for value in values:
+        one = value[min(index, len(value) - 1)] if isinstance(value, (list, tuple)) else value
         if one:
-            return strip_extension(Path(str(one)).name)
-    return f"case_{index}"
+            return str(one)
+    return ""
 
 
 def _state(engine: Engine) -> Any:

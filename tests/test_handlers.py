@@ -1,6 +1,7 @@
 """GraTaHandler reports every case, in plain ignite engines and in MONAI's."""
 
 import logging
+import os
 import re
 from dataclasses import replace
 from io import StringIO
@@ -130,6 +131,47 @@ def test_records_are_written_beside_each_other(pred, screen, tmp_path):
     (written,) = (tmp_path / "records").iterdir()
     assert written.name == "a_record.json"
     assert Record.from_json(written.read_text()) == Record.from_json(pred.meta["grata"])
+
+
+def test_records_of_images_of_equal_name_are_told_apart(pred, screen, tmp_path):
+    paths = ["p1/ct.nii.gz", "p2/ct.nii.gz", "p2/ct.nii", "", ""]
+    predictions = [MetaTensor(pred.as_tensor(), meta=dict(pred.meta)) for _ in paths]
+    for prediction, path in zip(predictions, paths, strict=True):
+        prediction.meta["filename_or_obj"] = path
+    engine = Engine(lambda _engine, number: predictions[number])
+    GraTaHandler(console=screen, record_dir=str(tmp_path)).attach(engine)
+    for _ in range(2):
+        engine.run(range(len(paths)))
+        assert sorted(os.listdir(tmp_path)) == [
+            "case_0_2_record.json",
+            "case_0_record.json",
+            "ct_record.json",
+            "p2_ct_2_record.json",
+            "p2_ct_record.json",
+        ]
+
+
+def test_an_image_without_meta_data_is_named_by_those_beside_it(pred, screen, tmp_path):
+    prediction = MetaTensor(pred.as_tensor(), meta={"grata": pred.meta["grata"]})
+    output = {"image_meta_dict": {"filename_or_obj": ["x/old.nii.gz"]}, "pred": prediction}
+    engine = Engine(lambda _engine, _batch: output)
+    GraTaHandler(console=screen, record_dir=str(tmp_path)).attach(engine)
+    engine.run([0])
+    assert os.listdir(tmp_path) == ["old_record.json"]
+
+
+def test_a_case_whose_mask_cannot_be_written_has_no_record(network, screen, tmp_path):
+    handler = GraTaHandler(console=screen, record_dir=str(tmp_path))
+    data = CaseDataset(image_dataset("a"))
+    engine: Any = evaluator(network, data, handler, collate_fn=collate_cases)
+
+    def fail(engine: Engine) -> None:
+        raise OSError(28, "No space left on device")
+
+    engine.add_event_handler(IterationEvents.MODEL_COMPLETED, fail)
+    engine.run()
+    assert [failure.reason for failure in engine.state.failures] == ["OSError"]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_record_dir_that_cannot_be_is_refused_at_once(tmp_path):
