@@ -6,6 +6,7 @@ from grata_monai.bundle.workflow import (
     check_given_settings,
     check_running_bundle,
     find_bundle_root,
+    hash_configuration,
     report_errors_in_one_line,
     verify_own_bundle,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "check_running_bundle",
     "choose_device",
     "find_bundle_root",
+    "hash_configuration",
     "load_network",
     "open_bundle",
     "report_errors_in_one_line",

@@ -229,7 +229,7 @@ def _unreadable(path: Path, error: Exception) -> BundleError:
 
 
 def _separate_writer(config: dict[str, Any]) -> None:
-    """Give a bundle whose postprocessing ends with its writer, as they did, a `writer` of its own.
+    """Make the writer with which postprocessing ends, as that of bundles did, their `writer`.
 
     Gone with version 0.2, as the old names of targets.
     """
@@ -237,7 +237,7 @@ def _separate_writer(config: dict[str, Any]) -> None:
     steps = post.get("transforms") if isinstance(post, dict) else post
     last = steps[-1] if isinstance(steps, list) and steps else None
     target = str(last.get("_target_")) if isinstance(last, dict) else ""
-    if "writer" in config or not isinstance(steps, list) or not target.endswith(WRITERS):
+    if not isinstance(steps, list) or not target.endswith(WRITERS):
         return
     config["writer"] = steps.pop()
     if isinstance(evaluator, dict) and evaluator.get("postprocessing") == "@postprocessing":

@@ -1,6 +1,8 @@
 """What `python -m monai.bundle run` asks: where the bundle lies, whether it may run, errors."""
 
+import hashlib
 import inspect
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -21,12 +23,19 @@ __all__ = [
     "check_given_settings",
     "check_running_bundle",
     "find_bundle_root",
+    "hash_configuration",
     "report_errors_in_one_line",
     "verify_own_bundle",
 ]
 
 OF_THE_RUN = {*inspect.signature(ConfigWorkflow).parameters, "args_file", "workflow_name"}
 """Arguments of MONAI's run that are no ids."""
+
+PLACES = {
+    *("_meta_", "again", "allow_refused", "bundle_root", "dataset_dir", "destination", "device"),
+    *("only", "output_dir", "security", "source", "unverified", "verified"),
+}
+"""Ids that say where and when something runs, not what becomes of a case."""
 
 
 def find_bundle_root() -> str:
@@ -41,6 +50,31 @@ def find_bundle_root() -> str:
     """
     root = _running_root()
     return str(Path.cwd() if root is None else root)
+
+
+def hash_configuration(bundle_root: str) -> str:
+    """Name the settings of the configuration that is being resolved, as far as cases depend on it.
+
+    What a configuration is made of cannot be told from what it builds; so the text of all its ids
+    counts but `PLACES`, with the bundle's metadata, which say what the segments mean. A setting
+    that is not plain data counts as another in every process.
+
+    Args:
+        bundle_root: The bundle's folder.
+
+    Returns:
+        SHA-256; empty if no configuration is being resolved.
+    """
+    callers = (frame.f_locals.get("self") for frame in _frames())
+    parser = next((caller for caller in callers if isinstance(caller, ConfigParser)), None)
+    if parser is None:
+        return ""
+    content = {id: value for id, value in parser.get().items() if id not in PLACES}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode())
+    metadata = Path(bundle_root) / "configs" / "metadata.json"
+    if metadata.is_file():
+        digest.update(metadata.read_bytes())
+    return digest.hexdigest()
 
 
 def check_running_bundle() -> None:
@@ -104,7 +138,7 @@ def verify_own_bundle(bundle_root: str, *, unverified: bool = False) -> Verified
 
 
 def report_errors_in_one_line() -> None:
-    """Print grata_monai's own errors as one line instead of MONAI's chain of tracebacks.
+    """Print our own errors and Ctrl-C as one line instead of MONAI's chain of tracebacks.
 
     Called by the configuration's `initialize`. Only the process's `sys.excepthook` changes, so
     Python callers still catch the exceptions.
@@ -113,8 +147,9 @@ def report_errors_in_one_line() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         cause = find_cause(error)
-        if isinstance(error, KeyboardInterrupt):
-            sys.stderr.write("stopped: every case whose record is written is done\n")
+        if issubclass(kind, KeyboardInterrupt):
+            done = str(error) or "every case whose record is written is done"
+            sys.stderr.write(f"stopped: {done}\n")
         elif cause is None:
             previous(kind, error, trace)
         else:

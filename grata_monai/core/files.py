@@ -11,10 +11,25 @@ from typing import Any
 
 from grata_monai.core.errors import OutputError
 
-__all__ = ["Typed", "as_path", "as_text", "atomic_folder", "atomic_path", "ensure_writable"]
+__all__ = [
+    "UNFINISHED",
+    "Typed",
+    "as_path",
+    "as_text",
+    "atomic_folder",
+    "atomic_path",
+    "ensure_writable",
+    "flush",
+    "flush_folder",
+    "refuse_as_output",
+    "temporary_name",
+]
 
 Typed = str | os.PathLike[str] | int | float | tuple[Any, ...]
 """A text or path, or what a command line makes of one."""
+
+UNFINISHED = ".grata-"
+"""How the names of files and folders begin that a run has not finished."""
 
 
 @contextmanager
@@ -34,17 +49,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OutputError: If the file system refuses, or nothing was written.
     """
     target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(8)}{''.join(target.suffixes[-2:])}")
+    temporary = target.with_name(temporary_name() + "".join(target.suffixes[-2:]))
     try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, target)
-        _flush_folder(target.parent)
-    except OSError as error:
-        raise OutputError(
-            f"output must be writable, {target.name!r} is not: {error.strerror or error}. "
-            "Free space, correct the permissions, or choose another output folder."
-        ) from error
+        with refuse_as_output(target.name):
+            yield temporary
+            flush(temporary)
+            os.replace(temporary, target)
+            flush_folder(target.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -69,22 +80,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     temporary, old = (target.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
     try:
-        if target.exists() and not target.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        temporary.mkdir()
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        if _is_there(target):
-            os.replace(target, old)
-        os.replace(temporary, target)
-        _flush_folder(target.parent)
-    except OSError as error:
-        raise OutputError(
-            f"output must be writable, {target.name!r} is not: {error.strerror or error}. "
-            "Free space, correct the permissions, or choose another output folder."
-        ) from error
+        with refuse_as_output(target.name):
+            if target.exists() and not target.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    flush(file)
+            if _is_there(target):
+                os.replace(target, old)
+            os.replace(temporary, target)
+            flush_folder(target.parent)
     finally:
         if _is_there(old) and not _is_there(target):  # stopped between the two renames
             os.replace(old, target)
@@ -107,7 +114,7 @@ def ensure_writable(folder: Typed) -> Path:
         OutputError: If it cannot be made or written.
     """
     target = as_path(folder, name="output_dir")
-    probe = target / f".{secrets.token_hex(8)}"
+    probe = target / temporary_name()
     try:
         target.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
@@ -157,12 +164,30 @@ def _is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _flush(path: Path) -> None:
+@contextmanager
+def refuse_as_output(name: str) -> Iterator[None]:
+    """Turn what the file system refuses in this block into an `OutputError` about an output."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"output must be writable, {name!r} is not: {error.strerror or error}. "
+            "Free space, correct the permissions, or choose another output folder."
+        ) from error
+
+
+def temporary_name() -> str:
+    """Make a name that no other file has; what bears it after its run has ended is rubbish."""
+    return f"{UNFINISHED}{secrets.token_hex(8)}"
+
+
+def flush(path: Path) -> None:
+    """Bring what was written to a file onto the disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the rename itself last; not every file system can, and the file is complete anyway."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -7,11 +7,12 @@ from typing import Any
 
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.shipped import find_shipped_bundle
-from grata_monai.core.failures import CaseFailure
+from grata_monai.core.failures import CaseFailure, list_failures
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.record import Record
 from grata_monai.write.dicom.refused import write_refused
+from grata_monai.write.resume import run_cases
 
 __all__ = ["DicomResult", "DicomRun", "collect_run", "open_dicom", "segment_dicom"]
 
@@ -82,10 +83,9 @@ def segment_dicom(
     )
     found: Triage = bundle.get("triage")
     write_refused(found, output_dir)
-    evaluator = bundle.get("evaluator")
-    if found.volumes:
-        evaluator.run()
-    failures = tuple(getattr(evaluator.state, "failures", ()))
+    evaluator, pending = bundle.get("evaluator"), bundle.get("pending")
+    run_cases(evaluator, cases=found.volumes, pending=pending, output_dir=output_dir)
+    failures = tuple(list_failures(evaluator))
     write_refused(found, output_dir, failures)
     return collect_run(found, failures, output_dir)
 

@@ -15,7 +15,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from grata_monai.core.errors import DatasetError
 from grata_monai.core.files import Typed, as_path, as_text
 from grata_monai.phantom import write_cases
 from grata_monai.read.dicom.discover import holds_dicom
+from grata_monai.read.outputs import RECORD_ENDING, list_masks
 
 __all__ = [
     "EXTENSIONS",
@@ -40,7 +41,6 @@ USE_THE_OVERLAY = (
     "Run `grata-monai segment`, which tells them apart, or lay the overlay dicom.json over "
     "inference.json: --config_file \"['CONFIGS/inference.json','CONFIGS/dicom.json']\""
 )
-RECORD_ENDING = "_record.json"
 SECTIONS = ("testing", "test", "validation", "training")
 
 Case = dict[str, str]
@@ -238,24 +238,11 @@ def _list_images(folder: Path) -> list[Path]:
     others = sum(p.is_file() for p in entries) - sum(p.is_file() for p in found)
     if others:
         logger.info("skipped %d file(s) that are no images", others)
-    outputs = _list_outputs(p for p in entries if p.name.endswith(RECORD_ENDING))
+    outputs = list_masks(p for p in entries if p.name.endswith(RECORD_ENDING))
     images = [p for p in found if p.name not in outputs]
     if len(images) < len(found):
         logger.info("skipped %d mask(s) of an earlier run", len(found) - len(images))
     return images
-
-
-def _list_outputs(records: Iterable[Path]) -> set[str]:
-    """Names of the masks that records beside them say they belong to."""
-    names = set()
-    for record in records:
-        try:
-            output = json.loads(record.read_bytes())["output"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            continue  # no record of ours
-        if isinstance(output, Mapping):
-            names.add(str(output.get("file")))
-    return names
 
 
 def _check_apart(cases: Sequence[Case], output_dir: Path) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "Environment",
     "Focus",
     "FocusWindow",
+    "Mask",
     "MethodEntry",
     "MovingParameters",
     "OutcomeName",
@@ -38,6 +39,7 @@ __all__ = [
 
 Version = Annotated[str, Field(pattern=r"^1\.\d+$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+MadeFrom = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Magnitude = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -389,16 +391,34 @@ def _adapter() -> Any:  # TypeAdapter[Record], which beartype cannot check
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A mask's file.
+
+    Attributes:
+        file: Its name.
+        sha256: Of its voxels.
+    """
+
+    file: str
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
 class Output:
     """What was written beside the record.
 
     Attributes:
         file: Name of the mask's file.
         sha256: Of the mask's voxels.
+        more: Further masks of the case.
+        made_from: Names image, weights, recipe, settings and version together: a run with the same
+            skips the case. Empty where the host does not tell.
     """
 
     file: str
     sha256: Sha256
+    more: tuple[Mask, ...] = ()
+    made_from: MadeFrom = ""
 
 
 @dataclass(frozen=True)
@@ -427,6 +447,7 @@ class DicomSeries:
         notes: What of the series was left out.
         mask_sha256: Of the frames' labels.
         objects: What was written.
+        made_from: As of `Output`.
     """
 
     study: str
@@ -435,3 +456,4 @@ class DicomSeries:
     notes: tuple[str, ...]
     mask_sha256: Sha256
     objects: Annotated[tuple[DicomObject, ...], Field(min_length=1)]
+    made_from: MadeFrom = ""

@@ -5,21 +5,17 @@ the objects and their UIDs; whatever else lies there, such as a hidden folder of
 killed, a half-written or a stray file, is counted and left out.
 """
 
-import json
 import logging
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
+from grata_monai.read.outputs import RECORD, SEGMENTATION, list_objects
 
 __all__ = ["collect_files"]
 
 logger = logging.getLogger(__name__)
-
-RECORD, SEGMENTATION = "record.json", "segmentation.dcm"
-RECORD_BYTES = 64 * 2**20
 
 
 def collect_files(files: Sequence[Path | str]) -> tuple[dict[Path, str], int]:
@@ -73,32 +69,5 @@ def _look_through(root: Path) -> tuple[dict[Path, str], set[Path]]:
         present |= {here / name for name in names if name.endswith(".dcm")}
         inside = here.resolve().parts[len(root.resolve().parts) - 1 :]  # the root's own name too
         if not any(part.startswith(".") for part in inside):
-            cases.update(_read_case(here))
+            cases.update(list_objects(here))
     return dict(sorted(cases.items())), present
-
-
-def _read_case(folder: Path) -> dict[Path, str]:
-    """The objects that a folder's record names, with their UIDs; nothing for no finished case."""
-    record = folder / RECORD
-    if not _is_regular(record) or record.stat().st_size > RECORD_BYTES:
-        return {}
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        objects = {
-            folder / item["file"]: item["sop_instance_uid"] for item in content["dicom"]["objects"]
-        }
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    is_finished = folder / SEGMENTATION in objects and all(
-        path.parent == folder and _is_regular(path) and isinstance(uid, str) and uid
-        for path, uid in objects.items()
-    )
-    return objects if is_finished else {}
-
-
-def _is_regular(path: Path) -> bool:
-    """Whether it is a file itself, not a link to one."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except (OSError, ValueError):
-        return False

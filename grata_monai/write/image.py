@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
-from contextlib import suppress
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ from monai.utils import MetaKeys
 from numpy.typing import DTypeLike, NDArray
 
 from grata_monai.core.errors import GeometryError, OutputError
-from grata_monai.core.files import Typed, as_path, atomic_path, ensure_writable
+from grata_monai.core.files import Typed, as_path, atomic_path
 from grata_monai.read.cases import strip_extension
-from grata_monai.record.types import Output
+from grata_monai.read.outputs import RECORD_ENDING
+from grata_monai.record.types import Mask, Output
+from grata_monai.write.commit import claim, staged
 
-__all__ = ["LiftRecordd", "SaveImageAndRecordd", "write_label_map"]
+__all__ = ["LiftRecordd", "SaveImageAndRecordd", "hash_labels", "write_label_map"]
 
 AFFINE_TOLERANCE = 1e-3  # mm
 
@@ -99,17 +100,18 @@ class LiftRecordd(MapTransform):
 
 @SaveImaged.register
 class SaveImageAndRecordd(MapTransform):
-    """Write ``<case>_seg.nii.gz`` and ``<case>_record.json``, both or neither.
+    """Write ``<case>_seg.nii.gz`` and ``<case>_record.json``, all of a case's files or none.
 
     The last transform of postprocessing, after `Invertd`. Hosts that write themselves take it out:
     MONAI Deploy because of "SaveImage" in its name, MONAI Label because it is a `SaveImaged` to
     `isinstance`.
 
     Args:
-        keys: Of the prediction: one key, whole numbers (1, *s) on the image's grid.
+        keys: Of the prediction, whole numbers (1, *s) on the image's grid; further keys are
+            further masks of the case.
         output_dir: Where to write; made if missing.
         record_key: Of the record's JSON text.
-        suffix: Between the case's name and ``.nii.gz``.
+        suffix: Between the case's name and ``.nii.gz``, one for each key.
         image_key: Of the image, whose meta data tell the grid.
     """
 
@@ -118,52 +120,68 @@ class SaveImageAndRecordd(MapTransform):
         keys: KeysCollection = "pred",
         output_dir: Typed = ".",
         record_key: str = "grata",
-        suffix: str = "_seg",
+        suffix: str | Sequence[str] = "_seg",
         image_key: str = "image",
     ) -> None:
         super().__init__(keys)
-        if len(self.keys) != 1:
-            raise ValueError(f"keys must be one key, got {self.keys}. Use one writer per mask.")
+        self.suffixes = (suffix,) if isinstance(suffix, str) else tuple(suffix)
+        if len(self.keys) != len({*self.suffixes}) or len(self.keys) != len(self.suffixes):
+            raise ValueError(
+                f"suffix must be one for each key, each another, got {self.suffixes} for keys "
+                f"{self.keys}. Write suffix=('_seg', '_source')."
+            )
         self.output_dir = as_path(output_dir, name="output_dir")
-        self.record_key, self.suffix, self.image_key = record_key, suffix, image_key
+        self.record_key, self.image_key = record_key, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the paths written, ``mask_file`` and ``record_file``."""
         saved = dict(data)
-        pred = saved[self.first_key(saved)]
-        case = _find_case(saved, pred)
-        _check_grid(pred, saved.get(self.image_key), case)
+        case = _find_case(saved, saved[self.first_key(saved)])
+        for key in self.key_iterator(saved):
+            _check_grid(saved[key], saved.get(self.image_key), case)
         if not isinstance(saved.get(self.record_key), str):
             raise OutputError(
                 f"a mask must have its record, data of {case!r} have no {self.record_key!r}. Put "
                 "LiftRecordd first in postprocessing, and predict with GraTaInferer."
             )
-        folder = ensure_writable(self.output_dir)
-        mask_file = folder / f"{case}{self.suffix}.nii.gz"
-        record_file = folder / f"{case}_record.json"
-        _write_pair(pred, saved[self.record_key], mask_file, record_file)
-        return {**saved, "mask_file": str(mask_file), "record_file": str(record_file)}
+        labels = {
+            f"{case}{suffix}.nii.gz": _as_labels(saved[key][0], np.dtype(np.uint8))
+            for key, suffix in zip(self.keys, self.suffixes, strict=True)
+        }
+        output = _describe(labels, saved)
+        record_file = self.output_dir / f"{case}{RECORD_ENDING}"
+        if saved.get("record_file") == str(record_file):
+            _check_same(saved.get("output"), output, case)
+            return saved
+        record = {**json.loads(saved[self.record_key]), "output": output}
+        with claim(self.output_dir) as folder, staged(folder) as stage:
+            for name, values in labels.items():
+                write_label_map(values, affine_ras=saved[self.keys[0]].affine, path=stage / name)
+            text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+            (stage / record_file.name).write_text(text, encoding="utf-8")
+        paths = {"mask_file": self.output_dir / output["file"], "record_file": record_file}
+        return {**saved, **{name: str(path) for name, path in paths.items()}, "output": output}
 
 
-def _write_pair(pred: MetaTensor, record: str, mask_file: Path, record_file: Path) -> None:
-    """Stage both files, then put the record in its place, then the mask."""
-    labels = _as_labels(pred[0], np.dtype(np.uint8))
-    digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
-    output = asdict(Output(mask_file.name, digest))
-    text = json.dumps({**json.loads(record), "output": output}, indent=2, sort_keys=True) + "\n"
-    is_staged = False
-    try:
-        with atomic_path(mask_file) as mask:
-            write_label_map(labels, affine_ras=pred.affine, path=mask)
-            with atomic_path(record_file) as path:
-                path.write_text(text, encoding="utf-8")
-            is_staged = True
-    except BaseException:
-        if is_staged:  # the record is in its place, but its mask is not
-            for file in (mask_file, record_file):
-                with suppress(OSError):
-                    file.unlink(missing_ok=True)
-        raise
+def _describe(labels: Mapping[str, NDArray[Any]], data: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """What the record says of the masks, the first of which is the case's own."""
+    first, *more = (Mask(name, hash_labels(values)) for name, values in labels.items())
+    made_from = str(data.get("made_from", ""))
+    return asdict(Output(first.file, first.sha256, more=tuple(more), made_from=made_from))
+
+
+def _check_same(written: Any, output: Mapping[str, Any], case: str) -> None:
+    """Refuse to write a case twice in one run, but for a writer that has nothing else to say."""
+    if written != output:
+        raise OutputError(
+            f"a case must be written once, {case!r} was written by another writer before. Leave "
+            "one writer in the configuration, and give it the keys of all masks."
+        )
+
+
+def hash_labels(labels: NDArray[Any]) -> str:
+    """SHA-256 of a label map's voxels, as records have it."""
+    return hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
 def _check_grid(pred: torch.Tensor, image: Any, case: str) -> None:

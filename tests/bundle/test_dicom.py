@@ -1,6 +1,7 @@
 """The dicom overlay: a tree of series in; a folder per accepted one, and every refusal, out."""
 
 import json
+import shutil
 from pathlib import Path
 
 import highdicom as hd
@@ -147,6 +148,22 @@ def test_python_gives_the_same_pixels_as_the_configuration(tree, tmp_path, run_b
     )
     assert one.PixelData == two.PixelData
     assert one.SOPInstanceUID == two.SOPInstanceUID
+
+
+def test_results_among_the_images_are_neither_images_nor_done_again(
+    tree, tmp_path, run_bundle, caplog
+):
+    shutil.copytree(tree / "a", tmp_path / "all" / "a")
+    place = {"dataset_dir": str(tmp_path / "all"), "output_dir": str(tmp_path / "all")}
+    run_bundle("dicom", **place, recipe="source")
+    (made,) = (tmp_path / "all").glob("*/segmentation.dcm")
+    before = made.stat().st_mtime_ns
+    with caplog.at_level("INFO", logger="grata_monai"):
+        run_bundle("dicom", **place, recipe="source")
+    assert "passed over 1 object(s) that earlier runs wrote" in caplog.text
+    assert "1 of 1 cases were done already" in caplog.text
+    assert made.stat().st_mtime_ns == before
+    assert read_refused(tmp_path / "all") == []
 
 
 def test_a_tree_without_dicom_is_refused(tmp_path, refusal):

@@ -1,6 +1,7 @@
 """The bundle's inference: a mask on its image's grid, with its record, the same every time."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,42 @@ def test_reports_are_made_by_default_and_change_neither_mask_nor_record(
     millilitres = voxels * abs(np.linalg.det(read_mask(told, "a").affine)) / 1000
     assert f"{millilitres:.1f} mL" in page
     assert 'class="views"><path d="M' in page.replace("\n", "")
+
+
+def test_a_rerun_does_what_is_not_done_or_would_be_another(images, tmp_path, run_bundle, caplog):
+    out = tmp_path / "out"
+    settings = {"dataset_dir": str(images), "output_dir": str(out), "recipe": "source"}
+    run_bundle(**settings)
+    first = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / "b_seg.nii.gz").unlink()
+    with caplog.at_level(logging.INFO, logger="grata_monai"):
+        run_bundle(**settings, device="cpu")
+    second = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert "1 of 2 cases were done already" in caplog.text
+    same = {name for name in first if first[name] == second[name]}
+    assert same == {"a_seg.nii.gz", "a_record.json"}
+    run_bundle(**settings, overlap=0.5)
+    third = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert all(third[name] > second[name] for name in first)
+
+
+def test_an_image_that_becomes_unreadable_loses_its_mask(images, tmp_path, run_bundle, refusal):
+    out = tmp_path / "out"
+    settings = {"dataset_dir": str(images), "output_dir": str(out), "recipe": "source"}
+    run_bundle(**settings)
+    (images / "a.nii.gz").write_text("damaged")
+    assert "1 failed (a: UnreadableImageError)" in refusal(**settings)
+    assert sorted(path.name for path in out.iterdir()) == ["b_record.json", "b_seg.nii.gz"]
+
+
+@pytest.mark.parametrize(("dataset", "message"), [("none", "must exist"), ("a.nii", "1 failed")])
+def test_a_refusal_that_wrote_nothing_leaves_no_folder(tmp_path, refusal, dataset, message):
+    (tmp_path / "a.nii").write_text("damaged")
+    out = tmp_path / "new" / "out"
+    assert message in refusal(
+        dataset_dir=str(tmp_path / dataset), output_dir=str(out), recipe="source"
+    )
+    assert not out.parent.exists()
 
 
 def test_every_property_that_monai_asks_for_is_there(open_bundle, images):

@@ -103,7 +103,7 @@ def test_settings_reach_any_id_and_may_add_an_argument(bundle):
         ("recpie", "got 'recpie'. Did you mean 'recipe'?"),
         ("inferrer#precision", "Did you mean 'inferer'?"),
         ("evaluator#val_handler#0", "Did you mean 'val_handlers'?"),
-        ("xyz", "Use one of cases, dataloader, dataset"),
+        ("xyz", "Use one of again, cases, dataloader"),
         ("preprocessing#transforms#99", "There is nothing called '99' there"),
         ("recipe#steps", "There is nothing called 'steps' there"),
         ("network_def#norm_nam", "Did you mean 'norm_name'?"),
@@ -200,6 +200,15 @@ def test_what_writes_stands_by_itself_and_the_evaluator_runs_it(overlays, bundle
     assert config["writer"]["_target_"].endswith(f".{writer}")
     assert config["postprocess_and_write"]["transforms"] == ["@postprocessing", "@writer"]
     assert config["evaluator"]["postprocessing"] == "$@postprocess_and_write"
+
+
+def test_a_writer_with_which_an_overlay_ends_takes_the_place_of_the_bundles(bundle, tmp_path):
+    target = "grata_monai.write.image.SaveImageAndRecordd"
+    steps = [{"_target_": target, "output_dir": "elsewhere"}]
+    (tmp_path / "mine.json").write_text(json.dumps({"+postprocessing#transforms": steps}))
+    config = open_bundle(bundle, [tmp_path / "mine.json"]).config
+    assert config["writer"]["output_dir"] == "elsewhere"
+    assert target not in [step["_target_"] for step in config["postprocessing"]["transforms"]]
 
 
 def put_writer_last(config):

@@ -61,8 +61,9 @@ def test_an_unknown_key_is_refused(content):
 
 def test_what_writers_add_is_described(content):
     content["output"] = {"file": "a_seg.nii.gz", "sha256": "0" * 64}
+    content["output"] |= {"more": [], "made_from": ""}
     validate(content)
     content["dicom"] = {"study": "a", "series": "b", "frames": 1, "notes": []}
-    content["dicom"] |= {"mask_sha256": "0" * 64, "objects": []}
+    content["dicom"] |= {"mask_sha256": "0" * 64, "objects": [], "made_from": ""}
     with pytest.raises(jsonschema.ValidationError, match="should be non-empty"):
         validate(content)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd
 
 from grata_monai.core.errors import GeometryError, OutputError
 from grata_monai.read.image import LoadImageCheckedd
+from grata_monai.read.outputs import list_masks
 from grata_monai.read.transforms import SafeSpacingd
 from grata_monai.write.image import LiftRecordd, SaveImageAndRecordd, write_label_map
 
@@ -84,7 +86,7 @@ def test_mask_and_record_are_written_together(tmp_path, case):
     digest = hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest()
     assert record == {
         **json.loads(RECORD),
-        "output": {"file": "A_Case07_seg.nii.gz", "sha256": digest},
+        "output": {"file": "A_Case07_seg.nii.gz", "sha256": digest, "more": [], "made_from": ""},
     }
     assert saved["grata"] == RECORD
 
@@ -141,7 +143,8 @@ def test_a_mask_that_cannot_be_written_leaves_no_new_record(tmp_path, case, monk
     monkeypatch.setattr(nib, "save", fail)
     with pytest.raises(OutputError, match="No space left on device"):
         writer({**case, "grata": "{}"})
-    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*")} == before
+    assert (tmp_path / "out").exists() == has_older
 
 
 def test_a_record_whose_mask_cannot_take_its_place_is_removed(tmp_path, case):
@@ -156,9 +159,41 @@ def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path, case):
         SaveImageAndRecordd("pred", tmp_path / "in" / "Case07.nii.gz" / "out")(case)
 
 
-def test_a_writer_takes_one_key():
-    with pytest.raises(ValueError, match="keys must be one key"):
-        SaveImageAndRecordd(["pred", "source"])
+def test_further_masks_of_a_case_have_suffixes_of_their_own():
+    for suffix in ("_seg", ("_seg", "_seg"), ("_seg", "_source", "_more")):
+        with pytest.raises(ValueError, match="suffix must be one for each key, each another"):
+            SaveImageAndRecordd(["pred", "source"], suffix=suffix)
+
+
+def test_all_masks_of_a_case_stand_in_its_one_record(tmp_path, case):
+    case["source"] = MetaTensor(1 - case["pred"].as_tensor(), meta=dict(case["pred"].meta))
+    writer = SaveImageAndRecordd(["pred", "source"], tmp_path, suffix=["_seg", "_source"])
+    saved = writer({**case, "made_from": "f" * 64})
+    masks = ["A_Case07_seg.nii.gz", "A_Case07_source.nii.gz"]
+    assert {*masks, "A_Case07_record.json"} < {*os.listdir(tmp_path)}
+    output = json.loads((tmp_path / "A_Case07_record.json").read_text())["output"]
+    assert [output["file"], *(item["file"] for item in output["more"])] == masks
+    for name, digest in list_masks([Path(saved["record_file"])]).items():
+        voxels = np.asarray(nib.Nifti1Image.from_filename(tmp_path / name).dataobj)
+        assert hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest() == digest
+    assert output["made_from"] == "f" * 64
+
+
+def test_a_second_writer_of_the_same_mask_writes_nothing(tmp_path, case):
+    writer = SaveImageAndRecordd("pred", tmp_path / "out")
+    saved = writer(case)
+    before = {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()}
+    assert writer(saved).keys() == saved.keys()
+    assert {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", ["_seg", "_mask"])
+def test_a_second_writer_of_another_mask_is_refused(tmp_path, case, suffix):
+    saved = SaveImageAndRecordd("pred", tmp_path / "out")(case)
+    if suffix == "_seg":
+        saved["pred"] = MetaTensor(1 - case["pred"].as_tensor(), meta=dict(case["pred"].meta))
+    with pytest.raises(OutputError, match=r"must be written once, .* Leave one writer"):
+        SaveImageAndRecordd("pred", tmp_path / "out", suffix=suffix)(saved)
 
 
 def test_monai_deploy_knows_the_writer_as_one():

@@ -8,6 +8,7 @@ __all__ = ["PURPOSES"]
 PURPOSES: Mapping[str, str] = MappingProxyType(
     {
         # segmenting
+        "filelock": "lets one process at a time write into an output folder",
         "fire": "command line of `python -m monai.bundle`",
         "itk": "N4 bias field correction, a method to compare with",
         "jaxtyping": "names the shapes of tensors; checks them in tests only",

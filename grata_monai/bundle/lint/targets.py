@@ -38,7 +38,7 @@ TARGETS: Mapping[str, str] = {
     "ignite.handlers": "EMAHandler",
     "grata_monai": "GraTaHandler GraTaInferer",
     "grata_monai.bundle": """
-        check_given_settings choose_device find_bundle_root load_network
+        check_given_settings choose_device find_bundle_root hash_configuration load_network
         report_errors_in_one_line verify_own_bundle""",
     "grata_monai.experiments.evaluate": "EvaluationHandler",
     "grata_monai.handlers": "list_failures raise_if_any_failed segment_or_report",
@@ -62,6 +62,7 @@ TARGETS: Mapping[str, str] = {
     "grata_monai.write.dicom.save": "SaveDicomd",
     "grata_monai.write.dicom.coded_concepts": "read_segments",
     "grata_monai.write.image": "LiftRecordd SaveImageAndRecordd",
+    "grata_monai.write.resume": "list_pending run_cases",
     # where published bundles find some of these; gone with version 0.2
     "grata_monai.evaluate": "EvaluationHandler",
     "grata_monai.label.answer": "AnswerRecordd",

@@ -15,6 +15,7 @@ from grata_monai.core.files import ensure_writable
 from grata_monai.hosts.terminal.extras import Extras, write_statistics
 from grata_monai.hosts.terminal.inputs import tell_apart
 from grata_monai.hosts.terminal.ledger import Ledger
+from grata_monai.write.resume import run_cases
 
 if TYPE_CHECKING:
     from grata_monai.read.dicom.rejection import Rejection
@@ -26,6 +27,7 @@ NIFTI_WRITER = {
     "keys": "pred",
     "output_dir": "@output_dir",
 }
+LEDGER_DECIDES = {"again": True}  # it knows of pictures and tables too
 PLACES = ("dataset_dir", "output_dir", "device#name")  # change no mask; not part of what was asked
 
 
@@ -129,7 +131,8 @@ def _segment_images(asked: Asked, done: Done) -> Ledger:
     if asked.preview:
         settings |= {"inferer#keep_source": True, "masks": ["pred", "source"]}
     places = {"dataset_dir": str(asked.path), "output_dir": str(asked.out.absolute())}
-    bundle = open_bundle(asked.bundle_dir, (), {**settings, **places}, unverified=asked.unverified)
+    asked_of_it = {**settings, **places, **LEDGER_DECIDES}
+    bundle = open_bundle(asked.bundle_dir, (), asked_of_it, unverified=asked.unverified)
     files = {case["case"]: _list_files(Path(case["image"])) for case in bundle.get("cases")}
     ledger = Ledger.open(asked.out, "images", _digest(settings, bundle))
     _run(bundle, ledger, files, done, preview=asked.preview)
@@ -151,7 +154,7 @@ def _segment_dicom(asked: Asked, done: Done) -> Ledger:
         asked.path,
         asked.out,
         bundle_dir=asked.bundle_dir,
-        settings=settings,
+        settings={**settings, **LEDGER_DECIDES},
         unverified=asked.unverified,
     )
     found = bundle.get("triage")
@@ -185,7 +188,8 @@ def _run(
     extras = Extras(bundle, ledger, files=files, preview=preview)
     extras.attach(evaluator)
     try:
-        evaluator.run()
+        pending = bundle.get("pending")
+        run_cases(evaluator, cases=waiting, pending=pending, output_dir=ledger.folder)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{len(ledger.cases)} of {len(files)} cases are done; the same command goes on"

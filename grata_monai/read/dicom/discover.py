@@ -1,15 +1,20 @@
 """Find the files of a folder tree, each once, also where links form circles."""
 
+import logging
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
+from grata_monai.core.files import UNFINISHED
+from grata_monai.read.outputs import RECORD, list_objects
 
 __all__ = ["Tree", "discover", "holds_dicom"]
 
 PREAMBLE = 128  # bytes before the prefix of a DICOM file
+
+logger = logging.getLogger(__name__)
 
 Identity = tuple[int, int]
 
@@ -45,7 +50,8 @@ def discover(path: Path) -> Tree:
 
     Returns:
         Its files. Links are followed within the folder, but no folder and no file is listed
-        twice; one that leads out of it counts as `outside`: what lies there is another's.
+        twice; one that leads out of it counts as `outside`: what lies there is another's. What
+        earlier runs wrote is passed over, and so is what a killed one left.
 
     Raises:
         DatasetError: If the path does not exist.
@@ -57,7 +63,7 @@ def discover(path: Path) -> Tree:
     closed: list[Path] = []
     found: list[Path] = []
     outside: list[Path] = []
-    special = 0
+    special = outputs = 0
     root = Path(os.path.realpath(path))
     seen: set[Identity] = set()
     _is_new(path, seen)  # a link below may point back here
@@ -65,10 +71,11 @@ def discover(path: Path) -> Tree:
     while waiting:
         folder = waiting.pop()
         try:
-            entries = sorted(folder.iterdir())
+            entries, passed = _list_inputs(folder)
         except OSError:
             closed.append(folder)
             continue
+        outputs += passed
         folders: list[Path] = []
         for entry in entries:
             mode = _find_mode(entry)
@@ -80,6 +87,8 @@ def discover(path: Path) -> Tree:
             elif _is_new(entry, seen):
                 (folders if stat.S_ISDIR(mode) else found).append(entry)
         waiting += reversed(folders)
+    if outputs:
+        logger.info("passed over %d object(s) that earlier runs wrote", outputs)
     return Tree(path, tuple(found), tuple(sorted(closed)), special, tuple(outside))
 
 
@@ -101,6 +110,14 @@ def _begins_as_dicom(file: Path) -> bool:
             return stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"
     except OSError:
         return False
+
+
+def _list_inputs(folder: Path) -> tuple[list[Path], int]:
+    """List a folder without what runs wrote there, and say how many objects that were."""
+    entries = sorted(folder.iterdir())
+    outputs = list_objects(folder) if folder / RECORD in entries else {}
+    rest = [entry for entry in entries if entry not in outputs]
+    return [entry for entry in rest if not entry.name.startswith(UNFINISHED)], len(outputs)
 
 
 def _is_new(path: Path, seen: set[Identity]) -> bool:

@@ -10,9 +10,10 @@ from ignite.engine import Engine
 
 from grata_monai.core.errors import DicomError
 from grata_monai.core.failures import CaseFailure, raise_if_any_failed
-from grata_monai.core.files import Typed, atomic_path, ensure_writable
+from grata_monai.core.files import Typed, atomic_path
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.triage import Triage
+from grata_monai.write.commit import RUN_WAIT_SECONDS, claim, discard
 
 __all__ = ["CODES", "list_barred", "raise_if_any_refused", "write_refused"]
 
@@ -23,6 +24,8 @@ CODES = {reason.value for reason in Reason}
 def write_refused(found: Triage, output_dir: Typed, failures: Iterable[CaseFailure] = ()) -> Path:
     """Write ``refused.json``: what triage refused, and what could not be decoded.
 
+    What an earlier run wrote for a volume that is refused or has failed now is removed.
+
     Args:
         found: By `triage`.
         output_dir: Made if missing.
@@ -32,17 +35,24 @@ def write_refused(found: Triage, output_dir: Typed, failures: Iterable[CaseFailu
         The file.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or another process writes into the folder.
     """
+    failures = tuple(failures)
     rows: list[dict[str, Any]] = [{**asdict(r), "reason": r.reason.value} for r in found.rejections]
     for failure in failures:
         if failure.reason in CODES:
             row = {"name": failure.case, "reason": failure.reason, "message": failure.message}
             rows.append({**row, "remedy": "", "instances": _count_instances(found, failure.case)})
-    path = ensure_writable(output_dir) / "refused.json"
-    with atomic_path(path) as temporary:
-        text = json.dumps({"refused": rows, "skipped": found.skipped}, indent=2, sort_keys=True)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    present = {volume.name for volume in found.volumes} - {failure.case for failure in failures}
+    text = json.dumps({"refused": rows, "skipped": found.skipped}, indent=2, sort_keys=True)
+    with claim(output_dir, wait_seconds=RUN_WAIT_SECONDS) as folder:
+        path = folder / "refused.json"
+        with atomic_path(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        for name in [*(r.name for r in found.rejections), *(f.case for f in failures)]:
+            for part in (folder / name, *folder.glob(f"{name}_[0-9]*")):  # volumes of one series
+                if part.name not in present:
+                    discard(folder, part.name)
     return path
 
 

@@ -14,12 +14,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from grata_monai.core.errors import OutputError
-from grata_monai.core.files import Typed, as_path, atomic_folder, ensure_writable
+from grata_monai.core.files import Typed, as_path
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.load import map_probabilities_to_frames, map_to_frames
 from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.read.outputs import RECORD, SEGMENTATION
 from grata_monai.record import Record
 from grata_monai.record.types import DicomObject, DicomSeries
+from grata_monai.write.commit import claim, staged
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.instance import Instance
@@ -116,13 +118,21 @@ class SaveDicomd(MapTransform):
                 "GraTaInferer."
             )
         case = self._collect(saved, volume, Record.from_json(text))
-        with atomic_folder(ensure_writable(self.output_dir) / volume.name) as folder:
+        target = str(self.output_dir / volume.name)
+        mask_sha256 = hashlib.sha256(case.masks.tobytes()).hexdigest()
+        if saved.get("output_folder") == target:
+            _check_same(saved.get("mask_sha256"), mask_sha256, volume.name)
+            return saved
+        with claim(self.output_dir) as output_dir, staged(output_dir) as stage:
+            folder = stage / volume.name
+            folder.mkdir()
             written = self._write_objects(case, folder)
-            described = self._describe(case, written)
-            content = {**json.loads(text), "dicom": asdict(described)}
+            described = self._describe(case, written, mask_sha256)
+            made_from = {"made_from": str(saved.get("made_from", ""))}
+            content = {**json.loads(text), "dicom": asdict(described) | made_from}
             record = json.dumps(content, indent=2, sort_keys=True) + "\n"
-            (folder / "record.json").write_text(record, encoding="utf-8")
-        return {**saved, "output_folder": str(self.output_dir / volume.name)}
+            (folder / RECORD).write_text(record, encoding="utf-8")
+        return {**saved, "output_folder": target, "mask_sha256": mask_sha256}
 
     def _find_volume(self, data: Mapping[Hashable, Any]) -> DicomVolume:
         name = data.get("case")
@@ -149,7 +159,7 @@ class SaveDicomd(MapTransform):
 
     def _write_objects(self, case: SegmentedCase, folder: Path) -> list[Instance]:
         options = SegmentationOptions(self.output.kind, self.output.omit_empty_frames)
-        segmentation = write_segmentation(case, path=folder / "segmentation.dcm", options=options)
+        segmentation = write_segmentation(case, path=folder / SEGMENTATION, options=options)
         case = replace(case, segmentation=segmentation)
         wanted = [output for name, output in OUTPUTS.items() if name in self.output.also]
         others = [output.write(case, path=folder / f"{output.name}.dcm") for output in wanted]
@@ -162,19 +172,30 @@ class SaveDicomd(MapTransform):
         values = map_probabilities_to_frames(maps.as_tensor(), maps.affine, volume).clip(0, 1)
         return values[-len(self.segments) :]  # a softmax network's first channel is background
 
-    def _describe(self, case: SegmentedCase, written: Sequence[Instance]) -> DicomSeries:
+    def _describe(
+        self, case: SegmentedCase, written: Sequence[Instance], mask_sha256: str
+    ) -> DicomSeries:
         volume, keeps = case.volume, self.phi == "keep"
         return DicomSeries(
             study=volume.study_uid if keeps else _hash(volume.study_uid),
             series=volume.series_uid if keeps else _hash(volume.series_uid),
             frames=len(volume.frames),
             notes=volume.notes,
-            mask_sha256=hashlib.sha256(case.masks.tobytes()).hexdigest(),
+            mask_sha256=mask_sha256,
             # an instance's UID follows from the content alone and does not identify the patient
             objects=tuple(
                 DicomObject(item.path.name, item.sop_class_uid, item.sop_instance_uid)
                 for item in written
             ),
+        )
+
+
+def _check_same(written: Any, mask_sha256: str, name: str) -> None:
+    """Refuse to write a case twice in one run, but for a writer that has nothing else to say."""
+    if written != mask_sha256:
+        raise OutputError(
+            f"a case must be written once, {name} was written by another writer before. Leave one "
+            "writer in the configuration."
         )
 
 
