@@ -23,6 +23,7 @@ from grata_monai.core.failures import CaseFailure, report_failure
 from grata_monai.core.files import Typed, atomic_path, ensure_writable
 
 __all__ = [
+    "ODD_NAMES",
     "CaseScore",
     "EvaluationHandler",
     "MaskScore",

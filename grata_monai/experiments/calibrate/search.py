@@ -11,6 +11,7 @@ from grata_monai.adapt.recipe import Recipe
 from grata_monai.experiments.calibrate.choose import Scores
 from grata_monai.experiments.calibrate.shifts import ShiftScannerd
 from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.key import digest
 from grata_monai.experiments.harness.run import Row, run_methods
 from grata_monai.methods.registry import grata_system, make_systems
 
@@ -72,7 +73,8 @@ def shift_bench(bench: Bench, shift: str, *, seed: int = 0) -> Bench:
         return bench
     read, *others = bench.preprocessing.transforms
     steps = [read, ShiftScannerd("image", shift=shift, seed=seed), *others]
-    return replace(bench, preprocessing=Compose(steps))
+    fingerprint = digest(bench=bench.fingerprint, shift=shift, seed=seed)
+    return replace(bench, preprocessing=Compose(steps), fingerprint=fingerprint)
 
 
 def to_scores(rows: Sequence[tuple[str, Row]]) -> tuple[Scores, dict[str, str]]:

@@ -4,12 +4,14 @@ import csv
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TextIO
 
 from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.experiments.compare.plots import plot_cosines, plot_gains, plot_pairs, plot_risk
-from grata_monai.experiments.compare.statistics import HARM, Summary, summarise
+from grata_monai.experiments.compare.statistics import FEW, HARM, Summary, summarise
+from grata_monai.experiments.evaluate import ODD_NAMES
 from grata_monai.experiments.harness.run import Row
 
 __all__ = ["make_tables", "write_report"]
@@ -21,9 +23,9 @@ HEADINGS = (
 NOTES = (
     "Gain: mean Dice minus the source network's, or minus that of the method that a table is "
     "against, with BCa bootstrap interval over cases. p: paired Wilcoxon, Holm-corrected over the "
-    f"methods of a table. Harm: share of cases that lose more than {HARM:g} Dice. Distances are "
-    "nominal: mm of the image's header, over cases where they are defined. Time and memory: median "
-    "ratio to the source network's pass, or to that method's."
+    f"methods of a table; none with fewer than {FEW} cases. Harm: share of cases that lose more "
+    f"than {HARM:g} Dice. Distances are nominal: mm of the image's header, over cases where they "
+    "are defined. Time and memory: median ratio to the source network's pass, or to that method's."
 )
 
 
@@ -54,6 +56,7 @@ def write_report(
         OutputError: If the folder cannot be written.
     """
     folder = ensure_writable(Path(out))
+    rows = [replace(row, case=_to_text(row.case), centre=_to_text(row.centre)) for row in rows]
     summaries = [
         summary
         for reference in dict.fromkeys(["source", *against])
@@ -64,7 +67,8 @@ def write_report(
     plots = {"pairs.png": plot_pairs, "gains.png": plot_gains}
     if any(math.isfinite(row.cosine) for row in rows):
         plots["cosines.png"] = plot_cosines
-    if any(math.isfinite(row.agreement) for row in rows):
+    judged = [row.method for row in rows if math.isfinite(row.agreement)]
+    if any(judged.count(method) > 2 for method in judged):  # no curve through two points
         plots["risk.png"] = plot_risk
     for name, plot in plots.items():
         with atomic_path(folder / name) as path:
@@ -169,7 +173,7 @@ def _flat(row: Row) -> dict[str, object]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, _open_text(temporary) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -177,4 +181,13 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=ODD_NAMES)
+
+
+def _to_text(name: str) -> str:
+    """Write bytes of a file's name that are no text as escapes, which every font knows."""
+    return name.encode("utf-8", ODD_NAMES).decode("utf-8")
+
+
+def _open_text(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8", errors=ODD_NAMES)

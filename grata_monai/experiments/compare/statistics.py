@@ -13,12 +13,13 @@ from scipy import stats
 
 from grata_monai.experiments.harness.run import Row
 
-__all__ = ["HARM", "Summary", "adjust_holm", "summarise"]
+__all__ = ["FEW", "HARM", "Summary", "adjust_holm", "summarise"]
 
 HARM = 0.02
 ROUNDING = 1e-9  # 0.48 - 0.5 is a little below -0.02
 RESAMPLES = 10_000
 SMALLEST_SAMPLE = 2  # below, an interval means nothing
+FEW = 6  # below, no result of the paired test could be under .05
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Summary:
         gain_low: Lower end of its 95 % interval (BCa bootstrap over cases).
         gain_high: Upper end.
         p_value: Of the paired Wilcoxon signed-rank test, two-sided, Holm-corrected over the methods
-            of the group; NaN where there are too few cases, or no difference at all.
+            of the group; NaN with fewer than `FEW` cases, or no difference at all.
         harm_rate: Share of the cases that lose more than `HARM`.
         worst: The largest loss, as a gain.
         time_ratio: Median over cases of the time, divided by the reference's.
@@ -157,7 +158,7 @@ def _interval(gains: NDArray[np.float64], seed: int) -> tuple[float, float]:
 
 
 def _wilcoxon(gains: NDArray[np.float64]) -> float:
-    if len(gains) < SMALLEST_SAMPLE or not gains.any():
+    if len(gains) < FEW or not gains.any():
         return math.nan
     return float(stats.wilcoxon(gains, zero_method="zsplit").pvalue)
 

@@ -13,17 +13,21 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from grata_monai.adapt.method import Episode
-from grata_monai.adapt.network import choose_activation, first_tensor
+from grata_monai.adapt.network import choose_activation, first_tensor, hash_weights
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.bundle.open import open_bundle
+from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.verify import describe_verified
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 from grata_monai.experiments.evaluate import MaskScore, score_mask
 from grata_monai.experiments.harness.cost import measured
+from grata_monai.experiments.harness.key import digest
 from grata_monai.methods.source import Source
+from grata_monai.record.environment import versions
 
 __all__ = ["Bench", "Prepared", "open_bench"]
+
+NOT_DECIDING = ("bundle_root", "dataset_dir", "device", "only", "output_dir", "verified")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Bench:
         bare: The recipe of methods that run as published, without multi-scale prediction and
             guard; says how many patches they get, and which.
         verified: What `verify_bundle` said of the bundle.
+        fingerprint: Digest of what decides its predictions: configuration with all settings,
+            weights, and this package's version; of the shift too, if there is one.
     """
 
     network: nn.Module
@@ -71,6 +77,7 @@ class Bench:
     device: torch.device
     bare: Recipe
     verified: Mapping[str, Any]
+    fingerprint: str
 
     @property
     def bundle(self) -> str:
@@ -94,7 +101,7 @@ class Bench:
         images = data["image"].as_tensor().to(self.device)
         with measured(self.device) as cost:
             source = self.predict(images, self.network)
-        digest = hashlib.sha256(f"{seed} {item['case']}".encode()).digest()
+        digest = hashlib.sha256(f"{seed} {item['case']}".encode(errors="surrogateescape")).digest()
         bare = self.bare.changed(seed=int.from_bytes(digest[:4], "big"))
         episode = Episode(
             images=images,
@@ -157,7 +164,16 @@ def open_bench(
         device=bundle.device,
         bare=_make_bare(inferer.recipe),
         verified=bundle.verified,
+        fingerprint=_digest_bundle(bundle),
     )
+
+
+def _digest_bundle(bundle: Bundle) -> str:
+    config = {key: value for key, value in bundle.config.items() if key not in NOT_DECIDING}
+    if isinstance(config.get("network"), Mapping):  # weights count by what is in them
+        config["network"] = {k: v for k, v in config["network"].items() if k != "weights"}
+    weights, package = hash_weights(bundle.network), versions()["grata-monai"]
+    return digest(configuration=config, weights=weights, package=package)
 
 
 def _make_bare(recipe: Recipe) -> Recipe:

@@ -27,5 +27,5 @@ def show_progress(rows: Iterable[Row], *, total: int, console: Console | None = 
         task = bar.add_task("cases", total=total)
         for row in rows:
             done.append(row)
-            bar.update(task, advance=1, description=f"{row.method} on {row.case}")
+            bar.update(task, advance=1, description=f"{row.method} on {row.case!a}")
     return done

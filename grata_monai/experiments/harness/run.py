@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +17,7 @@ from grata_monai.core.errors import GrataError
 from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.experiments.harness.bench import Bench, Prepared
 from grata_monai.experiments.harness.cost import measured
+from grata_monai.experiments.harness.key import digest, digest_case
 from grata_monai.methods.registry import System
 
 __all__ = ["Row", "read_rows", "run_methods"]
@@ -45,6 +47,8 @@ class Row:
         kept: What the guard handed on: ``source``, ``views`` or ``adapted``; empty without.
         light: The guard's quality flag; empty without.
         settings: The method's hyper-parameters.
+        key: Digest of all that decides the row; a row of another key is computed anew. Of a method
+            that learns from case to case, the cases before this one are in it.
     """
 
     method: str
@@ -62,6 +66,7 @@ class Row:
     kept: str = ""
     light: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
 
 def run_methods(
@@ -72,7 +77,7 @@ def run_methods(
     *,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """Run every method on every case that has no row yet.
+    """Run every method on every case that has no row of the same key yet.
 
     Args:
         methods: Name to system.
@@ -83,7 +88,7 @@ def run_methods(
 
     Yields:
         Every row, also those that an earlier run left. A method that refuses the network, or fails
-        on a case, has a row that says why.
+        on a case, has a row that says why. A row that cannot be read is computed anew.
 
     Raises:
         OutputError: If the folder cannot be written.
@@ -93,29 +98,78 @@ def run_methods(
         name: OnlineMemory() if system.method.is_online else None
         for name, system in methods.items()
     }
+    keys = _make_keys(methods, cases, bench, seed)
+    done = {place: row for place in keys if (row := _find_row(folder, place, keys[place]))}
+    for name, memory in memories.items():
+        # an online method must meet its cases again, or it would go on from nowhere
+        if memory is not None and not all((name, case["case"]) in done for case in cases):
+            done = {place: row for place, row in done.items() if place[0] != name}
     for case in cases:
         prepared: Prepared | None = None
         for name, system in methods.items():
-            path = folder / name / f"{case['case']}.json"
-            # an online method must meet its cases again, or it would go on from nowhere
-            if path.exists() and not (memories[name] and _is_open(folder / name, cases)):
-                yield _read(path)
-                continue
-            prepared = prepared or bench.prepare(case, seed=seed)
-            row = _run(name, system, case, prepared, bench, memories[name])
-            ensure_writable(path.parent)
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(asdict(row), indent=2) + "\n", encoding="utf-8")
-            yield row
+            place = name, case["case"]
+            if place not in done:
+                prepared = prepared or bench.prepare(case, seed=seed)
+                row = _run(name, system, case, prepared, bench, memories[name])
+                done[place] = replace(row, key=keys[place])
+                _write(done[place], _locate(folder, place))
+            yield replace(done[place], centre=case["centre"])  # which decides nothing
 
 
 def read_rows(out: str | Path) -> list[Row]:
     """Read the rows that a run left, in the order of methods' and cases' names."""
-    return [_read(path) for path in sorted((Path(out) / "rows").glob("*/*.json"))]
+    found = (_read(path) for path in sorted((Path(out) / "rows").glob("*/*.json")))
+    return [row for row in found if row is not None]
 
 
-def _is_open(folder: Path, cases: Iterable[Mapping[str, str]]) -> bool:
-    return not all((folder / f"{case['case']}.json").exists() for case in cases)
+def _make_keys(
+    methods: Mapping[str, System], cases: Sequence[Mapping[str, str]], bench: Bench, seed: int
+) -> dict[tuple[str, str], str]:
+    """Name everything that decides each row, by method and case."""
+    contents = {case["case"]: digest_case(case) for case in cases}
+    keys = {}
+    for name, system in methods.items():
+        before = ""
+        for case, content in contents.items():
+            key = digest(
+                method=type(system.method).__name__,
+                settings=_plain(system.settings),
+                guarded=system.recipe is not None,
+                case=(case, content),  # of a case's name its seed is made
+                before=before if system.method.is_online else "",
+                bench=bench.fingerprint,
+                seed=seed,
+            )
+            keys[name, case] = before = key
+    return keys
+
+
+def _locate(folder: Path, place: tuple[str, str]) -> Path:
+    method, case = place
+    return folder / method / f"{case}.json"
+
+
+def _find_row(folder: Path, place: tuple[str, str], key: str) -> Row | None:
+    """Find the row that an earlier run left, if it is of this key."""
+    path = _locate(folder, place)
+    row = _read(path) if path.exists() else None
+    return row if row is not None and row.key == key else None
+
+
+def _write(row: Row, path: Path) -> None:
+    """Write a row whole or not at all; what is not finite is null."""
+    ensure_writable(path.parent)
+    text = json.dumps(_finite(asdict(row)), indent=2, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _run(
@@ -187,5 +241,14 @@ def _plain(value: Any) -> Any:
         return str(value)
 
 
-def _read(path: Path) -> Row:
-    return Row(**json.loads(path.read_text(encoding="utf-8")))
+def _read(path: Path) -> Row | None:
+    """Read a row; None, with a warning that names the file, if it holds none."""
+    numbers = [f.name for f in fields(Row) if isinstance(f.default, float)]
+    try:
+        given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {name: math.nan for name in numbers if given.get(name, 0.0) is None}
+        return Row(**{**given, **missing})
+    except (AttributeError, OSError, TypeError, ValueError) as error:
+        name = f"{path.parent.name}/{path.name}"
+        logger.warning("rows/%s is no row (%s): left out", name, type(error).__name__)
+        return None

@@ -1,19 +1,31 @@
 """Methods meet the same cases in the same way; a killed run goes on where it was."""
 
 import json
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from tiny_bench import TINY
+from rich.console import Console
+from tiny_bench import BUNDLE, TINY
 
 from grata_monai.adapt.method import Method, State
 from grata_monai.adapt.network import copy_network
 from grata_monai.cli import main
 from grata_monai.core.errors import AdaptationError
-from grata_monai.experiments.harness.run import read_rows, run_methods
+from grata_monai.experiments.calibrate.search import shift_bench
+from grata_monai.experiments.compare.report import write_report
+from grata_monai.experiments.harness import run as module
+from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.key import digest_case
+from grata_monai.experiments.harness.progress import show_progress
+from grata_monai.experiments.harness.run import Row, read_rows, run_methods
 from grata_monai.methods.registry import System, make_systems
 from grata_monai.methods.source import Source
 
@@ -128,6 +140,109 @@ def test_an_online_method_meets_all_cases_again_after_a_kill(bench, cases, tmp_p
     assert seen == [1, 2]
 
 
+@pytest.fixture
+def table(bench, cases, tmp_path, monkeypatch):
+    """Two methods over copies of the cases; ``compute`` names the rows that were not there."""
+    monkeypatch.setattr(Bench, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(
+        module, "_run", lambda name, _, case, *more: Row(name, case["case"], "north", dice=0.5)
+    )
+    mine = []
+    for case in cases:
+        copies = {key: tmp_path / f"{key}_{case['case']}.nii.gz" for key in ("image", "label")}
+        for key, path in copies.items():
+            path.write_bytes(Path(case[key]).read_bytes())
+        mine.append({**case, **{key: str(path) for key, path in copies.items()}})
+    methods = {"c": System(Counting()), "online": System(Counting(is_online=True))}
+
+    def compute(*, cases=mine, methods=methods, bench=bench, seed=0):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("rows/*/*.json")}
+        list(run_methods(methods, cases, bench, tmp_path, seed=seed))
+        after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("rows/*/*.json")}
+        names = [path for path, time in after.items() if before.get(path) != time]
+        return sorted(f"{path.parent.name}/{path.stem}" for path in names)
+
+    assert compute() == ["c/case3", "c/case4", "online/case3", "online/case4"]
+    return SimpleNamespace(compute=compute, cases=mine, methods=methods, rows=tmp_path / "rows")
+
+
+@pytest.mark.parametrize("key", ["image", "label"])
+def test_a_changed_image_or_label_makes_its_rows_anew(key, table):
+    assert table.compute() == []
+    one, two = (Path(case[key]) for case in table.cases)
+    two.write_bytes(one.read_bytes())
+    assert table.compute() == ["c/case4", "online/case3", "online/case4"]
+    assert table.compute() == []
+
+
+def test_a_setting_of_a_method_makes_its_rows_anew(table):
+    changed = {**table.methods, "c": System(Counting(fails_on_seed=7))}
+    assert table.compute(methods=changed) == ["c/case3", "c/case4"]
+
+
+@pytest.mark.parametrize("change", ["seed", "bench"])
+def test_what_decides_all_rows_makes_all_anew(change, bench, table):
+    changed = {"seed": 1, "bench": replace(bench, fingerprint="another bundle")}
+    assert len(table.compute(**{change: changed[change]})) == 4
+    assert len(table.compute()) == 4
+
+
+def test_an_online_method_that_meets_other_cases_first_starts_again(table):
+    assert table.compute(cases=table.cases[::-1]) == ["online/case3", "online/case4"]
+
+
+def test_a_bench_of_other_weights_settings_precision_or_shift_is_another(bench, tmp_path):
+    network = copy_network(bench.network)
+    next(iter(network.parameters())).data += 1
+    torch.save(network.state_dict(), tmp_path / "other.pt")
+    changes = [{}, {"network#weights": str(tmp_path / "other.pt")}, {"precision": "bf16"}]
+    changes += [{"overlap": 0.5}]
+    found = [open_bench(BUNDLE, settings={**TINY, **more}).fingerprint for more in changes]
+    assert len({*found, shift_bench(bench, "gamma_low").fingerprint}) == 5
+    assert found[0] == bench.fingerprint
+
+
+def test_the_voxels_that_a_header_names_count_too(tmp_path):
+    header, voxels = tmp_path / "a.mhd", tmp_path / "other.raw"
+    header.write_bytes(b"ElementDataFile = other.raw\n")
+    voxels.write_bytes(b"1")
+    case = {"image": str(header), "label": str(header)}
+    one = digest_case(case)
+    (tmp_path / "b.raw").write_bytes(b"2")
+    assert digest_case(case) == one
+    voxels.write_bytes(b"2")
+    assert digest_case(case) != one
+
+
+@pytest.mark.parametrize("content", ["", '{"method": "c", "ca', "[1]", '{"who": 1}', "\udcff"])
+def test_a_row_that_is_none_is_made_anew_and_named(content, table, caplog):
+    broken = table.rows / "c" / "case4.json"
+    broken.write_bytes(os.fsencode(content))
+    assert len(read_rows(table.rows.parent)) == 3
+    assert "rows/c/case4.json is no row" in caplog.text
+    assert table.compute() == ["c/case4"]
+
+
+def test_rows_hold_null_where_there_is_no_number(table):
+    path = table.rows / "c" / "case4.json"
+    row = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert row["cosine"] is None
+    assert (row["method"], row["case"], row["light"]) == ("c", "case4", "")
+    (read,) = (r for r in read_rows(table.rows.parent) if (r.method, r.case) == ("c", "case4"))
+    assert math.isnan(read.cosine)
+    assert read.dice == row["dice"]
+
+
+def test_a_name_that_is_no_text_has_its_rows_and_its_report(bench, table, tmp_path):
+    odd = os.fsdecode(b"M\xfcller")
+    given = [{**table.cases[0], "case": odd, "centre": odd}]
+    rows = run_methods({"source": System(Source())}, given, bench, tmp_path / "odd")
+    shown = show_progress(rows, total=1, console=Console(file=StringIO()))
+    write_report(shown, tmp_path / "odd")
+    assert r"M\udcfcller" in (tmp_path / "odd" / "rows.csv").read_text("utf-8")
+    assert [row.case for row in read_rows(tmp_path / "odd")] == [odd]
+
+
 def test_a_case_gets_the_same_seed_whatever_came_before(bench, cases):
     one, two = (bench.prepare(case, seed=5).episode.recipe.seed for case in cases)
     assert bench.prepare(cases[1], seed=5).episode.recipe.seed == two != one
@@ -168,11 +283,11 @@ def test_the_command_refuses_cases_that_it_cannot_pair(repository, folder, tmp_p
 
 
 def test_the_command_writes_a_report(repository, folder, tmp_path, capsys, monkeypatch):
-    from grata_monai.experiments.harness import bench as module
+    from grata_monai.experiments.harness import bench as opening
 
-    original = module.open_bench
+    original = opening.open_bench
     monkeypatch.setattr(
-        module,
+        opening,
         "open_bench",
         lambda path, *, settings, **more: original(path, settings={**settings, **TINY}, **more),
     )
