@@ -14,11 +14,14 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from grata_monai.adapt.episode import EpisodeResult, is_out_of_memory, run_episode
+from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.method import Episode, Method, OnlineMemory
 from grata_monai.adapt.network import copy_network, first_tensor
+from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.adapt.result import EpisodeResult
 from grata_monai.core.errors import CaseError, RecipeError
+from grata_monai.core.memory import is_out_of_memory
 from grata_monai.core.precision import autocast
 from grata_monai.core.verified import Verified
 from grata_monai.methods.registry import resolve_method
@@ -59,11 +62,14 @@ class GraTaInferer(Inferer):
             (b, 2, *s), see `grata_monai.record.maps`.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
             Anything else, as a configuration may write it itself, counts as not verified.
+        profile: Of the source cases, made by ``calibrate``, or the file that holds it; one of other
+            weights counts as none.
 
     An image may bring a recipe of its own: see `grata_monai.options`.
 
     Raises:
         RecipeError: If a setting is wrong.
+        ProfileError: If the profile cannot be read.
     """
 
     def __init__(  # noqa: PLR0913  # each is a line of a configuration
@@ -80,6 +86,7 @@ class GraTaInferer(Inferer):
         keep_source: bool = False,
         keep_maps: bool = False,
         bundle: Mapping[str, Any] | None = None,
+        profile: SourceProfile | str | None = None,
     ) -> None:
         self.inferer = inferer
         self.recipe = resolve_recipe(recipe)
@@ -93,6 +100,7 @@ class GraTaInferer(Inferer):
         self.keep_source = keep_source
         self.keep_maps = keep_maps
         self.bundle = bundle if bundle is None or isinstance(bundle, Verified) else FORGED
+        self.profile = SourceProfile.read(profile) if isinstance(profile, str) else profile
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
@@ -161,6 +169,7 @@ class GraTaInferer(Inferer):
             spacing=spacing,
             single_piece=self.single_piece,
             memory=self.memory,
+            profile=self.profile,
         )
 
     def _run(self, network: nn.Module, episode: Episode) -> EpisodeResult:

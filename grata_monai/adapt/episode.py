@@ -12,7 +12,7 @@ shall outlive a case lives in an explicit `OnlineMemory`.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -25,121 +25,26 @@ from grata_monai.adapt.guard import (
     Decision,
     decide_after,
     decide_before,
+    keep_home,
+    promise,
 )
-from grata_monai.adapt.localise import LocalisedOrgan, localise, predict_organ
+from grata_monai.adapt.localise import localise, predict_organ
 from grata_monai.adapt.losses import probabilities, to_logits
-from grata_monai.adapt.method import Episode, OnlineMemory, Predict, State, Step
+from grata_monai.adapt.method import Episode, OnlineMemory, Predict, State
 from grata_monai.adapt.multiscale import consistency_scores
-from grata_monai.adapt.network import choose_activation, copy_network, hash_weights
+from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
-from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.scores import Evidence, Quality, Selected
+from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground_size
+from grata_monai.adapt.scores import Quality, Selected
+from grata_monai.adapt.signs import measure_signs
+from grata_monai.adapt.source import predict_source
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
 from grata_monai.core.errors import AdaptationError, NothingToAdaptError
+from grata_monai.core.memory import is_out_of_memory
 from grata_monai.core.precision import autocast
-from grata_monai.core.types import Logits, Probabilities
+from grata_monai.core.types import Logits
 
-__all__ = [
-    "EpisodeResult",
-    "SourcePrediction",
-    "foreground_size",
-    "is_out_of_memory",
-    "run_episode",
-]
-
-
-@dataclass(frozen=True)
-class SourcePrediction:
-    """The source network's single pass.
-
-    Attributes:
-        logits: (1, k, *s).
-        activation: ``sigmoid`` or ``softmax``.
-        weights: SHA-256 of the network's weights.
-        network: The network in evaluation mode, not to be changed.
-        seconds: Wall time.
-    """
-
-    logits: Logits
-    activation: str
-    weights: str
-    network: nn.Module
-    seconds: float
-
-    @property
-    def maps(self) -> Probabilities:
-        """Probabilities (1, k, *s)."""
-        return probabilities(self.logits, self.activation)
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What an episode did, as far as it came; the record is made from it.
-
-    Attributes:
-        source: The source network's prediction.
-        logits: To hand on, (1, k, *s): the source's if `reason` is set.
-        recipe: What ran: with the safety margin, where the guard's limits are not for this network.
-        method: Name of the method.
-        reason: Empty, or why the source prediction was kept.
-        groups: Groups that the moving parameters came from.
-        parameters: Names of the moving parameters.
-        parameter_count: Number of scalars that could move.
-        image_statistics: Layers whose statistics depend on the image.
-        organ: With its prediction before adaptation; None without multi-scale prediction.
-        mirrored_whole: Consistency of the source's prediction with its mirrored ones; None if the
-            recipe does not ask.
-        patches: What the method adapted to.
-        steps: What each step did.
-        after: The organ with its prediction after adaptation.
-        decision: Of the guard.
-        is_adapted: Whether the prediction comes from weights or statistics other than the source's.
-        is_foreign: Whether that was so before the first step.
-        dropped_views: View to reason.
-        weights_after: Hash of the private copy's weights that predicted.
-        weights_restored: Hash of the caller's network at the end.
-        seconds: Wall time of ``adaptation`` and ``prediction``.
-    """
-
-    source: SourcePrediction
-    logits: Logits
-    recipe: Recipe
-    method: str
-    reason: str = ""
-    groups: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
-    parameter_count: int = 0
-    image_statistics: tuple[str, ...] = ()
-    organ: LocalisedOrgan | None = None
-    mirrored_whole: float | None = None
-    patches: Patches | None = None
-    steps: tuple[Step, ...] = ()
-    after: LocalisedOrgan | None = None
-    decision: Decision = UNGUARDED
-    is_adapted: bool = False
-    is_foreign: bool = False
-    dropped_views: Mapping[str, str] = field(default_factory=dict)
-    weights_after: str = ""
-    weights_restored: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def has_moved(self) -> bool:
-        """Whether a step changed anything that predicts."""
-        return any(step.update_norm != 0 for step in self.steps)
-
-    @property
-    def has_organ(self) -> bool:
-        """Whether there is a multi-scale prediction."""
-        return self.organ is not None and self.organ.prediction is not None
-
-    @property
-    def evidence(self) -> Evidence:
-        """What the guard decides by; only of an organ with a prediction."""
-        assert self.organ is not None
-        assert self.organ.prediction is not None
-        after = None if self.after is None else self.after.prediction
-        return Evidence(self.organ.prediction, after, self.mirrored_whole)
+__all__ = ["run_episode"]
 
 
 def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
@@ -159,8 +64,9 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
     """
     # methods alone turn gradients on; resampling under a caller's autocast would be coarse
     with torch.inference_mode(False), torch.no_grad(), autocast(episode.images.device, "fp32"):
-        source, episode = _predict_source(network, episode)
+        source, episode = predict_source(network, episode)
         result = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
+        result = _measure_source(result, episode)
         if episode.method.is_source and episode.recipe.is_single_pass:
             return replace(
                 result,
@@ -183,31 +89,6 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
         return replace(result, weights_restored=hash_weights(network))
 
 
-def _predict_source(network: nn.Module, episode: Episode) -> tuple[SourcePrediction, Episode]:
-    """Make the source's pass, if the caller has not; fill in what depends on it."""
-    clock = time.perf_counter()
-    is_training = any(module.training for module in network.modules())
-    frozen = copy_network(network) if is_training else network
-    images = _own(episode.images)
-    logits = episode.predict(images, frozen) if episode.source is None else _own(episode.source)
-    activation = choose_activation(episode.activation, logits.shape[1])
-    seconds = time.perf_counter() - clock
-    source = SourcePrediction(logits, activation, hash_weights(network), frozen, seconds)
-    filled = replace(
-        episode,
-        images=images,
-        source=logits,
-        activation=activation,
-        recipe=episode.recipe.with_safety_margin(source.weights),
-    )
-    return source, filled
-
-
-def _own(images: Tensor) -> Tensor:
-    """Take a tensor that autograd may save: cloned if it was made under inference mode."""
-    return images.detach().clone() if images.is_inference() else images.detach()
-
-
 def _exclusive(memory: OnlineMemory | None) -> AbstractContextManager[object]:
     return nullcontext() if memory is None else memory.lock
 
@@ -220,7 +101,9 @@ def _stages(result: EpisodeResult, episode: Episode) -> Iterator[EpisodeResult]:
     method, state = episode.method, _start(result.source, episode)
     undo = _Undo(state, result, episode)
     try:
-        yield (result := _describe_start(result, state))
+        yield (result := _keep_home(_describe_start(result, state), episode))
+        if result.reason:
+            return
         if episode.recipe.multiscale.views:
             yield (result := _predict_organ(result, episode, partial(method.predict, state)))
             if result.reason:
@@ -308,6 +191,61 @@ def _with_dropped(
     )
 
 
+def _is_judged(episode: Episode) -> bool:
+    """Whether the guard decides what is handed on: it compares magnified views."""
+    return episode.recipe.guard.is_binding and bool(episode.recipe.multiscale.views)
+
+
+def _measure_source(result: EpisodeResult, episode: Episode) -> EpisodeResult:
+    if result.source.shift is None:
+        return result
+    return replace(result, signs={"source": _measure(result, result.logits, episode, None)})
+
+
+def _keep_home(result: EpisodeResult, episode: Episode) -> EpisodeResult:
+    """Keep the source prediction of a case that is like those at home."""
+    profile, shift = episode.profile, result.source.shift
+    if profile is None or shift is None or not _is_judged(episode):
+        return result
+    decision = keep_home(shift, result.signs["source"], profile)
+    return result if decision is None else _promise(_keep_source(result, decision), episode)
+
+
+def _measure(
+    result: EpisodeResult, logits: Tensor, episode: Episode, consistency: float | None
+) -> dict[str, float]:
+    source = result.source
+    assert episode.profile is not None
+    assert source.shift is not None
+    return measure_signs(
+        probabilities(logits, source.activation),
+        source.maps,
+        images=episode.images,
+        spacing=episode.spacing,
+        activation=source.activation,
+        profile=episode.profile,
+        shift=source.shift,
+        consistency=consistency,
+    )
+
+
+def _promise(result: EpisodeResult, episode: Episode) -> EpisodeResult:
+    """Hold what the scores decided to the predicted quality."""
+    if not _is_judged(episode):
+        return result
+    decision, signs = result.decision, dict(result.signs)
+    if signs and decision.selected is not Selected.SOURCE:
+        signs["kept"] = _measure(result, result.logits, episode, decision.consistency)
+    found, predicted = promise(
+        decision,
+        signs,
+        episode.profile,
+        is_calibrated=bool(result.recipe.is_calibrated(result.source.weights)),
+    )
+    result = replace(result, signs=signs, decision=found, predicted=predicted)
+    return _keep_source(result, found) if found.selected is Selected.SOURCE else result
+
+
 def _predict_organ(
     result: EpisodeResult, episode: Episode, predict: Callable[[Tensor], Logits]
 ) -> EpisodeResult:
@@ -322,7 +260,7 @@ def _predict_organ(
     if settings.mirror_margin is not None:
         result = replace(result, mirrored_whole=_mirror_whole(result.source, episode))
     decision = decide_before(result.evidence, settings)
-    return result if decision is None else _keep_source(result, decision)
+    return result if decision is None else _promise(_keep_source(result, decision), episode)
 
 
 def _keep_source(result: EpisodeResult, decision: Decision) -> EpisodeResult:
@@ -392,14 +330,15 @@ def _choose(
     evidence = result.evidence
     decision = decide_after(evidence, episode.recipe.guard, found_by=organ.found_by)
     if decision.selected is Selected.SOURCE:
-        return _keep_source(result, decision)
+        return _promise(_keep_source(result, decision), episode)
     is_moved = decision.selected is Selected.ADAPTED
     best = evidence.at_hand if is_moved else evidence.before
     # with one connected piece, the largest one must not lie outside of every region
     outside = _background(result.source) if episode.single_piece else organ.maps
     logits = to_logits(torch.where(best.seen > 0, best.maps, outside), episode.activation)
     is_adapted = result.is_adapted and (is_moved or result.is_foreign)
-    return replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
+    result = replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
+    return _promise(result, episode)
 
 
 def _background(source: SourcePrediction) -> Tensor:
@@ -443,13 +382,6 @@ def _check(result: EpisodeResult, episode: Episode) -> None:
         raise AdaptationError("adapted prediction must not be empty where the source's is not.")
 
 
-def foreground_size(logits: Logits, activation: str) -> int:
-    """Count the voxels that are not background."""
-    if activation == "sigmoid":
-        return int((logits > 0).any(1).sum())
-    return int((logits.argmax(1) > 0).sum())
-
-
 def _fall_back(result: EpisodeResult, error: BaseException) -> EpisodeResult:
     """Keep the source prediction, or raise as the recipe says; programming errors always raise."""
     if isinstance(error, AdaptationError):
@@ -464,10 +396,3 @@ def _fall_back(result: EpisodeResult, error: BaseException) -> EpisodeResult:
     if result.recipe.multiscale.views:
         decision = Decision(Quality.RED, Selected.SOURCE, f"kept source: {reason}")
     return replace(_keep_source(result, decision), reason=reason)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

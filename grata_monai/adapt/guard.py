@@ -4,8 +4,11 @@ It asks the scores of `grata_monai.adapt.scores`, none of which is part of a los
 one magnification, the guard compares several.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from grata_monai.adapt.profile import Shift, SourceProfile
+from grata_monai.adapt.quality import SIGNS, QualityPrediction
 from grata_monai.adapt.scores import (
     GUARD_SCORES,
     Evidence,
@@ -19,7 +22,15 @@ from grata_monai.adapt.scores.neighbour_gain import neighbours
 from grata_monai.adapt.scores.score import write_change
 from grata_monai.adapt.settings import GuardSettings
 
-__all__ = ["NOTHING_FOUND", "UNGUARDED", "Decision", "decide_after", "decide_before"]
+__all__ = [
+    "NOTHING_FOUND",
+    "UNGUARDED",
+    "Decision",
+    "decide_after",
+    "decide_before",
+    "keep_home",
+    "promise",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,82 @@ def decide_after(
         where = f"; organ found anew in the whole image at {found_by}"
         found = replace(found, reason=found.reason + where)
     return _flag(found, settings)
+
+
+def keep_home(shift: Shift, signs: Mapping[str, float], profile: SourceProfile) -> Decision | None:
+    """Keep the source prediction of a case like those at home: there is nothing to adapt.
+
+    Args:
+        shift: Of the case.
+        signs: Of the source prediction.
+        profile: Of the source cases.
+
+    Returns:
+        The decision; None to go on, which a mask of doubtful quality does too.
+    """
+    if profile.home_below is None or shift.distance > profile.home_below:
+        return None
+    model = profile.models.get("source")
+    if model is not None:
+        found = model.predict(signs)
+        if found.lower < profile.useful_above or found.dice < profile.home_quality:
+            return None
+    reason = (
+        f"kept source: the case is like source cases, {shift.percentile:.0f} % of them are nearer"
+    )
+    return Decision(Quality.GREEN, Selected.SOURCE, reason)
+
+
+def promise(
+    decision: Decision,
+    signs: Mapping[str, Mapping[str, float]],
+    profile: SourceProfile | None,
+    *,
+    is_calibrated: bool,
+) -> tuple[Decision, QualityPrediction | None]:
+    """Hold a decision to the predicted quality, and set the quality flag by it.
+
+    Args:
+        decision: What the scores said.
+        signs: Of the ``source`` prediction and, if the decision is another one, of ``kept``.
+        profile: Of the source cases, if there is one of this network.
+        is_calibrated: Whether the guard's limits were chosen for this network; else, and without a
+            fitted profile, the flag is not green.
+
+    Returns:
+        The decision, which keeps the source if too little would be gained, and the predicted
+        quality of what is kept; None without a fitted profile.
+    """
+    if decision.quality is Quality.NONE:
+        return decision, None
+    if profile is None or "source" not in profile.models:
+        if decision.quality is Quality.GREEN and not is_calibrated:
+            why = "; nobody has calibrated the guard for this network, which takes green away"
+            decision = replace(decision, quality=Quality.AMBER, reason=decision.reason + why)
+        return decision, None
+    predicted = profile.models["source"].predict(signs["source"])
+    if "kept" in signs:
+        found = profile.models["kept"].predict(signs["kept"])
+        gain = found.dice - predicted.dice
+        if gain >= profile.gain_above:
+            predicted = found
+        else:
+            reason = f"kept source: predicted gain {gain:+.3f} is below {profile.gain_above:.3f}"
+            decision = replace(decision, selected=Selected.SOURCE, reason=reason)
+    return _flag_by_quality(decision, predicted, profile.useful_above), predicted
+
+
+def _flag_by_quality(
+    decision: Decision, predicted: QualityPrediction, useful_above: float
+) -> Decision:
+    if predicted.lower >= useful_above:
+        return replace(decision, quality=Quality.GREEN)
+    quality = Quality.RED if predicted.dice < useful_above else Quality.AMBER
+    why = (
+        f"; predicted Dice {predicted.dice:.2f}, at least {predicted.lower:.2f}: "
+        f"{SIGNS[predicted.because]}"
+    )
+    return replace(decision, quality=quality, reason=decision.reason + why)
 
 
 @dataclass(frozen=True)

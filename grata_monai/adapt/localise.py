@@ -17,6 +17,7 @@ from grata_monai.adapt.multiscale import (
     predict_rois,
 )
 from grata_monai.adapt.patches import plan_patches
+from grata_monai.adapt.signs import judge_organ
 from grata_monai.adapt.views import admissible_views
 from grata_monai.core.types import Logits, Probabilities
 
@@ -51,7 +52,8 @@ def localise(
 
     Where the magnified predictions are too little consistent, the organ is sought again at other
     scales of the whole image, and the place with the best consistency is kept: a pass that lost the
-    organ cannot be mended by magnifying the place that it found.
+    organ cannot be mended by magnifying the place that it found. With a profile of source labels,
+    a place counts only if what is found there can be the organ.
 
     Args:
         episode: The case at hand, with its activation.
@@ -67,12 +69,31 @@ def localise(
     consistency = _trust(first, episode) if first.prediction else float(first.is_found)
     if settings.search_views and consistency < settings.search_below:
         for name, other in _search(episode, predict, dropped):
-            found.append(_predict_about(episode, other, name, predict))
-            dropped |= found[-1].dropped
+            organ = _predict_about(episode, other, name, predict)
+            dropped |= organ.dropped
+            if is_plausible(organ, episode):
+                found.append(organ)
+            elif organ.is_found:
+                dropped[name] = "what it found is unlike the organ of source cases"
     with_prediction = [organ for organ in found if organ.prediction is not None]
     best = max(with_prediction, key=lambda organ: _trust(organ, episode), default=first)
     is_found = any(organ.is_found for organ in found)
     return replace(best, is_found=is_found, dropped=dropped)
+
+
+def is_plausible(organ: LocalisedOrgan, episode: Episode) -> bool:
+    """Whether the prediction about a place can be the organ; any can without source labels."""
+    known = None if episode.profile is None else episode.profile.organ
+    if known is None or organ.prediction is None:
+        return True
+    plausibility = judge_organ(
+        organ.prediction.maps,
+        known,
+        images=episode.images,
+        spacing=episode.spacing,
+        activation=episode.activation,
+    )
+    return plausibility is not None and plausibility.distance <= known.limit
 
 
 def _predict_about(

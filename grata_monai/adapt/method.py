@@ -19,6 +19,7 @@ from grata_monai.adapt.deadline import Clock
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.parameters import MovingParameters
 from grata_monai.adapt.patches import Patches
+from grata_monai.adapt.profile import LayerStatistics, SourceProfile
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.core.errors import NetworkError, RecipeError
 from grata_monai.core.types import Images, Logits
@@ -69,6 +70,8 @@ class Episode:
         memory: Where ``online`` keeps what it learnt, else None.
         is_guarded: If not, the method's prediction is handed on whatever it is: for measuring.
         source: Logits (1, k, *s) of the network's single pass; made if None.
+        statistics: What `probe` read during that pass; needed if `source` stands beside `profile`.
+        profile: Of the source cases; another network's counts as none.
         clock: What counts the seconds of the recipe's time limit.
     """
 
@@ -83,6 +86,8 @@ class Episode:
     memory: "OnlineMemory | None" = None
     is_guarded: bool = True
     source: Logits | None = None
+    statistics: LayerStatistics | None = None
+    profile: SourceProfile | None = None
     clock: Clock = time.monotonic
 
     def __post_init__(self) -> None:

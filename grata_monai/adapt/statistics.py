@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["mix_statistics", "normalise"]
+__all__ = ["mix_statistics", "normalise", "sample_moments"]
 
 
 def mix_statistics(network: nn.Module, image_share: float) -> tuple[str, ...]:
@@ -74,14 +74,32 @@ def normalise(
         Interpolated statistics as in InTEnt (Dong 2024) and DIGA (Wang 2023); biased variance as
         in batch normalisation.
     """
-    spatial = list(range(2, images.ndim))
-    values = images.float()
-    variance, mean = torch.var_mean(values, spatial, correction=0, keepdim=True)
-    axes = (1, -1) + (1,) * len(spatial)
-    mean = torch.lerp(source[0].view(axes).float(), mean, image_share)
-    variance = torch.lerp(source[1].view(axes).float(), variance, image_share)
-    values = (values - mean) * torch.rsqrt(variance + eps)
-    scale, shift = affine
-    if scale is not None and shift is not None:
-        values = values * scale.view(axes) + shift.view(axes)
-    return values.to(images.dtype)
+    axes = (1, -1) + (1,) * (images.ndim - 2)
+    origin, spread = (value.float() for value in source)
+    # about the source's mean: the image's lies near, so that its variance keeps its digits
+    values = images - origin.view(axes)
+    mean, variance = sample_moments(values)
+    centre = image_share * mean
+    variance = torch.lerp(spread.expand_as(variance), variance, image_share)
+    scale = torch.rsqrt(variance + eps)
+    if affine[0] is not None and affine[1] is not None:
+        scale = scale * affine[0].float()
+        shift = affine[1].float() - centre * scale
+    else:
+        shift = -centre * scale
+    shape = scale.shape + axes[2:]
+    return torch.addcmul(shift.view(shape), values, scale.view(shape)).to(images.dtype)
+
+
+def sample_moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel of every sample, each (b, c), in float32.
+
+    Two sums are several times as fast on a CPU as `torch.var_mean`.
+
+    Args:
+        values: (b, c, *s); their mean should not be large beside their spread.
+    """
+    flat = values.flatten(2)
+    mean = flat.mean(-1, dtype=torch.float32)
+    square = torch.linalg.vector_norm(flat, dim=-1, dtype=torch.float32).square() / flat.shape[-1]
+    return mean, (square - mean.square()).clamp_min(0)

@@ -13,6 +13,7 @@
     ├── BundleError                  a bundle whose files are not those of its manifest
     ├── OutputError                  the output folder cannot be written
     ├── RecordError                  a text that is no record of a case
+    ├── ProfileError                 a source profile that is none, or of another network
     ├── TransferError                a DICOM peer did not answer, or refused what was sent
     ├── RecipeError                  a setting that does not exist or breaks its rule (a ValueError)
     ├── SettingError                 an id that no configuration of the bundle has (a ValueError)
@@ -35,6 +36,7 @@ __all__ = [
     "NetworkError",
     "NothingToAdaptError",
     "OutputError",
+    "ProfileError",
     "RecipeError",
     "RecordError",
     "SettingError",
@@ -97,6 +99,10 @@ class OutputError(GrataError):
 
 class RecordError(GrataError):
     """A text is no record of a case, or a record that was changed or cut off."""
+
+
+class ProfileError(GrataError):
+    """A source profile that is none, or of another network."""
 
 
 class TransferError(GrataError):

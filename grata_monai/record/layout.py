@@ -12,7 +12,7 @@ _ADDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
         2: ("environment.bundle", "focus.found_by"),
         5: ("verdict.is_calibrated",),
         6: ("asked", "asked_sha256", "method", "steps.loss", "verdict.scores"),
-        7: (),  # the outcome `views`, until then `unadapted`
+        7: ("shift", "verdict.predicted", "verdict.signs"),  # and the outcome `views`
     }
 )
 """Minor version to the keys that it added. Settings that `recipe` gained need no entry."""

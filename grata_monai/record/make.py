@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grata_monai.adapt.episode import EpisodeResult, foreground_size
 from grata_monai.adapt.method import Episode, Method
 from grata_monai.adapt.recipe import Recipe
+from grata_monai.adapt.result import EpisodeResult, foreground_size
 from grata_monai.record.environment import name_device, versions
 from grata_monai.record.layout import SCHEMA_VERSION
 from grata_monai.record.types import (
@@ -24,7 +24,9 @@ from grata_monai.record.types import (
     MovingParameters,
     OutcomeName,
     Precision,
+    PredictedQuality,
     Record,
+    ShiftEntry,
     Statistics,
     StepEntry,
     Verdict,
@@ -83,6 +85,7 @@ def make_record(
         verdict=_describe_verdict(result, asked),
         focus=_describe_focus(result),
         change=_describe_change(result),
+        shift=None if result.source.shift is None else ShiftEntry(**asdict(result.source.shift)),
         environment=Environment(
             device=name_device(device),
             precision=Precision(recipe.steps.precision, precision),
@@ -116,7 +119,7 @@ def _is_source(result: EpisodeResult) -> bool:
 
 
 def _describe_verdict(result: EpisodeResult, asked: Recipe) -> Verdict:
-    decision = result.decision
+    decision, predicted = result.decision, result.predicted
     return Verdict(
         light=decision.quality,
         kept=decision.selected,
@@ -124,6 +127,8 @@ def _describe_verdict(result: EpisodeResult, asked: Recipe) -> Verdict:
         agreement=decision.consistency,
         is_calibrated=asked.is_calibrated(result.source.weights),
         scores=decision.scores,
+        predicted=None if predicted is None else PredictedQuality(**asdict(predicted)),
+        signs=result.signs,
     )
 
 

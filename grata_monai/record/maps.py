@@ -7,7 +7,7 @@ import torch
 from monai.transforms import KeepLargestConnectedComponent
 from torch import Tensor
 
-from grata_monai.adapt.episode import EpisodeResult
+from grata_monai.adapt.result import EpisodeResult
 from grata_monai.adapt.scores import Selected
 
 __all__ = ["make_maps"]

@@ -7,12 +7,12 @@ from grata_monai.record.types import OutcomeName, Record
 
 __all__ = ["COLUMNS", "describe_record", "summarise_record", "tabulate_record"]
 
-COLUMNS = ("outcome", "light", "steps", "Dice to source", "volume", "s")
+COLUMNS = ("outcome", "light", "foreign", "steps", "Dice to source", "volume", "s")
 """Headings of `tabulate_record`; the first two are words, the others numbers."""
 
 _MARKS = {
     Quality.RED: ("RED, do not rely on this mask. ", "RED. "),
-    Quality.AMBER: ("AMBER, low agreement: look closely. ", "AMBER. "),
+    Quality.AMBER: ("AMBER, look closely. ", "AMBER. "),
     Quality.GREEN: ("GREEN. ",),
     Quality.NONE: ("",),
 }
@@ -55,6 +55,7 @@ def tabulate_record(record: Record) -> tuple[str, ...]:
     return (
         str(record.outcome),
         str(record.verdict.light),
+        "-" if record.shift is None else f"{record.shift.percentile:.0f} %",
         str(len(record.steps)),
         f"{record.change.dice:.3f}",
         "-" if ratio is None else f"×{ratio:.2f}",

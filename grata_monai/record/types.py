@@ -13,6 +13,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from grata_monai.adapt.scores import Quality, Score, Selected
 from grata_monai.core.errors import RecordError
 from grata_monai.record.layout import SCHEMA_VERSION, restrict
+from grata_monai.record.trust import PredictedQuality, ShiftEntry
 
 __all__ = [
     "BundleVerification",
@@ -28,7 +29,9 @@ __all__ = [
     "OutcomeName",
     "Output",
     "Precision",
+    "PredictedQuality",
     "Record",
+    "ShiftEntry",
     "Statistics",
     "StepEntry",
     "Verdict",
@@ -171,7 +174,7 @@ class Verdict:
     """What the guard decided, without a label.
 
     Attributes:
-        light: green; amber: low agreement, look closely; red: do not rely on this mask; none: the
+        light: green; amber: look closely; red: do not rely on this mask; none: the
             recipe asks for no guard.
         kept: source: its single pass; views: magnified views averaged with the source network's
             weights; adapted: with the adapted weights; empty: the recipe asks for no guard. Without
@@ -181,6 +184,9 @@ class Verdict:
         is_calibrated: Whether the guard's limits were chosen for these weights; if not, it is
             careful. null: there is no guard, or the recipe does not say for which they were.
         scores: What the guard looked at.
+        predicted: Quality of the mask; null without a fitted profile of the source cases.
+        signs: Prediction (source, kept) to what speaks against it, each at least 0; empty without a
+            profile.
     """
 
     light: Quality = Quality.NONE
@@ -189,6 +195,8 @@ class Verdict:
     agreement: Share | None = None
     is_calibrated: bool | None = None
     scores: tuple[Score, ...] = ()
+    predicted: PredictedQuality | None = None
+    signs: Mapping[str, Mapping[str, Magnitude]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -316,6 +324,7 @@ class Record:
         method: Which method adapted.
         asked: Settings as they were asked for, where the guard's caution changed them.
         asked_sha256: Digest of the recipe that was asked for; before 1.6 empty.
+        shift: How foreign the case is; null without a profile of the source cases.
     """
 
     schema_version: Version
@@ -337,6 +346,7 @@ class Record:
     method: MethodEntry = MethodEntry("grata")
     asked: Mapping[str, Any] = field(default_factory=dict)
     asked_sha256: Sha256 = ""
+    shift: ShiftEntry | None = None
 
     def __hash__(self) -> int:
         """Hash by content, times left out."""

@@ -10,10 +10,10 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from grata_monai import GraTaInferer, Record
-from grata_monai.adapt.episode import EpisodeResult, SourcePrediction
 from grata_monai.adapt.guard import Decision
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
+from grata_monai.adapt.result import EpisodeResult, SourcePrediction
 from grata_monai.adapt.scores import Quality, Score, Selected
 from grata_monai.methods.registry import resolve_method
 from grata_monai.record import make_record

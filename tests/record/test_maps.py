@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from grata_monai import resolve_recipe
-from grata_monai.adapt.episode import EpisodeResult, SourcePrediction
 from grata_monai.adapt.guard import Decision
 from grata_monai.adapt.localise import LocalisedOrgan
 from grata_monai.adapt.multiscale import MultiscalePrediction
+from grata_monai.adapt.result import EpisodeResult, SourcePrediction
 from grata_monai.adapt.scores import Selected
 from grata_monai.record.maps import make_maps
 

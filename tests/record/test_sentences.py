@@ -14,7 +14,7 @@ from grata_monai.record.sentences import (
     summarise_record,
     tabulate_record,
 )
-from grata_monai.record.types import Focus, OutcomeName, StepEntry, Verdict
+from grata_monai.record.types import Focus, OutcomeName, ShiftEntry, StepEntry, Verdict
 
 
 def test_an_adapted_case_says_how_far_it_went():
@@ -82,7 +82,7 @@ def test_the_light_comes_first_and_red_says_what_it_means():
     )
     amber = replace(ADAPTED, verdict=Verdict(Quality.AMBER))
     assert describe_record(amber, max_length=64) == (
-        "AMBER, low agreement: look closely. Adapted in 5 steps."
+        "AMBER, look closely. Adapted in 5 steps, Dice with source 0.971."
     )
     assert describe_record(amber, max_length=30) == "AMBER. Adapted in 5 steps."
 
@@ -134,6 +134,7 @@ def test_a_row_has_a_cell_per_column():
     assert row == {
         "outcome": "adapted",
         "light": "none",
+        "foreign": "-",
         "steps": "5",
         "Dice to source": "0.971",
         "volume": "×1.03",
@@ -144,4 +145,9 @@ def test_a_row_has_a_cell_per_column():
 def test_what_does_not_exist_is_a_dash():
     change = replace(ADAPTED.change, volume_ratio=None)
     row = tabulate_record(replace(ADAPTED, change=change, steps=(StepEntry(0.1, 0.2, loss=1.0),)))
-    assert row[4] == "-"
+    assert row[5] == "-"
+
+
+def test_a_row_tells_how_foreign_the_case_is():
+    row = tabulate_record(replace(ADAPTED, shift=ShiftEntry(97.5, 2.0)))
+    assert row[2] == "98 %"

@@ -8,6 +8,7 @@ from typing import Any
 
 from grata_monai.core.files import atomic_path
 from grata_monai.experiments.calibrate.choose import Choice, Scores
+from grata_monai.experiments.calibrate.profile import Fit
 from grata_monai.experiments.compare.statistics import HARM
 
 __all__ = ["write_choice"]
@@ -21,6 +22,7 @@ def write_choice(
     *,
     facts: Mapping[str, str],
     refused: Mapping[str, str],
+    fit: Fit | None = None,
 ) -> tuple[Path, str]:
     """Write the chosen recipe as an overlay of the bundle, and a report beside it.
 
@@ -31,14 +33,21 @@ def write_choice(
         out: A ``.json`` file; the report takes its name with ``.md``.
         facts: What a reader must know besides: command, device, seed.
         refused: Candidates without scores, and why.
+        fit: Of the source profile; written beside the recipe, with ``_profile`` in its name.
 
     Returns:
         The report's path and text.
     """
     recipe = _to_recipe(choice, settings)
-    report = _describe(choice, scores, facts, refused)
+    report = _describe(choice, scores, facts, refused) + describe_fit(fit)
+    overlay: dict[str, Any] = {"recipe": recipe}
+    if fit is not None:
+        beside = out.with_name(f"{out.stem}_profile.json")
+        overlay["profile"] = str(beside.absolute())
+        with atomic_path(beside) as path:
+            path.write_text(fit.profile.to_json() + "\n", encoding="utf-8")
     with atomic_path(out) as path:
-        path.write_text(json.dumps({"recipe": recipe}, indent=4) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(overlay, indent=4) + "\n", encoding="utf-8")
     page = out.with_suffix(".md")
     with atomic_path(page) as path:
         path.write_text(report, encoding="utf-8")
@@ -102,6 +111,39 @@ def _describe(
         lines.append(f"| {shift} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
     if refused:
         lines += ["", "## Refused", "", *(f"- {name}: {why}" for name, why in refused.items())]
+    return "\n".join(lines) + "\n"
+
+
+def describe_fit(fit: Fit | None) -> str:
+    """Say what the source profile promises, and what it is worth on cases that were left out."""
+    if fit is None:
+        return ""
+    profile = fit.profile
+    holds = "holds" if fit.risk <= fit.allowed else "does NOT hold: too few cases, or too many lost"
+    lines = [
+        "",
+        "## Source profile",
+        "",
+        f"A case nearer than {profile.home_below:.2f} whose predicted Dice is at least "
+        f"{profile.home_quality:.2f} keeps the source prediction. Elsewhere it gives way where the "
+        f"predicted gain is at least {profile.gain_above:.3f}.",
+        "",
+        f"- harmed under some shift, each case left out in turn: {fit.harmed} of {profile.cases}; "
+        f"the bound of {100 * fit.allowed:.0f} % {holds} ({100 * fit.risk:.0f} %), for cases "
+        "exchangeable with these; a foreign hospital's are not",
+        f"- mean gain {fit.gain:+.4f}; of a choice that knows the label {fit.oracle:+.4f}; source "
+        f"kept in {100 * fit.kept:.0f} %",
+        "",
+        "| prediction | intercept | "
+        + " | ".join(profile.models["kept"].weights)
+        + " | taken off for the lower bound |",
+        "| --- | --- | " + "--- | " * (len(profile.models["kept"].weights) + 1),
+    ]
+    for name, model in profile.models.items():
+        cells = [f"{model.weights.get(sign, 0):.3f}" for sign in profile.models["kept"].weights]
+        lines.append(
+            f"| {name} | {model.intercept:.3f} | {' | '.join(cells)} | {model.slack:.3f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

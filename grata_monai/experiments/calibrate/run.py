@@ -8,6 +8,12 @@ from typing import Any
 from grata_monai.adapt.network import hash_weights
 from grata_monai.experiments.calibrate.candidates import default_candidates, make_candidates
 from grata_monai.experiments.calibrate.choose import choose
+from grata_monai.experiments.calibrate.profile import (
+    fit_profile,
+    leave_each_out,
+    make_profile,
+    observe,
+)
 from grata_monai.experiments.calibrate.report import write_choice
 from grata_monai.experiments.calibrate.search import run_candidates, to_scores
 from grata_monai.experiments.harness.bench import Bench
@@ -15,6 +21,8 @@ from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row
 
 __all__ = ["Settings", "calibrate"]
+
+_FEWEST = 3  # cases; a profile of fewer others says nothing
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,19 @@ def calibrate(
     given = settings.candidates or default_candidates(bench.network)
     candidates = make_candidates(given, settings.base, precision=bench.precision)
     found: list[tuple[str, Row]] = []
+    observations = [observe(case, bench, seed=settings.seed) for case in cases]
+    profiles = leave_each_out(observations, bench) if len(cases) > _FEWEST else {}
 
     def remember() -> Iterator[Row]:
         folder = out.with_suffix("")
         for pair in run_candidates(
-            candidates, cases, bench, folder, shifts=settings.shifts, seed=settings.seed
+            candidates,
+            cases,
+            bench,
+            folder,
+            shifts=settings.shifts,
+            seed=settings.seed,
+            profiles=profiles,
         ):
             found.append(pair)
             yield pair[1]
@@ -78,4 +94,8 @@ def calibrate(
     choice = choose(scores, most_harm=settings.most_harm)
     fixed = {"base": settings.base, "calibrated_for": hash_weights(bench.network)}
     written = {name: {**fixed, **values} for name, values in given.items()}
-    return write_choice(choice, scores, written, out, facts=facts, refused=refused)
+    fit = None
+    if profiles and choice.name in candidates:
+        profile = make_profile(observations, hash_weights(bench.network))
+        fit = fit_profile(profile, found, choice.name)
+    return write_choice(choice, scores, written, out, facts=facts, refused=refused, fit=fit)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from monai.transforms import Compose
 
+from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.experiments.calibrate.choose import Scores
 from grata_monai.experiments.calibrate.shifts import ShiftScannerd
@@ -26,6 +27,7 @@ def run_candidates(
     *,
     shifts: Sequence[str],
     seed: int = 0,
+    profiles: Mapping[str, SourceProfile] | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """Run the source network and every candidate that has no row yet.
 
@@ -36,6 +38,7 @@ def run_candidates(
         out: Folder of rows, ``SHIFT/rows/CANDIDATE/CASE.json``.
         shifts: Names out of `REAL_SHIFTS`.
         seed: Of everything random.
+        profiles: Case to a profile of the other cases.
 
     Yields:
         Shift and row.
@@ -48,7 +51,7 @@ def run_candidates(
     methods |= {name: grata_system(_free(recipe)) for name, recipe in candidates.items()}
     for shift in shifts:
         shifted = shift_bench(bench, shift, seed=seed)
-        for row in run_methods(methods, cases, shifted, out / shift, seed=seed):
+        for row in run_methods(methods, cases, shifted, out / shift, seed=seed, profiles=profiles):
             yield shift, row
 
 

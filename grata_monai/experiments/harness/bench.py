@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.network import choose_activation, first_tensor, hash_weights
+from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe
+from grata_monai.adapt.source import predict_probed
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.verify import describe_verified
 from grata_monai.core.precision import autocast
@@ -65,6 +67,7 @@ class Bench:
         verified: What `verify_bundle` said of the bundle.
         fingerprint: Digest of what decides its predictions: configuration with all settings,
             weights, and this package's version; of the shift too, if there is one.
+        profile: Of the source cases, if the bundle has one.
     """
 
     network: nn.Module
@@ -78,6 +81,7 @@ class Bench:
     bare: Recipe
     verified: Mapping[str, Any]
     fingerprint: str
+    profile: SourceProfile | None = None
 
     @property
     def bundle(self) -> str:
@@ -90,17 +94,30 @@ class Bench:
             logits = first_tensor(self.inferer(images, network))
         return logits.float()
 
-    def prepare(self, item: Mapping[str, str], *, seed: int = 0) -> Prepared:
+    def prepare(
+        self,
+        item: Mapping[str, str],
+        *,
+        seed: int = 0,
+        profile: SourceProfile | None = None,
+        is_probed: bool = False,
+    ) -> Prepared:
         """Read one case of `list_cases`, and make the source network's pass.
 
         Args:
             item: With ``image`` and ``label``.
             seed: Of the run; every case draws from a seed of its own made from it and its name.
+            profile: In place of the bundle's.
+            is_probed: Read the layers' statistics also without a profile.
         """
+        profile = profile or self.profile
         data = list_data_collate([self.preprocessing(dict(item))])
         images = data["image"].as_tensor().to(self.device)
         with measured(self.device) as cost:
-            source = self.predict(images, self.network)
+            if profile is None and not is_probed:
+                source, statistics = self.predict(images, self.network), None
+            else:
+                source, statistics = predict_probed(self.network, images, self.predict)
         digest = hashlib.sha256(f"{seed} {item['case']}".encode(errors="surrogateescape")).digest()
         bare = self.bare.changed(seed=int.from_bytes(digest[:4], "big"))
         episode = Episode(
@@ -114,6 +131,8 @@ class Bench:
             spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
             single_piece=self.single_piece,
             is_guarded=False,
+            statistics=statistics,
+            profile=profile,
         )
         return Prepared(episode, data, cost.seconds, cost.peak_bytes)
 
@@ -165,6 +184,7 @@ def open_bench(
         bare=_make_bare(inferer.recipe),
         verified=bundle.verified,
         fingerprint=_digest_bundle(bundle),
+        profile=inferer.profile,
     )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from grata_monai.adapt.episode import EpisodeResult, run_episode
+from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.method import Episode, OnlineMemory
+from grata_monai.adapt.profile import SourceProfile
+from grata_monai.adapt.result import EpisodeResult
 from grata_monai.adapt.scores import Quality
 from grata_monai.adapt.scores.mirror_gain import SCORE as MIRROR_GAIN
 from grata_monai.core.errors import GrataError
@@ -46,6 +48,9 @@ class Row:
             in the whole image; NaN where the guard did not compare them.
         kept: What the guard handed on: ``source``, ``views`` or ``adapted``; empty without.
         light: The guard's quality flag; empty without.
+        shift: Share of source cases that are less foreign, in [0, 100]; NaN without a profile.
+        predicted: Predicted Dice of what was handed on, in [0, 1]; NaN without a fitted profile.
+        signs: Prediction (``source``, ``kept``) to its signs; empty without a profile.
         settings: The method's hyper-parameters.
         key: Digest of all that decides the row; a row of another key is computed anew. Of a method
             that learns from case to case, the cases before this one are in it.
@@ -65,6 +70,9 @@ class Row:
     mirror_gain: float = float("nan")
     kept: str = ""
     light: str = ""
+    shift: float = float("nan")
+    predicted: float = float("nan")
+    signs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
 
@@ -76,6 +84,7 @@ def run_methods(
     out: str | Path,
     *,
     seed: int = 0,
+    profiles: Mapping[str, SourceProfile] | None = None,
 ) -> Iterator[Row]:
     """Run every method on every case that has no row of the same key yet.
 
@@ -85,6 +94,7 @@ def run_methods(
         bench: The bundle.
         out: Folder of rows, ``rows/METHOD/CASE.json``; made if missing.
         seed: Of everything random.
+        profiles: Case to the profile that stands in place of the bundle's.
 
     Yields:
         Every row, also those that an earlier run left. A method that refuses the network, or fails
@@ -98,7 +108,7 @@ def run_methods(
         name: OnlineMemory() if system.method.is_online else None
         for name, system in methods.items()
     }
-    keys = _make_keys(methods, cases, bench, seed)
+    keys = _make_keys(methods, cases, bench, seed, profiles or {})
     done = {place: row for place in keys if (row := _find_row(folder, place, keys[place]))}
     for name, memory in memories.items():
         # an online method must meet its cases again, or it would go on from nowhere
@@ -109,7 +119,8 @@ def run_methods(
         for name, system in methods.items():
             place = name, case["case"]
             if place not in done:
-                prepared = prepared or bench.prepare(case, seed=seed)
+                known = (profiles or {}).get(case["case"])
+                prepared = prepared or bench.prepare(case, seed=seed, profile=known)
                 row = _run(name, system, case, prepared, bench, memories[name])
                 done[place] = replace(row, key=keys[place])
                 _write(done[place], _locate(folder, place))
@@ -123,7 +134,11 @@ def read_rows(out: str | Path) -> list[Row]:
 
 
 def _make_keys(
-    methods: Mapping[str, System], cases: Sequence[Mapping[str, str]], bench: Bench, seed: int
+    methods: Mapping[str, System],
+    cases: Sequence[Mapping[str, str]],
+    bench: Bench,
+    seed: int,
+    profiles: Mapping[str, SourceProfile],
 ) -> dict[tuple[str, str], str]:
     """Name everything that decides each row, by method and case."""
     contents = {case["case"]: digest_case(case) for case in cases}
@@ -131,6 +146,7 @@ def _make_keys(
     for name, system in methods.items():
         before = ""
         for case, content in contents.items():
+            profile = profiles.get(case, bench.profile)
             key = digest(
                 method=type(system.method).__name__,
                 settings=_plain(system.settings),
@@ -138,6 +154,7 @@ def _make_keys(
                 case=(case, content),  # of a case's name its seed is made
                 before=before if system.method.is_online else "",
                 bench=bench.fingerprint,
+                profile="" if profile is None else profile.to_json(),
                 seed=seed,
             )
             keys[name, case] = before = key
@@ -230,6 +247,9 @@ def _take_notes(result: EpisodeResult) -> dict[str, Any]:
         "mirror_gain": MIRROR_GAIN.measure(result.evidence) if has_gain else nan,
         "kept": str(decision.selected),
         "light": "" if decision.quality is Quality.NONE else str(decision.quality),
+        "shift": nan if result.source.shift is None else result.source.shift.percentile,
+        "predicted": nan if result.predicted is None else result.predicted.dice,
+        "signs": result.signs,
     }
 
 

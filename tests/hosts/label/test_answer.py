@@ -17,7 +17,7 @@ def test_light_and_sentence_come_first_and_the_record_is_whole():
     sentence = "Source prediction kept, because adapted prediction must be finite."
     assert list(answered["result"].items()) == [
         ("light", "amber"),
-        ("verdict", f"AMBER, low agreement: look closely. {sentence}"),
+        ("verdict", f"AMBER, look closely. {sentence}"),
         ("outcome", "source"),
         ("reason", "adapted prediction must be finite."),
         ("record", json.loads(text)),

@@ -1,0 +1,127 @@
+"""What an episode made: the source network's prediction, and everything that followed from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from grata_monai.adapt.guard import UNGUARDED, Decision
+from grata_monai.adapt.localise import LocalisedOrgan
+from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.method import Step
+from grata_monai.adapt.patches import Patches
+from grata_monai.adapt.profile import Shift
+from grata_monai.adapt.quality import QualityPrediction
+from grata_monai.adapt.recipe import Recipe
+from grata_monai.adapt.scores import Evidence
+from grata_monai.core.types import Logits, Probabilities
+
+__all__ = ["EpisodeResult", "SourcePrediction", "foreground_size"]
+
+
+@dataclass(frozen=True)
+class SourcePrediction:
+    """The source network's single pass.
+
+    Attributes:
+        logits: (1, k, *s).
+        activation: ``sigmoid`` or ``softmax``.
+        weights: SHA-256 of the network's weights.
+        network: The network in evaluation mode, not to be changed.
+        seconds: Wall time.
+        shift: How foreign the case is; None without a profile of this network.
+    """
+
+    logits: Logits
+    activation: str
+    weights: str
+    network: nn.Module
+    seconds: float
+    shift: Shift | None = None
+
+    @property
+    def maps(self) -> Probabilities:
+        """Probabilities (1, k, *s)."""
+        return probabilities(self.logits, self.activation)
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What an episode did, as far as it came; the record is made from it.
+
+    Attributes:
+        source: The source network's prediction.
+        logits: To hand on, (1, k, *s): the source's if `reason` is set.
+        recipe: What ran: with the safety margin, where the guard's limits are not for this network.
+        method: Name of the method.
+        reason: Empty, or why the source prediction was kept.
+        groups: Groups that the moving parameters came from.
+        parameters: Names of the moving parameters.
+        parameter_count: Number of scalars that could move.
+        image_statistics: Layers whose statistics depend on the image.
+        organ: With its prediction before adaptation; None without multi-scale prediction.
+        mirrored_whole: Consistency of the source's prediction with its mirrored ones; None if the
+            recipe does not ask.
+        patches: What the method adapted to.
+        steps: What each step did.
+        after: The organ with its prediction after adaptation.
+        decision: Of the guard.
+        signs: Prediction (``source``, ``kept``) to its signs, see `grata_monai.adapt.quality`;
+            empty without a profile.
+        predicted: Quality of the prediction to hand on; None without a fitted profile.
+        is_adapted: Whether the prediction comes from weights or statistics other than the source's.
+        is_foreign: Whether that was so before the first step.
+        dropped_views: View to reason.
+        weights_after: Hash of the private copy's weights that predicted.
+        weights_restored: Hash of the caller's network at the end.
+        seconds: Wall time of ``adaptation`` and ``prediction``.
+    """
+
+    source: SourcePrediction
+    logits: Logits
+    recipe: Recipe
+    method: str
+    reason: str = ""
+    groups: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    parameter_count: int = 0
+    image_statistics: tuple[str, ...] = ()
+    organ: LocalisedOrgan | None = None
+    mirrored_whole: float | None = None
+    patches: Patches | None = None
+    steps: tuple[Step, ...] = ()
+    after: LocalisedOrgan | None = None
+    decision: Decision = UNGUARDED
+    signs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    predicted: QualityPrediction | None = None
+    is_adapted: bool = False
+    is_foreign: bool = False
+    dropped_views: Mapping[str, str] = field(default_factory=dict)
+    weights_after: str = ""
+    weights_restored: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a step changed anything that predicts."""
+        return any(step.update_norm != 0 for step in self.steps)
+
+    @property
+    def has_organ(self) -> bool:
+        """Whether there is a multi-scale prediction."""
+        return self.organ is not None and self.organ.prediction is not None
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the guard decides by; only of an organ with a prediction."""
+        assert self.organ is not None
+        assert self.organ.prediction is not None
+        after = None if self.after is None else self.after.prediction
+        return Evidence(self.organ.prediction, after, self.mirrored_whole)
+
+
+def foreground_size(logits: Logits, activation: str) -> int:
+    """Count the voxels that are not background."""
+    if activation == "sigmoid":
+        return int((logits > 0).any(1).sum())
+    return int((logits.argmax(1) > 0).sum())

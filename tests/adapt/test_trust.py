@@ -1,0 +1,210 @@
+"""With a profile of source cases a case at home is left alone, and the light keeps its bound."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import DynUNet
+
+from grata_monai import resolve_recipe
+from grata_monai.adapt.episode import run_episode
+from grata_monai.adapt.guard import Decision, keep_home, promise
+from grata_monai.adapt.localise import LocalisedOrgan, is_plausible
+from grata_monai.adapt.method import Episode
+from grata_monai.adapt.multiscale import MultiscalePrediction
+from grata_monai.adapt.network import hash_weights
+from grata_monai.adapt.organ import describe_organ, profile_organ
+from grata_monai.adapt.profile import Shift, SourceProfile, probe, profile_layers
+from grata_monai.adapt.quality import QualityModel
+from grata_monai.adapt.scores import Quality, Selected
+from grata_monai.methods.registry import resolve_method
+
+INFERER = SlidingWindowInferer((16, 16, 8), overlap=0.25)
+VIEWS = {"base": "clinical", "steps": 0, "search_views": []}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    kernels = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
+    network = DynUNet(3, 1, 2, **kernels, filters=[4, 8, 8], norm_name="batch").eval()
+    with torch.no_grad():
+        network.output_block.conv.conv.bias.copy_(torch.tensor([0.02, -0.02]))
+    return network
+
+
+def make_images(seed, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.rand(1, 1, 24, 20, 10, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def profile(network):
+    cases = []
+    for seed in range(6):
+        with torch.no_grad(), probe(network) as statistics:
+            INFERER(make_images(seed), network)
+        cases.append(statistics)
+    layers, distances = profile_layers(cases)
+    known = tuple(sorted(distances))
+    return SourceProfile(hash_weights(network), 6, layers, known, home_below=2 * known[-1])
+
+
+def run(network, images, profile, recipe=VIEWS, **fields):
+    resolved = resolve_recipe(recipe)
+    return run_episode(
+        network,
+        Episode(
+            images=images,
+            method=resolve_method("grata", resolved),
+            recipe=resolved,
+            predict=fields.pop("predict", INFERER),
+            inferer=INFERER,
+            profile=profile,
+            **fields,
+        ),
+    )
+
+
+def test_a_case_at_home_costs_one_pass_and_keeps_its_source_mask(network, profile):
+    passes = []
+
+    def predict(images, moved):
+        passes.append(moved)
+        return INFERER(images, moved)
+
+    found = run(network, make_images(2), profile, "clinical", predict=predict)
+    assert len(passes) == 1
+    assert found.decision.selected is Selected.SOURCE
+    assert "the case is like source cases" in found.reason
+    assert torch.equal(found.logits, found.source.logits)
+    assert found.weights_after == found.source.weights
+    assert found.steps == ()
+
+
+def test_the_pass_is_the_same_with_and_without_a_profile(network, profile):
+    with_it = run(network, make_images(2), profile, "source")
+    assert torch.equal(with_it.logits, run(network, make_images(2), None, "source").logits)
+    assert not any(layer._forward_pre_hooks for layer in network.modules())
+
+
+def test_a_foreign_case_is_looked_at_again_and_is_told(network, profile):
+    found = run(network, make_images(2, 20.0), profile)
+    assert found.source.shift.percentile == 100
+    assert found.organ is not None
+    assert set(found.signs["kept" if "kept" in found.signs else "source"]) >= {"shift", "entropy"}
+
+
+def test_statistics_that_came_with_the_source_prediction_are_used(network, profile):
+    images = make_images(2)
+    with torch.no_grad(), probe(network) as statistics:
+        source = INFERER(images, network)
+    given = run(network, images, profile, "source", source=source, statistics=statistics)
+    assert given.source.shift == run(network, images, profile, "source").source.shift
+
+
+def test_a_profile_of_other_weights_counts_as_none(network, profile):
+    found = run(network, make_images(2), replace(profile, weights="1" * 64))
+    assert found.source.shift is None
+    assert found.signs == {}
+    assert found.organ is not None
+
+
+def test_no_mask_is_green_on_a_network_that_nobody_calibrated(network):
+    recipe = {**VIEWS, "amber_below": 0.0, "red_below": 0.0, "source_below": 0.0}
+    found = run(network, make_images(2), None, recipe)
+    assert found.decision.quality is Quality.AMBER
+    assert "nobody has calibrated" in found.decision.reason
+    calibrated = {**recipe, "calibrated_for": hash_weights(network)}
+    assert run(network, make_images(2), None, calibrated).decision.quality is Quality.GREEN
+
+
+FITTED = SourceProfile(
+    "0" * 64,
+    10,
+    {},
+    (1.0,),
+    home_below=1.5,
+    models={
+        "source": QualityModel(0.9, {"shift": 0.1, "entropy": 1.0}, 0.05, 0.9, 10),
+        "kept": QualityModel(0.95, {"shift": 0.1, "entropy": 1.0}, 0.05, 0.9, 10),
+    },
+    home_quality=0.8,
+    gain_above=0.03,
+)
+VIEWED = Decision(Quality.GREEN, Selected.VIEWS, "averaged magnified views", 0.95)
+
+
+def hold(source, kept):
+    signs = {"source": source} | ({} if kept is None else {"kept": kept})
+    return promise(VIEWED, signs, FITTED, is_calibrated=True)
+
+
+@pytest.mark.parametrize(
+    ("shift", "entropy", "is_home"), [(1.4, 0.0, True), (1.6, 0.0, False), (1.4, 0.2, False)]
+)
+def test_home_is_near_and_of_good_predicted_quality(shift, entropy, is_home):
+    signs = {"shift": 0.0, "entropy": entropy}
+    found = keep_home(Shift(50.0, shift), signs, FITTED)
+    assert (found is not None) == is_home
+
+
+@pytest.mark.parametrize(
+    ("entropy", "light"),
+    [(0.05, Quality.GREEN), (0.22, Quality.AMBER), (0.3, Quality.RED)],
+)
+def test_the_light_is_the_lower_bound_beside_what_counts_as_useful(entropy, light):
+    decision, predicted = hold({"shift": 0.0, "entropy": 0.6}, {"shift": 0.0, "entropy": entropy})
+    assert decision.quality is light
+    assert decision.selected is Selected.VIEWS
+    assert predicted.dice == pytest.approx(0.95 - entropy)
+    named = "the network is unsure inside the mask"
+    assert (named in decision.reason) == (light is not Quality.GREEN)
+
+
+def test_the_source_is_kept_where_too_little_would_be_gained():
+    signs = {"shift": 0.0, "entropy": 0.1}
+    decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.13})
+    assert decision.selected is Selected.SOURCE
+    assert "predicted gain +0.020 is below 0.030" in decision.reason
+    assert predicted.dice == pytest.approx(0.8)
+
+
+def test_without_a_guard_nothing_is_promised():
+    decision, predicted = promise(Decision(), {}, None, is_calibrated=False)
+    assert decision == Decision()
+    assert predicted is None
+
+
+def test_the_organ_is_sought_only_where_it_can_be():
+    image = np.zeros((20, 20, 20), np.float32)
+    labels = []
+    for grow in range(4):
+        mask = np.zeros(image.shape, bool)
+        mask[6 : 13 + grow, 6:14, 6:14] = True
+        labels.append(describe_organ(mask, image, (1.0, 1.0, 1.0)))
+    known = FITTED.__class__("0" * 64, 4, {}, (1.0,), organ=profile_organ(labels))
+
+    def found_at(start, size):
+        maps = torch.zeros(1, 2, 20, 20, 20)
+        maps[:, 0] = 1
+        box = (0, slice(None), *(slice(start, start + size),) * 3)
+        maps[box] = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
+        prediction = MultiscalePrediction(maps, torch.ones(1, 1, 20, 20, 20), (), ())
+        return LocalisedOrgan(maps, "scale:0.6:0,1", True, (), prediction)
+
+    resolved = resolve_recipe("clinical")
+    episode = Episode(
+        images=torch.zeros(1, 1, 20, 20, 20),
+        method=resolve_method("grata", resolved),
+        recipe=resolved,
+        predict=INFERER,
+        activation="softmax",
+        spacing=(1.0, 1.0, 1.0),
+        profile=known,
+    )
+    assert is_plausible(found_at(6, 8), episode)
+    assert not is_plausible(found_at(0, 2), episode)
+    assert is_plausible(found_at(0, 2), replace(episode, profile=None))
