@@ -171,6 +171,8 @@ def open_bench(
         SettingError: If a setting has no id of the configuration.
     """
     bundle = open_bundle(bundle_dir, ("evaluate",), settings, unverified=unverified)
+    if bundle.config.get("report") is True:  # a row has no page, and no maps to put on one
+        bundle.set({"report": False})
     inferer = bundle.get("inferer")
     return Bench(
         network=bundle.network.eval(),
