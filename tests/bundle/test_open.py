@@ -87,14 +87,14 @@ def test_settings_reach_any_id_and_may_add_an_argument(bundle):
     settings = {
         "overlap": 0.5,
         "inferer#inferer#sw_batch_size": 1,
-        "preprocessing::transforms::4::mode": "nearest",
+        "preprocessing::transforms::5::mode": "nearest",
         "inferer#keep_source": True,
     }
     opened = open_bundle(bundle, settings=settings)
     inferer = opened.get("inferer")
     assert (inferer.inferer.overlap, inferer.inferer.sw_batch_size) == (0.5, 1)
     assert inferer.keep_source
-    assert opened.config["preprocessing"]["transforms"][4]["mode"] == "nearest"
+    assert opened.config["preprocessing"]["transforms"][5]["mode"] == "nearest"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_settings_reach_any_id_and_may_add_an_argument(bundle):
         ("bundle_root", "which `open_bundle` finds out"),
         ("device#nam", "Did you mean 'name'?"),
         ("inferer#keep_sorce", "Did you mean 'keep_source'?"),
-        ("preprocessing#transforms#4#modus", "Did you mean 'mode'?"),
+        ("preprocessing#transforms#5#modus", "Did you mean 'mode'?"),
     ],
 )
 def test_a_setting_that_would_change_nothing_is_refused(id, message, bundle):
@@ -229,7 +229,7 @@ def test_a_bundle_whose_postprocessing_ends_with_its_writer_still_works(
         opened = open_bundle(root, settings={**TINY, **places})
         opened.get("evaluator").run()
         assert type(opened.writer).__name__ == "SaveImageAndRecordd"
-        assert len(opened.postprocessing.transforms) == 4
+        assert len(opened.postprocessing.transforms) == 5
         masks.append((tmp_path / out / "a_seg.nii.gz").read_bytes())
         assert (tmp_path / out / "a_record.json").is_file()
     assert masks[0] == masks[1]

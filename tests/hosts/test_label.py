@@ -125,7 +125,7 @@ def test_info_shows_the_options(server):
     assert info["labels"] == ["prostate"]
     assert config["adapt"] is True
     assert config["guard"] is True
-    assert config["recipe"] == ["quick", "paper", "clinical"]
+    assert config["recipe"] == ["quick", "paper", "clinical", "views"]
     assert config["time_limit_s"] == 300
     assert config["model_filename"] == ["model.pt"]
 
@@ -229,7 +229,7 @@ def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
     ],
 )
 def test_a_bad_request_is_told_why_and_the_server_lives_on(server, image, options, message):
-    answer = server.segment(image, **options)
+    answer = server.infer({"image": image}, options)
     assert answer.status == 422
     assert re.match(message, answer.params["detail"])
     assert server.segment("case_3", adapt=False).status == 200

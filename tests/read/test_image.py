@@ -189,7 +189,7 @@ def test_a_damaged_file_is_unreadable(tmp_path, voxels, name, how):
     path = tmp_path / name
     (save if ".nii" in name else save_itk)(voxels, path)
     path.write_bytes(damaged(path.read_bytes(), how))
-    remedy = r"Copy it again|Correct its name"
+    remedy = "[Cc]opy it again"
     with pytest.raises(UnreadableImageError, match=rf"'{name}' .*({remedy})") as caught:
         read_image(path)
     assert str(tmp_path) not in str(caught.value)

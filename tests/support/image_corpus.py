@@ -239,7 +239,7 @@ def _nifti_kinds() -> list[Kind]:
         Kind(
             "gzip, named .nii", write("a.nii", gzip.compress(nifti())), unreadable, r"end in \.gz"
         ),
-        Kind("no gzip, named .nii.gz", write("a.nii.gz", nifti()), unreadable, r"end in \.gz"),
+        Kind("no gzip, named .nii.gz", write("a.nii.gz", nifti()), unreadable, "Take .gz off"),
         Kind("voxels cut off", write("a.nii", nifti()[:-100]), unreadable, "it is cut off"),
         Kind("header cut off", write("a.nii", nifti()[:200]), unreadable, "cut off"),
         Kind("empty", write("a.nii", b""), unreadable, "is empty"),

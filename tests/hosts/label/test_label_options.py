@@ -34,9 +34,9 @@ def take(weights):
 
 
 def test_the_configurations_recipe_is_the_first_to_choose():
-    assert list_recipes("clinical") == ["clinical", "paper"]
-    assert list_recipes("paper") == ["paper", "clinical"]
-    assert list_recipes({"base": "paper", "name": "ours"}) == ["ours", "paper", "clinical"]
+    assert list_recipes("clinical") == ["clinical", "paper", "views"]
+    assert list_recipes("paper") == ["paper", "clinical", "views"]
+    assert list_recipes({"base": "paper", "name": "ours"}) == ["ours", "paper", "clinical", "views"]
 
 
 def test_data_without_options_get_none(take):
