@@ -93,7 +93,7 @@ def test_an_ignite_engine_logs_and_tabulates_its_predictions(wrap, pred, screen,
     assert [case for case, _ in state.grata] == ["a", "a"]
     assert "a: Adapted to this case in 2 steps; " in caplog.text
     assert "2/2" in text_of(screen)
-    assert len(re.findall(r"a +adapted +none +2 ", text_of(screen))) == 2
+    assert len(re.findall(r"a +adapted +none +- +2 ", text_of(screen))) == 2
 
 
 @pytest.mark.parametrize("is_calibrated", [None, True, False])

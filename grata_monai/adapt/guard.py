@@ -123,7 +123,7 @@ def keep_home(shift: Shift, signs: Mapping[str, float], profile: SourceProfile) 
     """
     if profile.home_below is None or shift.distance > profile.home_below:
         return None
-    model = profile.models.get("source")
+    model = profile.models.get("plain")
     if model is not None:
         found = model.predict(signs)
         if found.lower < profile.useful_above or found.dice < profile.home_quality:
@@ -156,12 +156,12 @@ def promise(
     """
     if decision.quality is Quality.NONE:
         return decision, None
-    if profile is None or "source" not in profile.models:
+    if profile is None or "plain" not in profile.models:
         if decision.quality is Quality.GREEN and not is_calibrated:
             why = "; nobody has calibrated the guard for this network, which takes green away"
             decision = replace(decision, quality=Quality.AMBER, reason=decision.reason + why)
         return decision, None
-    predicted = profile.models["source"].predict(signs["source"])
+    predicted = profile.models["plain"].predict(signs["source"])
     if "kept" in signs:
         found = profile.models["kept"].predict(signs["kept"])
         gain = found.dice - predicted.dice

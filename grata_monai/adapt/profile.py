@@ -92,7 +92,8 @@ class SourceProfile:
         organ: Of the source labels; None if the profile was made without labels.
         home_below: A case that lies nearer is like those at home and keeps the source prediction;
             None adapts every case.
-        models: Prediction (``source``, ``kept``) to what predicts its Dice; empty without labels.
+        models: Prediction (``plain``, the source's, or ``kept``) to what predicts its Dice; empty
+            without labels.
         home_quality: Predicted Dice of the source's mask below which a case is not like those at
             home, however near it lies.
         gain_above: By how much a prediction must be better than the source's, by these models, to
@@ -247,7 +248,7 @@ def probe(network: nn.Module) -> Iterator[dict[str, NDArray[np.float64]]]:
         values = images.detach()
         if isinstance(layer, nn.LayerNorm):  # its channels are the last axis
             values = values.flatten(1, -2).transpose(1, 2)
-        mean, variance = sample_moments(values)
+        _, mean, variance = sample_moments(values)
         logarithm = variance.clamp_min(_SMALLEST_VARIANCE).log()
         sums[name].append(torch.cat([mean, logarithm], 1).cpu())
 

@@ -2,9 +2,9 @@
 
 Signs that need no label (how foreign the case is, how sure the network is, whether the mask can be
 the organ, how well magnified views agree) are turned into a predicted Dice. How far the prediction
-may be too high is bounded by cases that had no part in it: conformal prediction (Vovk 2005; Lei et
-al., JASA 2018). The bound holds for cases exchangeable with those of the calibration; a foreign
-hospital is not.
+may be too high is bounded by cases that had no part in it: normalised conformal prediction
+(Papadopoulos et al., ECML 2002; Lei et al., JASA 2018). The bound holds for cases exchangeable with
+those of the calibration; a foreign hospital is not.
 """
 
 import math
@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
+from scipy.optimize import least_squares
+from scipy.special import expit
 
 __all__ = ["SIGNS", "QualityModel", "QualityPrediction", "fit_quality"]
+
+_ROOM = 1.1  # no prediction is so high that it could not be too high
+_STEEPEST = 5.0  # logit of .993
 
 SIGNS: Mapping[str, str] = {
     "shift": "the case is foreign to the network",
@@ -44,17 +48,20 @@ class QualityPrediction:
 
 @dataclass(frozen=True)
 class QualityModel:
-    """Dice = intercept − Σ weight · sign, cut to [0, 1].
+    """Dice = best · logistic function of intercept − Σ weight · sign.
 
     Attributes:
-        intercept: Dice without any sign.
+        best: Dice that no mask is predicted to exceed.
+        intercept: Of the logistic function.
         weights: Sign to weight, at least 0.
-        slack: What is taken off the prediction for the lower bound; infinite if there are too few
-            cases for the confidence.
+        slack: So many times the room that a prediction leaves to a Dice of 1.1 are taken off for
+            the lower bound: a middling prediction errs by more than a high one. Infinite if there
+            are too few cases for the confidence.
         confidence: Of the lower bound, for a whole case under all shifts of the calibration.
         cases: Number of source cases.
     """
 
+    best: float
     intercept: float
     weights: Mapping[str, float]
     slack: float
@@ -64,10 +71,9 @@ class QualityModel:
     def predict(self, signs: Mapping[str, float]) -> QualityPrediction:
         """Predict the Dice of a mask from its signs."""
         costs = {name: weight * signs[name] for name, weight in self.weights.items()}
-        dice = min(max(self.intercept - sum(costs.values()), 0.0), 1.0)
-        return QualityPrediction(
-            dice, max(dice - self.slack, 0.0), max(costs, key=lambda name: costs[name])
-        )
+        dice = self.best * float(expit(self.intercept - sum(costs.values())))
+        lower = max(dice - self.slack * (_ROOM - dice), 0.0)
+        return QualityPrediction(dice, lower, max(costs, key=lambda name: costs[name]))
 
 
 def fit_quality(
@@ -97,13 +103,15 @@ def fit_quality(
     for case in known:
         is_out = groups == case
         others = _fit(table[~is_out], values[~is_out])
-        excess.append(float((_predict(others, table[is_out]) - values[is_out]).max()))
+        found = _predict(others, table[is_out])
+        excess.append(float(((found - values[is_out]) / (_ROOM - found)).max()))
     rank = math.ceil((len(known) + 1) * confidence)
     slack = sorted(excess)[rank - 1] if rank <= len(known) else math.inf
-    found = [float(f"{value:.4g}") for value in _fit(table, values)]
+    best, intercept, *weights = (round(float(value), 4) for value in _fit(table, values))
     return QualityModel(
-        intercept=found[0],
-        weights=dict(zip(names, found[1:], strict=True)),
+        best=best,
+        intercept=intercept,
+        weights=dict(zip(names, weights, strict=True)),
         slack=max(round(slack, 4), 0.0) if math.isfinite(slack) else slack,
         confidence=confidence,
         cases=len(known),
@@ -111,11 +119,17 @@ def fit_quality(
 
 
 def _fit(table: NDArray[np.float64], dice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares with an intercept in [0, 1] and weights of at least 0."""
-    design = np.column_stack([np.ones(len(table)), -table])
-    bounds = np.zeros(design.shape[1]), np.r_[1.0, np.full(table.shape[1], np.inf)]
-    return np.asarray(lsq_linear(design, dice, bounds).x)
+    """Least squares of the Dice, with weights of at least 0."""
+    columns = table.shape[1]
+
+    def miss(found: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _predict(found, table) - dice
+
+    least = np.r_[0.0, -_STEEPEST, np.zeros(columns)]
+    most = np.r_[1.0, _STEEPEST, np.full(columns, np.inf)]
+    start = np.r_[0.9, 2.0, np.ones(columns)]
+    return np.asarray(least_squares(miss, start, bounds=(least, most)).x)
 
 
 def _predict(found: NDArray[np.float64], table: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.clip(found[0] - table @ found[1:], 0, 1))
+    return np.asarray(found[0] * expit(found[1] - table @ found[2:]))

@@ -7,7 +7,7 @@ from grata_monai.record.types import OutcomeName, Record
 
 __all__ = ["COLUMNS", "describe_record", "summarise_record", "tabulate_record"]
 
-COLUMNS = ("outcome", "light", "foreign", "steps", "Dice to source", "volume", "s")
+COLUMNS = ("outcome", "light", "shift", "steps", "Dice to source", "volume", "s")
 """Headings of `tabulate_record`; the first two are words, the others numbers."""
 
 _MARKS = {

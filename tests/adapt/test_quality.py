@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from grata_monai.adapt.quality import QualityModel, fit_quality
 
@@ -15,22 +16,18 @@ def make_rows(cases, *, noise=0.02, seed=0):
         for _ in range(3):
             row = {"shift": float(rng.uniform(0, 2)), "entropy": float(rng.uniform(0, 1))}
             signs.append(row)
-            dice.append(
-                float(
-                    np.clip(
-                        0.9 - 0.1 * row["shift"] - 0.4 * row["entropy"] + rng.normal(0, noise), 0, 1
-                    )
-                )
-            )
+            true = 0.9 * expit(2.5 - 0.5 * row["shift"] - 3 * row["entropy"])
+            dice.append(float(np.clip(true + rng.normal(0, noise), 0, 1)))
             names.append(f"case{case}")
     return signs, dice, names
 
 
 def test_weights_are_found_again():
     model = fit_quality(*make_rows(30))
-    assert model.intercept == pytest.approx(0.9, abs=0.02)
-    assert model.weights["shift"] == pytest.approx(0.1, abs=0.01)
-    assert model.weights["entropy"] == pytest.approx(0.4, abs=0.02)
+    assert model.best == pytest.approx(0.9, abs=0.05)
+    assert model.intercept == pytest.approx(2.5, abs=0.4)
+    assert model.weights["shift"] == pytest.approx(0.5, abs=0.1)
+    assert model.weights["entropy"] == pytest.approx(3, abs=0.3)
     assert model.cases == 30
 
 
@@ -42,16 +39,15 @@ def test_no_sign_may_speak_for_a_mask():
     assert min(model.weights.values()) >= 0
 
 
-def test_the_bound_holds_for_most_new_cases():
-    model = fit_quality(*make_rows(40), confidence=0.9)
-    signs, dice, names = make_rows(200, seed=1)
-    missed = {
-        name
-        for row, true, name in zip(signs, dice, names, strict=True)
-        if true < model.predict(row).lower
-    }
-    assert len(missed) / 200 < 0.16
-    assert 0 < model.slack < 0.1
+def test_the_bound_holds_for_nine_of_ten_new_cases():
+    missed = []
+    for seed in range(8):
+        model = fit_quality(*make_rows(20, seed=seed), confidence=0.9)
+        signs, dice, names = make_rows(100, seed=100 + seed)
+        rows = zip(signs, dice, names, strict=True)
+        missed.append(len({n for row, true, n in rows if true < model.predict(row).lower}))
+    # each calibration by itself varies; their mean does not
+    assert 4 < np.mean(missed) < 16
 
 
 def test_too_few_cases_bound_nothing():
@@ -61,9 +57,12 @@ def test_too_few_cases_bound_nothing():
     assert math.isfinite(fit_quality(*make_rows(9), confidence=0.9).slack)
 
 
-def test_a_prediction_stays_a_dice_and_names_what_costs_most():
-    model = QualityModel(0.9, {"shift": 0.1, "entropy": 1.0}, 0.05, 0.9, 10)
-    found = model.predict({"shift": 1.0, "entropy": 0.05})
-    assert (found.dice, found.lower) == pytest.approx((0.75, 0.70))
+def test_a_prediction_is_a_logistic_function_and_names_what_costs_most():
+    model = QualityModel(0.95, float(logit(0.9)), {"shift": 1.0, "entropy": 2.0}, 0.5, 0.9, 10)
+    sure = model.predict({"shift": 0.0, "entropy": 0.0})
+    assert (sure.dice, sure.lower) == pytest.approx((0.855, 0.855 - 0.5 * (1.1 - 0.855)))
+    found = model.predict({"shift": 1.5, "entropy": 0.1})
+    assert found.dice == pytest.approx(0.95 * expit(logit(0.9) - 1.7))
+    assert found.lower == pytest.approx(found.dice - 0.5 * (1.1 - found.dice))
     assert found.because == "shift"
-    assert model.predict({"shift": 0.0, "entropy": 5.0}).dice == 0
+    assert model.predict({"shift": 0.0, "entropy": 9.0}).lower == 0

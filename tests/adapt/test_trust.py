@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
+from scipy.special import expit
 
 from grata_monai import resolve_recipe
 from grata_monai.adapt.episode import run_episode
@@ -128,8 +129,10 @@ FITTED = SourceProfile(
     (1.0,),
     home_below=1.5,
     models={
-        "source": QualityModel(0.9, {"shift": 0.1, "entropy": 1.0}, 0.05, 0.9, 10),
-        "kept": QualityModel(0.95, {"shift": 0.1, "entropy": 1.0}, 0.05, 0.9, 10),
+        "plain": QualityModel(
+            1.0, 2.2, {"shift": 0.5, "entropy": 3.0}, 0.2, 0.9, 10
+        ),  # at best .90
+        "kept": QualityModel(1.0, 2.9, {"shift": 0.5, "entropy": 3.0}, 0.2, 0.9, 10),  # at best .95
     },
     home_quality=0.8,
     gain_above=0.03,
@@ -143,7 +146,7 @@ def hold(source, kept):
 
 
 @pytest.mark.parametrize(
-    ("shift", "entropy", "is_home"), [(1.4, 0.0, True), (1.6, 0.0, False), (1.4, 0.2, False)]
+    ("shift", "entropy", "is_home"), [(1.4, 0.0, True), (1.6, 0.0, False), (1.4, 0.4, False)]
 )
 def test_home_is_near_and_of_good_predicted_quality(shift, entropy, is_home):
     signs = {"shift": 0.0, "entropy": entropy}
@@ -153,23 +156,24 @@ def test_home_is_near_and_of_good_predicted_quality(shift, entropy, is_home):
 
 @pytest.mark.parametrize(
     ("entropy", "light"),
-    [(0.05, Quality.GREEN), (0.22, Quality.AMBER), (0.3, Quality.RED)],
+    [(0.1, Quality.GREEN), (0.6, Quality.AMBER), (0.7, Quality.RED)],
 )
 def test_the_light_is_the_lower_bound_beside_what_counts_as_useful(entropy, light):
-    decision, predicted = hold({"shift": 0.0, "entropy": 0.6}, {"shift": 0.0, "entropy": entropy})
+    decision, predicted = hold({"shift": 0.0, "entropy": 2.0}, {"shift": 0.0, "entropy": entropy})
     assert decision.quality is light
     assert decision.selected is Selected.VIEWS
-    assert predicted.dice == pytest.approx(0.95 - entropy)
+    assert predicted.dice == pytest.approx(expit(2.9 - 3 * entropy))
     named = "the network is unsure inside the mask"
     assert (named in decision.reason) == (light is not Quality.GREEN)
 
 
 def test_the_source_is_kept_where_too_little_would_be_gained():
     signs = {"shift": 0.0, "entropy": 0.1}
-    decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.13})
+    decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.3})
     assert decision.selected is Selected.SOURCE
-    assert "predicted gain +0.020 is below 0.030" in decision.reason
-    assert predicted.dice == pytest.approx(0.8)
+    gain = expit(2.9 - 0.9) - expit(2.2 - 0.3)
+    assert f"predicted gain {gain:+.3f} is below 0.030" in decision.reason
+    assert predicted.dice == pytest.approx(expit(1.9))
 
 
 def test_without_a_guard_nothing_is_promised():

@@ -134,7 +134,7 @@ def test_a_row_has_a_cell_per_column():
     assert row == {
         "outcome": "adapted",
         "light": "none",
-        "foreign": "-",
+        "shift": "-",
         "steps": "5",
         "Dice to source": "0.971",
         "volume": "×1.03",

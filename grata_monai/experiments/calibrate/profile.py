@@ -188,7 +188,7 @@ def fit_profile(
     fitted = replace(
         profile,
         models={
-            "source": fit_quality(*_unzip(plain), confidence=confidence),
+            "plain": fit_quality(*_unzip(plain), confidence=confidence),
             "kept": fit_quality(*_unzip(kept), confidence=confidence),
         },
         gain_above=round(margin, 4),

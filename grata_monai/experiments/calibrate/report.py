@@ -134,16 +134,15 @@ def describe_fit(fit: Fit | None) -> str:
         f"- mean gain {fit.gain:+.4f}; of a choice that knows the label {fit.oracle:+.4f}; source "
         f"kept in {100 * fit.kept:.0f} %",
         "",
-        "| prediction | intercept | "
+        "| prediction | best | intercept | "
         + " | ".join(profile.models["kept"].weights)
-        + " | taken off for the lower bound |",
-        "| --- | --- | " + "--- | " * (len(profile.models["kept"].weights) + 1),
+        + " | slack |",
+        "| --- | --- | --- | " + "--- | " * (len(profile.models["kept"].weights) + 1),
     ]
     for name, model in profile.models.items():
-        cells = [f"{model.weights.get(sign, 0):.3f}" for sign in profile.models["kept"].weights]
-        lines.append(
-            f"| {name} | {model.intercept:.3f} | {' | '.join(cells)} | {model.slack:.3f} |"
-        )
+        weights = [model.weights.get(sign, 0.0) for sign in profile.models["kept"].weights]
+        cells = (model.best, model.intercept, *weights, model.slack)
+        lines.append(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -42,7 +42,7 @@ def test_gains_are_taken_where_they_are_predicted():
     assert fit.risk == pytest.approx(1 / 13)
     assert fit.oracle >= fit.gain > 0.7 * fit.oracle
     assert 0.3 <= fit.kept <= 0.7
-    assert set(fit.profile.models) == {"source", "kept"}
+    assert set(fit.profile.models) == {"plain", "kept"}
     assert 0.8 < fit.profile.home_quality < 0.95
     assert "holds" in describe_fit(fit)
     assert "NOT" not in describe_fit(fit)
@@ -58,7 +58,7 @@ def test_too_few_cases_promise_nothing():
     fit = fit_profile(PROFILE, make_rows(5), "views")
     assert fit.risk > fit.allowed
     assert "does NOT hold" in describe_fit(fit)
-    assert fit.profile.models["source"].predict({"shift": 0.0, "entropy": 0.0}).lower == 0
+    assert fit.profile.models["plain"].predict({"shift": 0.0, "entropy": 0.0}).lower == 0
 
 
 def observe_randomly(seed, organ):
