@@ -112,9 +112,8 @@ class ReportedCase:
     @property
     def foreign_percentile(self) -> float | None:
         """Percent of source cases that look less foreign; None if the record does not say."""
-        shift = self.content.get("shift")
-        value = shift.get("percentile") if isinstance(shift, Mapping) else None
-        return float(value) if isinstance(value, int | float) else None
+        shift = self.record.shift
+        return None if shift is None else shift.percentile
 
     def volumes(self) -> list[Volume]:
         """The size of every label."""

@@ -1,6 +1,5 @@
 """An invented case as its report shows it: a phantom, a source's mask beside it, and numbers."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from records import ADAPTED, KEPT, STEP
 from grata_monai.adapt.scores import Quality, Score, Selected
 from grata_monai.phantom import make_case
 from grata_monai.record import Record
-from grata_monai.record.types import Focus, FocusWindow, OutcomeName, Verdict
+from grata_monai.record.types import Focus, FocusWindow, OutcomeName, ShiftEntry, Verdict
 from grata_monai.report.case import ReportedCase
 
 SCORES = (Score("mirror_gain", 0.03, 0.01), Score("neighbour_gain", 0.004, 0.0))
@@ -63,4 +62,4 @@ def report_case(name: str = "one", record: Record = GREEN, **changes: Any) -> Re
 
 def with_shift(record: Record, percentile: float) -> str:
     """A record's text with how foreign the case is."""
-    return json.dumps({**json.loads(record.to_json()), "shift": {"percentile": percentile}})
+    return replace(record, shift=ShiftEntry(percentile, 1.0)).to_json()
