@@ -66,3 +66,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(NO_REAL_CASES)
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def field(shared_data: Path) -> Path:
+    """The folder of faulty and odd images from the field, for tests marked ``realdata``."""
+    folder = shared_data.parent / "field"
+    if not folder.is_dir():
+        pytest.skip("no inputs from the field beside the real cases")
+    return folder

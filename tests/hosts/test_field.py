@@ -31,14 +31,6 @@ QUICK |= {"focus_views": ["identity"], "source_below": 0.0}
 
 
 @pytest.fixture(scope="module")
-def field(shared_data):
-    folder = shared_data.parent / "field"
-    if not folder.is_dir():
-        pytest.skip("no inputs from the field beside the real cases")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     settings = {"spacing": [1.6, 1.6, 4.0], "roi_size": [96, 96, 16], "recipe": "source"}
     return make_tiny_bundle(tmp_path_factory.mktemp("field") / "bundle", **settings)

@@ -10,14 +10,6 @@ from grata_monai.read.transforms import ScalePercentilesd
 pytestmark = pytest.mark.realdata
 
 
-@pytest.fixture(scope="module")
-def field(shared_data):
-    folder = shared_data.parent / "field"
-    if not folder.is_dir():
-        pytest.skip("no inputs from the field beside the real cases")
-    return folder
-
-
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
