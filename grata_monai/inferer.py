@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.method import Episode, Method, OnlineMemory
+from grata_monai.adapt.mirroring import Mirroring
 from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
@@ -56,6 +57,8 @@ class GraTaInferer(Inferer):
         activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid for one output channel.
         single_piece: Whether the target is one connected piece, such as one organ. Then nothing is
             marked where no magnified window looked; else the source's prediction stays there.
+        mirroring: Which mirrored views the network takes, and which of its labels have sides: a
+            `Mirroring`, or its fields by name; None for any and none.
         memory: Needed if and only if the recipe says ``memory="online"``.
         keep_source: Also hand on the source network's logits, as ``pred.meta["grata_source"]``.
         keep_maps: Also hand on what a reader is shown, as ``pred.meta["grata_maps"]``: uint8
@@ -82,6 +85,7 @@ class GraTaInferer(Inferer):
         precision: str = "fp32",
         activation: str = "auto",
         single_piece: bool = False,
+        mirroring: Mirroring | Mapping[str, Any] | None = None,
         memory: OnlineMemory | None = None,
         keep_source: bool = False,
         keep_maps: bool = False,
@@ -96,6 +100,7 @@ class GraTaInferer(Inferer):
         self.precision = precision
         self.activation = activation
         self.single_piece = single_piece
+        self.mirroring = Mirroring.resolve(mirroring)
         self.memory = memory
         self.keep_source = keep_source
         self.keep_maps = keep_maps
@@ -168,6 +173,7 @@ class GraTaInferer(Inferer):
             activation=self.activation,
             spacing=spacing,
             single_piece=self.single_piece,
+            mirroring=self.mirroring,
             memory=self.memory,
             profile=self.profile,
         )

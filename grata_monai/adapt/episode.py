@@ -9,6 +9,7 @@ thrown away with it, also after an exception, running out of memory or KeyboardI
 shall outlive a case lives in an explicit `OnlineMemory`.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.deadline import Deadline
 from grata_monai.adapt.guard import (
+    NO_MIRRORS,
     NOTHING_FOUND,
     UNGUARDED,
     Decision,
@@ -38,13 +40,17 @@ from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground
 from grata_monai.adapt.scores import Quality, Selected
 from grata_monai.adapt.signs import measure_signs
 from grata_monai.adapt.source import predict_source
-from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views
-from grata_monai.core.errors import AdaptationError, NothingToAdaptError
+from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views, parse_view
+from grata_monai.core.errors import AdaptationError, GrataError, NothingToAdaptError
 from grata_monai.core.memory import is_out_of_memory
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 
 __all__ = ["run_episode"]
+
+logger = logging.getLogger(__name__)
+
+_LONGEST = 300  # characters of a foreign error in a reason
 
 
 def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
@@ -84,7 +90,9 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
             with _exclusive(episode.memory):
                 for done in _stages(result, episode):
                     result = done
-        except (AdaptationError, RuntimeError, MemoryError) as error:
+        except Exception as error:
+            if isinstance(error, GrataError) and not isinstance(error, AdaptationError):
+                raise  # what was asked for is wrong, for every case alike
             result = _fall_back(result, error)
         return replace(result, weights_restored=hash_weights(network))
 
@@ -250,11 +258,13 @@ def _predict_organ(
     result: EpisodeResult, episode: Episode, predict: Callable[[Tensor], Logits]
 ) -> EpisodeResult:
     """Find the organ and predict it with the weights as they are; decide whether to go on."""
+    settings = episode.recipe.guard
+    if settings.is_binding and settings.mirror_margin is not None and not _has_mirrors(episode):
+        return _keep_source(result, NO_MIRRORS)
     organ = localise(episode, result.source.maps, predict)
     result = replace(_with_dropped(result, organ.dropped), organ=organ)
     if not organ.is_found:
         return _keep_source(result, NOTHING_FOUND)
-    settings = episode.recipe.guard
     if organ.prediction is None or not settings.is_binding:
         return result
     if settings.mirror_margin is not None:
@@ -274,6 +284,13 @@ def _keep_source(result: EpisodeResult, decision: Decision) -> EpisodeResult:
     )
 
 
+def _has_mirrors(episode: Episode) -> bool:
+    """Whether the network takes any view but the image itself: the margin compares them."""
+    views = [parse_view(name, episode.mirroring) for name in episode.recipe.prediction_views]
+    shape = tuple(episode.images.shape[2:])
+    return any(not isinstance(v, Identity) and not v.reason_against(shape) for v in views)
+
+
 def _mirror_whole(source: SourcePrediction, episode: Episode) -> float:
     """Consistency of the source's prediction with its mirrored ones; 0 if it found nothing."""
     if not foreground_size(source.logits, source.activation):
@@ -283,6 +300,7 @@ def _mirror_whole(source: SourcePrediction, episode: Episode) -> float:
         episode.recipe.prediction_views,
         spatial_shape=tuple(images.shape[2:]),
         spacing=episode.spacing,
+        mirroring=episode.mirroring,
     )
     maps = [
         probabilities(
@@ -352,7 +370,9 @@ def _predict_whole(result: EpisodeResult, episode: Episode, state: State) -> Epi
     """Average the method's predictions over the recipe's prediction views of the whole image."""
     shape = tuple(episode.images.shape[2:])
     names = episode.recipe.prediction_views
-    views, dropped = admissible_views(names, spatial_shape=shape, spacing=episode.spacing)
+    views, dropped = admissible_views(
+        names, spatial_shape=shape, spacing=episode.spacing, mirroring=episode.mirroring
+    )
     images = episode.method.prepare(state, episode.images)
 
     def predict(view: WeakView) -> Tensor:
@@ -382,14 +402,16 @@ def _check(result: EpisodeResult, episode: Episode) -> None:
         raise AdaptationError("adapted prediction must not be empty where the source's is not.")
 
 
-def _fall_back(result: EpisodeResult, error: BaseException) -> EpisodeResult:
-    """Keep the source prediction, or raise as the recipe says; programming errors always raise."""
+def _fall_back(result: EpisodeResult, error: Exception) -> EpisodeResult:
+    """Keep the source prediction, or raise as the recipe says: a mask that was made is not lost."""
     if isinstance(error, AdaptationError):
         reason = str(error)
     elif is_out_of_memory(error):
         reason = "out of memory while adapting; fewer windows or weak views need less."
     else:
-        raise error
+        logger.warning("adaptation broke off: %s", type(error).__name__, exc_info=True)
+        words = " ".join(str(error).split())[:_LONGEST]
+        reason = f"adaptation broke off with {type(error).__name__}: {words}"
     if result.recipe.on_failure == "raise":
         raise AdaptationError(reason) from error
     decision = UNGUARDED

@@ -36,8 +36,8 @@ def measure_equivariance(
 
     Returns:
         Per view the mean over cases and foreground channels of the Dice overlap, in [0, 1], between
-        the label maps of the image and of the view mapped back, where the view saw the image; 1
-        where both are empty.
+        the label maps of the image and of the view mapped back, where the view saw the image;
+        classes absent from both do not count, and two empty maps are equal: 1.
 
     Raises:
         ValueError: If there is no image.
@@ -79,7 +79,9 @@ def foreground_one_hot(maps: Tensor, activation: str) -> Tensor:
 
 
 def overlap(one: Tensor, two: Tensor) -> Tensor:
-    """Dice of each sample, averaged over its channels, (b,); 1 where both are empty."""
+    """Dice of each sample, averaged over the channels that either marks, (b,); 1 if none does."""
     common = (one * two).flatten(2).sum(2)
     total = (one + two).flatten(2).sum(2)
-    return torch.where(total > 0, 2 * common / total.clamp_min(1), 1.0).mean(1)
+    present = (total > 0).sum(1)
+    dice = (2 * common / total.clamp_min(1)).sum(1) / present.clamp_min(1)
+    return torch.where(present > 0, dice, 1.0)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from grata_monai.adapt.alignment import cosine, gradients, is_finite, perturbed, step_size
 from grata_monai.adapt.losses import CONSISTENCIES, ENTROPIES, HEAD_LOSSES, probabilities
 from grata_monai.adapt.method import Step
+from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
 from grata_monai.adapt.network import choose_activation, copy_network, first_tensor
 from grata_monai.adapt.parameters import resolve_parameters
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
@@ -45,6 +46,7 @@ class GraTa:
         activation: ``sigmoid``, ``softmax``, or ``auto``: sigmoid if k is 1.
         strong_view: Takes images, returns images of the same shape; the recipe's own if None.
         spacing: Of the images, in mm per axis, if known: quarter turns need equal spacing.
+        mirroring: Of the network: which mirrored views it takes, and which labels have sides.
         image: A whole image (1, c, *s), needed by recipes that adapt the input.
         seed: Of the generator that draws the strong views; the recipe's own, or 0, if None.
 
@@ -58,7 +60,7 @@ class GraTa:
         RecipeError: If the recipe is wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a part of the case
         self,
         network: nn.Module,
         recipe: str | Mapping[str, Any] | Recipe | Steps = "paper",
@@ -66,6 +68,7 @@ class GraTa:
         activation: str = "auto",
         strong_view: Callable[[Tensor], Tensor] | None = None,
         spacing: tuple[float, ...] | None = None,
+        mirroring: Mirroring = ANY_MIRRORING,
         image: Tensor | None = None,
         seed: int | None = None,
     ) -> None:
@@ -79,6 +82,7 @@ class GraTa:
         self.optimizer = self.steps.build_optimizer(self.moving.tensors)
         self.activation = activation
         self.spacing = spacing
+        self.mirroring = mirroring
         self._strong_view = strong_view
         self._generator = torch.Generator().manual_seed(seed or 0)
 
@@ -219,7 +223,12 @@ class GraTa:
     def weak_views(self, images: Tensor) -> tuple[list[WeakView], dict[str, str]]:
         """Split the recipe's weak views into those that fit the images and those dropped, why."""
         shape = tuple(images.shape[2:])
-        return admissible_views(self.steps.weak_views, spatial_shape=shape, spacing=self.spacing)
+        return admissible_views(
+            self.steps.weak_views,
+            spatial_shape=shape,
+            spacing=self.spacing,
+            mirroring=self.mirroring,
+        )
 
     def _activation(self, logits: Tensor) -> str:
         return choose_activation(self.activation, logits.shape[1])

@@ -24,6 +24,7 @@ from grata_monai.adapt.settings import GuardSettings
 
 __all__ = [
     "NOTHING_FOUND",
+    "NO_MIRRORS",
     "UNGUARDED",
     "Decision",
     "decide_after",
@@ -59,6 +60,14 @@ UNGUARDED = Decision()
 
 NOTHING_FOUND = Decision(Quality.RED, Selected.SOURCE, "kept source: the network found nothing")
 """Of a case in which no pass marked anything, neither of the whole image nor of a region."""
+
+NO_MIRRORS = Decision(
+    Quality.AMBER,
+    Selected.SOURCE,
+    "kept source: the network takes no mirrored views, by which the guard sees whether looking "
+    "closer helps; calibrate a recipe for it",
+)
+"""Of a network without mirrored views, for which nobody has chosen the guard's limits."""
 
 
 def decide_before(

@@ -125,7 +125,10 @@ def predict_organ(
     """
     size = organ.rois[0].size
     views, dropped = admissible_views(
-        episode.recipe.prediction_views, spatial_shape=size, spacing=episode.spacing
+        episode.recipe.prediction_views,
+        spatial_shape=size,
+        spacing=episode.spacing,
+        mirroring=episode.mirroring,
     )
     prediction = predict_rois(
         episode.images,
@@ -152,7 +155,10 @@ def _search(
     """Predict the whole image at other magnifications; background where a view saw nothing."""
     shape = tuple(episode.images.shape[2:])
     views, left_out = admissible_views(
-        episode.recipe.multiscale.search_views, spatial_shape=shape, spacing=episode.spacing
+        episode.recipe.multiscale.search_views,
+        spatial_shape=shape,
+        spacing=episode.spacing,
+        mirroring=episode.mirroring,
     )
     dropped |= left_out
     for view in views:

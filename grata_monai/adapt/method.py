@@ -16,6 +16,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from grata_monai.adapt.deadline import Clock
+from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.parameters import MovingParameters
 from grata_monai.adapt.patches import Patches
@@ -67,6 +68,7 @@ class Episode:
         spacing: Of the images in mm per axis, or None.
         single_piece: Whether the target is one connected piece: then nothing is marked where no
             magnified region sees the image.
+        mirroring: Which mirrored views the network takes, and which labels have sides.
         memory: Where ``online`` keeps what it learnt, else None.
         is_guarded: If not, the method's prediction is handed on whatever it is: for measuring.
         source: Logits (1, k, *s) of the network's single pass; made if None.
@@ -83,6 +85,7 @@ class Episode:
     activation: str = "auto"
     spacing: tuple[float, ...] | None = None
     single_piece: bool = False
+    mirroring: Mirroring = ANY_MIRRORING
     memory: "OnlineMemory | None" = None
     is_guarded: bool = True
     source: Logits | None = None

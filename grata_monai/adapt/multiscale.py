@@ -305,7 +305,7 @@ def consistency_scores(
     Returns:
         Per magnification two Dice overlaps in [0, 1]: of its first view with its others, 1 if there
         is one alone; and of its mean with the means of its neighbours, where both saw the image, 1
-        if there are none.
+        if there are none. Classes that neither marks do not count.
     """
     masks = [[foreground_one_hot(view, activation) for view in views] for views in predictions]
     means = [

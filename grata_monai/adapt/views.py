@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
 from grata_monai.core.errors import RecipeError
 from grata_monai.core.types import Images, Probabilities
 
@@ -109,9 +110,11 @@ class Flip(WeakView):
 
     Attributes:
         axes: Spatial axes, counted from 0.
+        mirroring: Of the network: which labels have sides.
     """
 
     axes: tuple[int, ...]
+    mirroring: Mirroring = ANY_MIRRORING
 
     def __post_init__(self) -> None:
         """Check the axes."""
@@ -127,14 +130,14 @@ class Flip(WeakView):
         return images.flip([axis + 2 for axis in self.axes])
 
     def invert(self, maps: Probabilities) -> Tensor:
-        """Mirror the prediction back."""
-        return self.apply(maps)
+        """Mirror the prediction back; left and right labels change places."""
+        return self.mirroring.exchange(self.apply(maps), self.axes)
 
     def reason_against(
         self, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
     ) -> str:
-        """Refuse images without these axes."""
-        return _missing_axis(self.axes, spatial_shape)
+        """Refuse images without these axes, and networks that take no such mirror images."""
+        return _missing_axis(self.axes, spatial_shape) or self.mirroring.reason_against(self.axes)
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,12 @@ class Rot90(WeakView):
     Attributes:
         turns: Quarter turns, 1 to 3.
         axes: Two spatial axes, the plane; a quarter turn leads from the first axis to the second.
+        mirroring: Of the network: a turn in the plane of left and right exchanges them.
     """
 
     turns: int
     axes: tuple[int, ...]
+    mirroring: Mirroring = ANY_MIRRORING
 
     def __post_init__(self) -> None:
         """Check turns and axes."""
@@ -175,10 +180,11 @@ class Rot90(WeakView):
     def reason_against(
         self, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
     ) -> str:
-        """Refuse missing axes and, for odd turns, unequal extents or spacing."""
-        missing = _missing_axis(self.axes, spatial_shape)
-        if missing or self.turns == 2:
-            return missing
+        """Refuse missing axes, labels with sides and, for odd turns, unequal extents or spacing."""
+        refused = _missing_axis(self.axes, spatial_shape)
+        refused = refused or self.mirroring.reason_against(turned=self.axes)
+        if refused or self.turns == 2:
+            return refused
         one, two = self.axes
         if spatial_shape[one] != spatial_shape[two]:
             return f"extents {spatial_shape[one]} and {spatial_shape[two]} of its axes differ"
@@ -250,11 +256,12 @@ class Scale(WeakView):
         return [self.factor if not self.axes or axis in self.axes else 1.0 for axis in range(dims)]
 
 
-def parse_view(name: str) -> WeakView:
+def parse_view(name: str, mirroring: Mirroring = ANY_MIRRORING) -> WeakView:
     """Build a weak view from its name.
 
     Args:
         name: As in the table at the top of this module.
+        mirroring: Of the network that shall predict it.
 
     Returns:
         The view.
@@ -267,9 +274,9 @@ def parse_view(name: str) -> WeakView:
         if kind == "identity" and not rest:
             return Identity()
         if kind == "flip" and len(rest) == 1:
-            return Flip(_split(rest[0]))
+            return Flip(_split(rest[0]), mirroring)
         if kind in _TURNS and len(rest) == 1:
-            return Rot90(_TURNS[kind], _split(rest[0]))
+            return Rot90(_TURNS[kind], _split(rest[0]), mirroring)
         if kind == "scale" and len(rest) in (1, 2):
             return Scale(float(rest[0]), _split(rest[1]) if len(rest) == 2 else ())
     except ValueError as error:
@@ -288,14 +295,19 @@ def is_admissible(
 
 
 def admissible_views(
-    names: Sequence[str], *, spatial_shape: Sequence[int], spacing: Sequence[float] | None = None
+    names: Sequence[str],
+    *,
+    spatial_shape: Sequence[int],
+    spacing: Sequence[float] | None = None,
+    mirroring: Mirroring = ANY_MIRRORING,
 ) -> tuple[list[WeakView], dict[str, str]]:
-    """Split views into those that fit the images and those that do not.
+    """Split views into those that fit images and network, and those that do not.
 
     Args:
         names: Views by name.
         spatial_shape: Of the images, in voxels.
         spacing: Of the images, in mm per axis, if known.
+        mirroring: Of the network that shall predict them.
 
     Returns:
         The views that fit, in order, or the identity if none does; and of the others, why not.
@@ -303,7 +315,7 @@ def admissible_views(
     kept: list[WeakView] = []
     dropped: dict[str, str] = {}
     for name in names:
-        view = parse_view(name)
+        view = parse_view(name, mirroring)
         reason = view.reason_against(spatial_shape, spacing)
         if reason:
             dropped[name] = reason

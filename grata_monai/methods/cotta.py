@@ -109,7 +109,8 @@ class CoTTA(Method):
             return probabilities(first_tensor(state.network(view.apply(windows))), activation)
 
         anchor = probabilities(first_tensor(state.source(windows)), activation)
-        views, _ = admissible_views(self.views, spatial_shape=tuple(windows.shape[2:]))
+        shape, mirroring = tuple(windows.shape[2:]), state.episode.mirroring
+        views, _ = admissible_views(self.views, spatial_shape=shape, mirroring=mirroring)
         averaged, _ = average_views(windows, views, predict_view)
         own = predict_view(Identity())
         if activation == "sigmoid":

@@ -91,17 +91,23 @@ class DUA(Method):
     def _augment(self, windows: Windows, episode: Episode) -> Images:
         generator = torch.Generator().manual_seed(episode.recipe.seed)
         spacing = episode.spacing_of(windows)
-        turns, _ = admissible_views(_TURNS, spatial_shape=windows.shape[2:], spacing=spacing)
+        shape, mirroring = windows.shape[2:], episode.mirroring
+        turns, _ = admissible_views(
+            _TURNS, spatial_shape=shape, spacing=spacing, mirroring=mirroring
+        )
+        is_mirrored = not mirroring.reason_against([0])
         return torch.cat(
             [
-                _augment_once(windows[[index % len(windows)]], turns, generator)
+                _augment_once(windows[[index % len(windows)]], turns, generator, is_mirrored)
                 for index in range(self.copies)
             ]
         )
 
 
-def _augment_once(window: Tensor, turns: list[WeakView], generator: torch.Generator) -> Tensor:
-    """Shift, mirror and turn one window (1, c, *s)."""
+def _augment_once(
+    window: Tensor, turns: list[WeakView], generator: torch.Generator, is_mirrored: bool
+) -> Tensor:
+    """Shift, mirror (if the network takes that) and turn one window (1, c, *s)."""
 
     def draw(count: int) -> int:
         return int(torch.randint(count, (), generator=generator))
@@ -111,5 +117,5 @@ def _augment_once(window: Tensor, turns: list[WeakView], generator: torch.Genera
     padded = functional.pad(window, [side for r in reversed(reach) for side in (r, r)])
     for axis, (extent, r) in enumerate(zip(shape, reach, strict=True), start=2):
         padded = padded.narrow(axis, draw(2 * r + 1), extent)
-    mirror = Flip((0,)) if draw(2) else Identity()
+    mirror = Flip((0,)) if draw(2) and is_mirrored else Identity()
     return turns[draw(len(turns))].apply(mirror.apply(padded))

@@ -83,6 +83,7 @@ class GraTaMethod(Method):
             self.steps,
             activation=episode.activation,
             spacing=episode.spacing,
+            mirroring=episode.mirroring,
             image=episode.images,
             seed=episode.recipe.seed,
         )

@@ -88,6 +88,11 @@ class MEMO(Method):
 
         shape = tuple(windows.shape[2:])
         spacing = state.episode.spacing_of(windows)
-        views, _ = admissible_views(self.views, spatial_shape=shape, spacing=spacing)
+        views, _ = admissible_views(
+            self.views,
+            spatial_shape=shape,
+            spacing=spacing,
+            mirroring=state.episode.mirroring,
+        )
         mean, _ = average_views(windows, views * self.copies, predict_view)
         return entropy(to_logits(mean, activation), activation)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from grata_monai.adapt.method import Episode, Method, State
+from grata_monai.adapt.mirroring import Mirroring
 from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.views import Flip, Identity, WeakView, average_views
 from grata_monai.core.types import Images, Logits
@@ -20,7 +21,8 @@ class Mirror(Method):
 
     Attributes:
         axes: Spatial axes to mirror, counted from 0; None for all that the images have. nnU-Net
-            mirrors the axes that training mirrored; axes that the images lack are left out.
+            mirrors the axes that training mirrored; axes that the images lack, or along which the
+            network takes no mirror images, are left out.
 
     Source:
         Isensee et al., nnU-Net, Nature Methods 2021; `_internal_maybe_mirror_and_predict`.
@@ -44,10 +46,12 @@ class Mirror(Method):
         def predict_view(view: WeakView) -> Tensor:
             return state.episode.predict_unmoved(view.apply(images), state.network)
 
-        mean, _ = average_views(images, self._views(images.ndim - 2), predict_view)
+        views = self._views(images.ndim - 2, state.episode.mirroring)
+        mean, _ = average_views(images, views, predict_view)
         return mean
 
-    def _views(self, dims: int) -> list[WeakView]:
-        axes = [axis for axis in range(dims) if self.axes is None or axis in self.axes]
-        flips = [Flip(some) for n in range(len(axes)) for some in combinations(axes, n + 1)]
-        return [Identity(), *flips]
+    def _views(self, dims: int, mirroring: Mirroring) -> list[WeakView]:
+        wanted = range(dims) if self.axes is None else self.axes
+        axes = [a for a in range(dims) if a in wanted and not mirroring.reason_against([a])]
+        several = [some for n in range(len(axes)) for some in combinations(axes, n + 1)]
+        return [Identity(), *(Flip(some, mirroring) for some in several)]

@@ -83,10 +83,10 @@ class TeST(Method):
         images, activation, teacher = patches.images, state.episode.activation, state.teacher
         for _ in range(self.teacher_steps):
             with torch.enable_grad():
-                label = self._label(images, teacher.network, activation)
+                label = self._label(images, teacher.network, state.episode)
                 step = teacher.descend(_follow(strengthen(images), label, teacher, activation))
             yield step
-        label = self._label(images, teacher.network, activation)
+        label = self._label(images, teacher.network, state.episode)
         for _ in range(self.student_steps):
             with torch.enable_grad():
                 loss = _follow(strengthen(images), label, state, activation)
@@ -95,13 +95,17 @@ class TeST(Method):
             yield step
 
     @torch.no_grad()
-    def _label(self, windows: Images, network: nn.Module, activation: str) -> Probabilities:
+    def _label(self, windows: Images, network: nn.Module, episode: Episode) -> Probabilities:
         """Average the predictions on the weak views, mapped back."""
 
         def predict_view(view: WeakView) -> Tensor:
-            return probabilities(first_tensor(network(view.apply(windows))), activation)
+            return probabilities(first_tensor(network(view.apply(windows))), episode.activation)
 
-        views, _ = admissible_views(self.weak_views, spatial_shape=tuple(windows.shape[2:]))
+        views, _ = admissible_views(
+            self.weak_views,
+            spatial_shape=tuple(windows.shape[2:]),
+            mirroring=episode.mirroring,
+        )
         mean, _ = average_views(windows, views, predict_view)
         return mean
 

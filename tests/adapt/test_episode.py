@@ -1,6 +1,7 @@
 """An episode leaves no trace, falls back where it must, and forgets unless told to remember."""
 
 import copy
+import re
 import threading
 from dataclasses import replace
 
@@ -10,7 +11,6 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet, UNet
 
 from grata_monai import OnlineMemory, resolve_recipe
-from grata_monai.adapt import episode as module
 from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.multiscale import MultiscalePrediction
@@ -142,13 +142,45 @@ def test_on_failure_raise_raises(network, images):
         run_episode(network, make_episode(images, recipe))
 
 
-def test_a_programming_error_is_never_swallowed(network, images, monkeypatch):
-    def broken(*_, **__):
-        raise RuntimeError("shapes do not match")
+class Prompted(torch.nn.Module):
+    """Segments through its inferer, but not from images alone, as networks with prompts do."""
 
-    monkeypatch.setattr(module, "cut_patches", broken)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        run_episode(network, make_episode(images))
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images, prompt):
+        return self.network(images)
+
+
+class WithoutGradients(torch.nn.Module):
+    """Cuts the graph, as engines of other makers do."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images).detach()
+
+
+@pytest.mark.parametrize(
+    ("wrap", "predict", "reason"),
+    [
+        (Prompted, lambda x, net: INFERER(x, net, None), "TypeError.*prompt"),
+        (WithoutGradients, INFERER, "RuntimeError.*does not require grad"),
+    ],
+)
+def test_a_network_that_cannot_adapt_keeps_its_mask_with_a_reason(
+    network, images, caplog, wrap, predict, reason
+):
+    outcome = run_episode(wrap(network), make_episode(images, predict=predict))
+    assert torch.equal(outcome.logits, INFERER(images, network))
+    assert re.match(f"adaptation broke off with {reason}", outcome.reason)
+    assert "adaptation broke off" in caplog.text
+    episode = make_episode(images, {**WHOLE, "on_failure": "raise"}, predict=predict)
+    with pytest.raises(AdaptationError, match=reason):
+        run_episode(wrap(network), episode)
 
 
 def test_online_memory_carries_weights_and_moments_from_case_to_case(network, images):

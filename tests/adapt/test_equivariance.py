@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from grata_monai.adapt.equivariance import admit_views, measure_equivariance
+from grata_monai.adapt.equivariance import admit_views, measure_equivariance, overlap
 
 
 def test_a_network_that_looks_at_voxels_one_by_one_is_equivariant():
@@ -31,8 +31,8 @@ def test_equivariance_counts_softmax_foreground_and_calls_two_empty_maps_equal()
     scores = measure_equivariance(
         lambda x: logits, [torch.zeros(1, 1, 2, 2)], ["flip:0", "flip:1"], activation="softmax"
     )
-    # class 2 is empty in both: Dice 1; class 1 moves away under flip:0: Dice 0
-    assert scores == {"flip:0": 0.5, "flip:1": 1.0}
+    # class 2 is empty in both and does not count; class 1 moves away under flip:0
+    assert scores == {"flip:0": 0.0, "flip:1": 1.0}
 
 
 def test_equivariance_needs_a_case():
@@ -44,3 +44,11 @@ def test_views_above_the_minimum_are_admitted_and_the_identity_always():
     dice = {"flip:0": 0.95, "flip:1": 0.6, "identity": 1.0, "scale:1.25": 0.9}
     assert admit_views(dice, minimum=0.9) == ("identity", "flip:0", "scale:1.25")
     assert admit_views({"flip:1": 0.1}, minimum=0.9) == ("identity",)
+
+
+def test_absent_classes_do_not_count_however_many_there_are():
+    one, two = torch.zeros(2, 1, 3, 4)
+    one[0, 0], two[0, 0] = torch.tensor([1.0, 1, 0, 0]), torch.tensor([0, 1.0, 1, 0])
+    padded = [torch.cat([masks, torch.zeros(1, 102, 4)], 1) for masks in (one, two)]
+    assert overlap(one, two).tolist() == overlap(*padded).tolist() == [0.5]
+    assert overlap(torch.zeros(1, 5, 4), torch.zeros(1, 5, 4)).tolist() == [1.0]

@@ -13,6 +13,7 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from grata_monai.adapt.method import Episode
+from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
 from grata_monai.adapt.network import choose_activation, first_tensor, hash_weights
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe
@@ -60,6 +61,7 @@ class Bench:
         postprocessing: Logits to a label map on the input's grid.
         activation: ``sigmoid``, ``softmax`` or ``auto``.
         single_piece: Whether the target is one connected piece.
+        mirroring: Which mirrored views the network takes, and which labels have sides.
         precision: Of predictions.
         device: Where everything runs.
         bare: The recipe of methods that run as published, without multi-scale prediction and
@@ -82,6 +84,7 @@ class Bench:
     verified: Mapping[str, Any]
     fingerprint: str
     profile: SourceProfile | None = None
+    mirroring: Mirroring = ANY_MIRRORING
 
     @property
     def bundle(self) -> str:
@@ -130,6 +133,7 @@ class Bench:
             activation=choose_activation(self.activation, source.shape[1]),
             spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
             single_piece=self.single_piece,
+            mirroring=self.mirroring,
             is_guarded=False,
             statistics=statistics,
             profile=profile,
@@ -187,6 +191,7 @@ def open_bench(
         verified=bundle.verified,
         fingerprint=_digest_bundle(bundle),
         profile=inferer.profile,
+        mirroring=inferer.mirroring,
     )
 
 
