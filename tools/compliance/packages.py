@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 OWN = "grata-monai"
-PARTS = {"segmenting": "", "DICOM": "dicom", "development": "dev"}
+PARTS = {"segmenting": "", "DICOM": "dicom", "signatures": "sign", "development": "dev"}
 """What a package takes part in, and the extra of `pyproject.toml` that brings it; the first of
 several counts."""
 
@@ -137,16 +137,24 @@ def read_direct(root: Path) -> dict[str, list[Requirement]]:
     project: dict[str, Any] = tomllib.loads(_read(root / "pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
     return {
-        part: [Requirement(text) for text in (extras[extra] if extra else project["dependencies"])]
+        part: [
+            Requirement(text)
+            for text in (extras.get(extra, ()) if extra else project["dependencies"])
+        ]
         for part, extra in PARTS.items()
     }
 
 
 def needed_by(packages: Mapping[str, Package]) -> dict[str, list[str]]:
-    """List, for every package, those that need it in this environment."""
+    """List, for every package, those that need it here, also for an extra that one asks of them."""
     found: dict[str, list[str]] = {name: [] for name in packages}
+    asked: dict[str, set[str]] = {name: set() for name in packages}
     for user in packages.values():
-        for name in dict.fromkeys(name for name, _ in _requirements(user, extras=())):
+        for name, extras in _requirements(user, extras=()):
+            asked.get(name, set()).update(extras)
+    for user_name, user in packages.items():
+        needed = _requirements(user, extras=tuple(sorted(asked[user_name])))
+        for name in dict.fromkeys(name for name, _ in needed):
             if name in found:
                 found[name].append(user.name)
     return found

@@ -34,6 +34,9 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "pylibjpeg-rle": "decodes RLE",
         "pynetdicom": "C-STORE and storage commitment",
         "requests": "HTTP requests of QIDO-RS, WADO-RS and STOW-RS",
+        # signatures
+        "model-signing": "signs a bundle with a key, and verifies that",
+        "pyopenssl": "certificates, for model-signing, which does not ask for it itself",
         # development
         "axe-playwright-python": "looks for faults that a screen reader would meet, in tests",
         "beartype": "checks types and shapes while tests run",

@@ -22,9 +22,13 @@ def test_the_page_names_every_locked_package_once_in_its_locked_version(page, re
 
 
 def test_what_computes_stands_apart_from_what_only_tests(page):
-    segmenting, dicom, development = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
+    segmenting, dicom, signatures, development = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
     for name, section in (("torch", segmenting), ("numpy", segmenting), ("pytest", development)):
         assert f"| {name} |" in section
+    assert (
+        "| email-validator | 2.4.0 | Joshua Tauberer | Unlicense | needed by pydantic |"
+        in signatures
+    )
     assert "| pylibjpeg-libjpeg | 2.5.0 | pylibjpeg-libjpeg contributors | GPL-3.0 |" in dicom
 
 
