@@ -3,13 +3,13 @@
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import OutputError
+from grata_monai.core.working import OLD, working_folder
 
 __all__ = [
     "UNFINISHED",
@@ -66,7 +66,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Lend a temporary folder that becomes `path` when the block ends without an exception.
 
     A folder that `path` names already is replaced as a whole, and so is a link. After an exception
-    the temporary folder is gone and `path` is untouched.
+    the temporary folder is gone and `path` is untouched. What a killed process left goes when a
+    folder beside it is next written; a folder that it had moved away comes back.
 
     Args:
         path: The folder to make or to replace; its parent must exist.
@@ -78,27 +79,20 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         OutputError: If the file system refuses.
     """
     target = Path(path)
-    temporary, old = (target.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
-    try:
-        with refuse_as_output(target.name):
-            if target.exists() and not target.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            temporary.mkdir()
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    flush(file)
-            if _is_there(target):
-                os.replace(target, old)
-            os.replace(temporary, target)
-            flush_folder(target.parent)
-    finally:
-        if _is_there(old) and not _is_there(target):  # stopped between the two renames
-            os.replace(old, target)
-        if old.is_symlink():
-            old.unlink()
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+    with refuse_as_output(target.name), working_folder(target.parent) as work:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        (work / OLD).mkdir()
+        temporary = work / "new"
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                flush(file)
+        if target.exists() or target.is_symlink():
+            os.replace(target, work / OLD / target.name)
+        os.replace(temporary, target)
+        flush_folder(target.parent)
 
 
 def ensure_writable(folder: Typed) -> Path:
@@ -158,10 +152,6 @@ def as_text(value: Typed, *, name: str) -> str:
 def as_path(value: Typed, *, name: str) -> Path:
     """Make a path of what a command line made of it: `as_text`."""
     return Path(as_text(value, name=name))
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
 
 
 @contextmanager

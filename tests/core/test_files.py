@@ -1,9 +1,11 @@
 """A file or folder is whole or not there, and a folder that cannot be written is refused early."""
 
 import os
+import shutil
 import stat
 
 import pytest
+from crash import kill_at_call
 
 from grata_monai.core.errors import OutputError
 from grata_monai.core.files import atomic_folder, atomic_path, ensure_writable
@@ -77,6 +79,41 @@ def test_an_interruption_between_the_two_renames_gives_the_old_folder_back(tmp_p
     with pytest.raises(KeyboardInterrupt, match="mine"):
         fill(tmp_path / "case")
     assert os.listdir(tmp_path / "case") == ["old.txt"]
+
+
+def read_folder(path):
+    return {one.name: one.read_text() for one in path.iterdir()}
+
+
+@pytest.mark.parametrize("has_older", [False, True])
+def test_no_call_at_which_a_process_is_killed_loses_a_folder_or_leaves_a_hidden_one(
+    tmp_path, has_older
+):
+    seen = []
+    for point in range(1, 99):
+        shutil.rmtree(tmp_path / "case", ignore_errors=True)
+        if has_older:
+            (tmp_path / "case").mkdir()
+            (tmp_path / "case" / "old.txt").write_text("old")
+        is_killed = kill_at_call(point, lambda: fill(tmp_path / "case"))
+        fill(tmp_path / "other")  # whoever writes there next puts it right
+        shutil.rmtree(tmp_path / "other")
+        assert {*os.listdir(tmp_path)} <= {"case"}
+        seen.append(read_folder(tmp_path / "case") if (tmp_path / "case").exists() else None)
+        if not is_killed:
+            break
+    assert len(seen) > 8
+    older, new = {"old.txt": "old"} if has_older else None, {"new.txt": "new"}
+    assert [state for state in seen if state not in (older, new)] == []
+    assert seen == sorted(seen, key=lambda state: state == new)
+
+
+def test_a_folder_that_is_being_written_is_not_taken_for_rubbish(tmp_path):
+    with atomic_folder(tmp_path / "case") as folder:
+        (folder / "a.txt").write_text("a")
+        assert not kill_at_call(99, lambda: fill(tmp_path / "other"))
+        assert read_folder(folder) == {"a.txt": "a"}
+    assert {*os.listdir(tmp_path)} == {"case", "other"}
 
 
 def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path):

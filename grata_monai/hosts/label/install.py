@@ -1,7 +1,6 @@
 """Put the bundle where the stock ``monaibundle`` app of MONAI Label finds it."""
 
 import os
-import secrets
 import shutil
 import sys
 from contextlib import suppress
@@ -11,6 +10,7 @@ from grata_monai.bundle import load_network, open_bundle
 from grata_monai.bundle.verify import MANIFEST, find_differences, verify_manifest, walk
 from grata_monai.core.errors import BundleError, OutputError
 from grata_monai.core.files import atomic_folder, ensure_writable
+from grata_monai.core.working import working_folder
 
 __all__ = ["MODEL", "install_bundle", "prepare_app"]
 
@@ -120,10 +120,10 @@ def _copy(bundle: Path, target: Path) -> None:
 
 
 def _link(bundle: Path, target: Path) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(8)}")
     try:
-        temporary.symlink_to(bundle, target_is_directory=True)
-        os.replace(temporary, target)
+        with working_folder(target.parent) as work:
+            (work / "link").symlink_to(bundle, target_is_directory=True)
+            os.replace(work / "link", target)
     except OSError as error:
         raise OutputError(
             f"model/{MODEL} of the app must be writable, it is not: {error.strerror or error}. "
