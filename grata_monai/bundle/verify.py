@@ -1,6 +1,7 @@
 """The manifest: the SHA-256 of every file of a bundle, in the format of ``sha256sum``."""
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.sha256"
 METADATA = "configs/metadata.json"
 OUTPUT_FOLDERS = ("eval", "training")  # where runs write if nobody says otherwise; not delivered
+NAMED = ("name", "version")  # in the metadata
+LONG_STRING = 64  # characters of a DICOM LO
 BLOCK = 2**20  # bytes; weights are never in memory as a whole
 LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>[^\x00-\x1f\x7f\\\ud800-\udfff]+)")
 
@@ -179,8 +182,7 @@ def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> Verif
         unverified: Verify nothing, for those who are changing the bundle.
 
     Returns:
-        ``is_verified``; ``manifest_sha256``, which names the bundle's state, or None; ``reason``,
-        why it was not verified.
+        What the record says of the bundle: the attributes of `BundleVerification`.
 
     Raises:
         BundleError: If a file differs, is missing or is not listed; or if the environment asks for
@@ -193,11 +195,16 @@ def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> Verif
             "was given. Leave it out."
         )
     if unverified:
-        return not_verified("asked for")
+        return not_verified("asked for", bundle_root)
     if key is not None:
         verify_signature(_bundle_folder(bundle_root), key, ignored=OUTPUT_FOLDERS)
-    digest = verify_manifest(bundle_root)
-    return Verified(is_verified=True, manifest_sha256=digest, reason="")
+    return Verified(
+        is_verified=True,
+        manifest_sha256=verify_manifest(bundle_root),
+        reason="",
+        **_read_name(bundle_root),
+        signed_by=None if key is None else _digest(key),
+    )
 
 
 def sign_bundle(root: str | Path, key: str | Path) -> Path:
@@ -225,10 +232,24 @@ def describe_verified(verified: Mapping[str, Any]) -> str:
     return f"manifest {digest}" if digest else f"not verified: {verified['reason']}"
 
 
-def not_verified(reason: str) -> Verified:
+def not_verified(reason: str, root: str | Path | None = None) -> Verified:
     """Say, in the log and for the record, that a bundle was not verified, and why."""
     logger.warning("the bundle is not verified: %s", reason)
-    return Verified(is_verified=False, manifest_sha256=None, reason=reason)
+    name = {} if root is None else _read_name(root)
+    return Verified(is_verified=False, manifest_sha256=None, reason=reason, **name)
+
+
+def _read_name(root: str | Path) -> dict[str, str]:
+    """Read name and version in a bundle's metadata, as short as DICOM has them."""
+    try:
+        content = json.loads((Path(root) / METADATA).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    said = {key: str(content.get(key, "")) if isinstance(content, dict) else "" for key in NAMED}
+    return {
+        key: "".join(c for c in text if c.isprintable() and c != "\\")[:LONG_STRING].strip()
+        for key, text in said.items()
+    }
 
 
 def _walk(path: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ _ADDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
         5: ("verdict.is_calibrated",),
         6: ("asked", "asked_sha256", "method", "steps.loss", "verdict.scores"),
         7: ("shift", "verdict.predicted", "verdict.signs"),  # and the outcome `views`
+        8: tuple(f"environment.bundle.{key}" for key in ("name", "version", "signed_by")),
     }
 )
 """Minor version to the keys that it added. Settings that `recipe` gained need no entry."""
@@ -42,6 +43,7 @@ def _drop(content: Any, key: str) -> None:
     if isinstance(content, (list, tuple)):
         for item in content:
             _drop(item, key)
+    if not isinstance(content, dict):
         return
     name, _, rest = key.partition(".")
     if not rest:

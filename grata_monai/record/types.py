@@ -263,17 +263,24 @@ class Precision:
 
 @dataclass(frozen=True)
 class BundleVerification:
-    """Whether the files of the bundle were held to its manifest before the run.
+    """Which bundle, and whether its files were held to its manifest before the run.
 
     Attributes:
         is_verified: Whether they were.
         manifest_sha256: Names the state of the whole bundle; null if it was not verified.
         reason: Why it was not verified; else empty.
+        name: By its metadata; empty if they do not say.
+        version: By its metadata; empty if they do not say.
+        signed_by: SHA-256 of the file of the public key with which its signature was verified;
+            null if none was asked for.
     """
 
     is_verified: bool
     manifest_sha256: Sha256 | None
     reason: str
+    name: str = ""
+    version: str = ""
+    signed_by: Sha256 | None = None
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def test_a_changed_configuration_is_refused_before_it_is_parsed(copy):
 
 def test_it_says_what_was_verified_and_hands_it_to_the_record(bundle, copy):
     opened = open_bundle(bundle)
-    digest = manifest_digest(bundle)
-    assert opened.verified == {"is_verified": True, "manifest_sha256": digest, "reason": ""}
+    expected = {"is_verified": True, "manifest_sha256": manifest_digest(bundle), "reason": ""}
+    assert opened.verified.items() >= expected.items()
     assert opened.get("inferer").bundle == opened.verified
     (copy / "LICENSE").unlink()
     unverified = open_bundle(copy, unverified=True)

@@ -111,8 +111,13 @@ def read_bundle(folder: Path) -> BundleVerification | None:
 
 def test_the_record_names_the_state_of_the_bundle(image, tmp_path, run_bundle, bundle):
     run_bundle("source_only", dataset_dir=image, output_dir=str(tmp_path / "out"))
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert read_bundle(tmp_path / "out") == BundleVerification(
-        is_verified=True, manifest_sha256=manifest_digest(bundle), reason=""
+        is_verified=True,
+        manifest_sha256=manifest_digest(bundle),
+        reason="",
+        name=metadata["name"],
+        version=metadata["version"],
     )
 
 
@@ -150,9 +155,9 @@ def test_unverified_lets_a_changed_bundle_run_and_stays_in_the_record(
         output_dir=str(out),
         unverified=True,
     )
-    assert read_bundle(out) == BundleVerification(
-        is_verified=False, manifest_sha256=None, reason="asked for"
-    )
+    found = read_bundle(out)
+    assert (found.is_verified, found.manifest_sha256, found.reason) == (False, None, "asked for")
+    assert found.version == "0.1.0"
 
 
 def test_a_run_refuses_what_only_the_operator_may_say_but_takes_it_from_the_operator(

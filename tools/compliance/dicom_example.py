@@ -18,6 +18,7 @@ from grata_monai.phantom.dicom import write_series
 from grata_monai.read.dicom.triage import triage
 from grata_monai.record import SCHEMA_VERSION, Record
 from grata_monai.record.types import (
+    BundleVerification,
     Change,
     Environment,
     MovingParameters,
@@ -130,6 +131,12 @@ def _make_record() -> Record:
         windows=Windows(),
         steps=(),
         change=Change(dice=1.0, source_voxels=1, final_voxels=1, volume_ratio=1.0),
-        environment=Environment("cpu", Precision("fp32", "fp32"), seed=0, threads=1),
+        environment=Environment(
+            "cpu",
+            Precision("fp32", "fp32"),
+            seed=0,
+            threads=1,
+            bundle=BundleVerification(True, "c" * 64, "", "example", "1.0"),
+        ),
         seconds={},
     )

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import highdicom as hd
+from pydicom.sr.codedict import codes
+
 from grata_monai.record import Record
 from grata_monai.record.environment import versions
+from grata_monai.record.types import BundleVerification
 from grata_monai.write import RESEARCH_ONLY
 
 __all__ = ["algorithm_parameters", "describe_series", "equipment"]
@@ -17,7 +21,8 @@ def equipment(record: Record) -> dict[str, Any]:
     """Name manufacturer, model, version and serial number, as highdicom's constructors take them.
 
     The serial number is the beginning of the digest of the network's weights, so that results of
-    different weights can be told apart.
+    different weights can be told apart. The bundle has contributed: its name and version, the
+    digest of its manifest as serial number, and who vouches for it.
 
     Args:
         record: Of the case.
@@ -30,6 +35,7 @@ def equipment(record: Record) -> dict[str, Any]:
         "manufacturer_model_name": NAME,
         "software_versions": software_version(),
         "device_serial_number": record.weights.before[:16],
+        "contributing_equipment": _name_bundle(record),
     }
 
 
@@ -55,6 +61,30 @@ def algorithm_parameters(record: Record) -> dict[str, str]:
         "weights_sha256": record.weights.before,
         "record_sha256": record.digest,
     }
+
+
+def _name_bundle(record: Record) -> list[hd.ContributingEquipment]:
+    bundle = record.environment.bundle
+    if bundle is None:
+        return []
+    return [
+        hd.ContributingEquipment(
+            "authors of the bundle",  # whose names nobody has checked
+            codes.DCM.ProcessingEquipment,
+            manufacturer_model_name=bundle.name or None,
+            software_versions=bundle.version or None,
+            device_serial_number=bundle.manifest_sha256,
+            contribution_description=f"MONAI bundle, {_say_who_vouches(bundle)}",
+        )
+    ]
+
+
+def _say_who_vouches(bundle: BundleVerification) -> str:
+    if not bundle.is_verified:
+        return f"not verified: {bundle.reason}"
+    if bundle.signed_by is None:
+        return "verified by its manifest, not signed"
+    return f"verified by its signature; SHA-256 of the public key {bundle.signed_by}"
 
 
 def describe_series(text: str) -> str:

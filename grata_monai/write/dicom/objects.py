@@ -86,6 +86,8 @@ def make_object(
         made.ManufacturerModelName = maker["manufacturer_model_name"]
         made.DeviceSerialNumber = maker["device_serial_number"]
         made.SoftwareVersions = maker["software_versions"]
+        if maker["contributing_equipment"]:
+            made.ContributingEquipmentSequence = maker["contributing_equipment"]
     return made
 
 

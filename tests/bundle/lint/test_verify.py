@@ -1,6 +1,7 @@
 """The manifest names every file, and every other byte, file or link is refused by its name."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -50,7 +51,26 @@ def test_a_bundle_as_it_was_written_is_verified_and_named_by_its_manifest(make_b
         "is_verified": True,
         "manifest_sha256": digest,
         "reason": "",
+        "name": "small",
+        "version": "0.1.0",
+        "signed_by": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [
+        ('{"name": "A\\u0000\\\\B\\n", "version": 1}', {"name": "AB", "version": "1"}),
+        (json.dumps({"name": "x" * 99}), {"name": "x" * 64, "version": ""}),
+        ("[1]", {"name": "", "version": ""}),
+        ("{ no JSON", {}),
+    ],
+)
+def test_a_bundle_is_named_in_what_fits_into_dicom(tmp_path, metadata, name):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(metadata)
+    unverified = {"is_verified": False, "manifest_sha256": None, "reason": "asked for"}
+    assert verify_bundle(tmp_path, unverified=True) == unverified | name
 
 
 def flip_a_bit(bundle):

@@ -1,6 +1,7 @@
 """A new DICOM object is one function and one entry: it is offered, written, recorded, described."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from grata_monai.record.types import BundleVerification, Environment, Precision
 from grata_monai.write.dicom.instance import save_instance
 from grata_monai.write.dicom.objects import Kind, make_object
 from grata_monai.write.dicom.outputs import OUTPUTS, DicomOutput
@@ -37,7 +39,7 @@ def toy(monkeypatch):
 def save(make_volume, masks, segments, record, tmp_path):
     """Save the fixtures' mask with these objects as a bundle does; gives the case's folder."""
 
-    def run(also):
+    def run(also, record=record):
         volume = make_volume()
         label_map = MetaTensor(
             torch.as_tensor(masks.transpose(2, 1, 0)[None].copy()),
@@ -92,3 +94,38 @@ def test_objects_are_written_in_the_order_of_the_registry(save, masks):
     assert files == ["segmentation.dcm", "measurements.dcm", "capture.dcm"]
     pixels = pydicom.dcmread(folder / "segmentation.dcm").pixel_array
     assert int(pixels.sum()) == np.count_nonzero(masks)
+
+
+BUNDLES = {
+    "verified by its manifest, not signed": BundleVerification(
+        True, "5" * 64, "", "Größe", "0.1.0"
+    ),
+    f"verified by its signature; SHA-256 of the public key {'7' * 64}": BundleVerification(
+        True, "5" * 64, "", "Größe", "0.1.0", "7" * 64
+    ),
+    "not verified: asked for": BundleVerification(False, None, "asked for"),
+}
+
+
+@pytest.mark.parametrize("vouching", BUNDLES)
+def test_every_object_names_the_bundle_and_who_vouches_for_it(
+    save, record, vouching, find_dicom_errors
+):
+    bundle, plain = BUNDLES[vouching], save(list(OUTPUTS))
+    expected = {path.name: find_dicom_errors(path) for path in plain.glob("*.dcm")}
+    folder = save(list(OUTPUTS), replace(record, environment=Environment(
+        "cpu", Precision("fp32", "fp32"), seed=0, threads=1, bundle=bundle
+    )))  # fmt: skip
+    assert len(expected) == 1 + len(OUTPUTS)
+    for path in folder.glob("*.dcm"):
+        made = pydicom.dcmread(path)
+        (named,) = (
+            item
+            for item in made.ContributingEquipmentSequence
+            if item.get("ContributionDescription", "").startswith("MONAI bundle")
+        )
+        assert named.ContributionDescription == f"MONAI bundle, {vouching}"
+        assert named.get("ManufacturerModelName", "") == bundle.name
+        assert named.get("SoftwareVersions", "") == bundle.version
+        assert named.get("DeviceSerialNumber") == bundle.manifest_sha256
+        assert find_dicom_errors(path) == expected[path.name]
