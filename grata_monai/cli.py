@@ -209,7 +209,8 @@ def _run_wrap(arguments: argparse.Namespace) -> str:
     )
     layers = ", ".join(f"{count} {kind}" for kind, count in report.layers.items()) or "none"
     lines = [
-        f"network:              {report.network}",
+        f"network:              {report.network}, {report.outputs} output channel(s)",
+        f"activation:           {report.activation}",
         f"normalisation layers: {layers}",
         f"what will move:       {' + '.join(report.groups)} ({report.count} weights)",
         *(f"note: {note}" for note in report.notes),

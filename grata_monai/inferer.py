@@ -21,7 +21,7 @@ from grata_monai.adapt.network import copy_network, first_tensor
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.adapt.result import EpisodeResult
-from grata_monai.core.errors import CaseError, RecipeError
+from grata_monai.core.errors import CaseError, NetworkError, RecipeError
 from grata_monai.core.memory import is_out_of_memory
 from grata_monai.core.precision import autocast
 from grata_monai.core.verified import Verified
@@ -128,11 +128,16 @@ class GraTaInferer(Inferer):
 
         Raises:
             NothingToAdaptError: If the network has nothing that the recipe wants to move.
-            NetworkError: If the network cannot be copied.
+            NetworkError: If the network is no module, or cannot be copied.
             WeightsError: If the image names weights that the network does not hold.
             RecipeError: If a setting that the image brings is wrong.
             AdaptationError: If adaptation fails and the recipe says ``raise``.
         """
+        if not isinstance(network, nn.Module):
+            raise NetworkError(
+                f"network must be a torch module, got {type(network).__name__}. Put a callable "
+                "into a module, or call the wrapped inferer itself: nothing of it can adapt."
+            )
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         results, records = [], []
         options = read_options(inputs, CaseOptions(self.recipe, self.method))

@@ -17,7 +17,7 @@ from grata_monai.adapt.heads import HEAD_LOSSES
 from grata_monai.core.errors import NetworkError
 from grata_monai.core.types import Images, Logits
 
-__all__ = ["DynUNetWithHeads", "MultiTaskUNet", "add_heads"]
+__all__ = ["ClassPrompts", "DynUNetWithHeads", "MultiTaskUNet", "add_heads"]
 
 _Norm = str | tuple[str, dict[str, bool]]
 
@@ -210,6 +210,36 @@ def add_heads(network: nn.Module, tasks: Sequence[str]) -> nn.Module:
         )
     like = next(network.parameters())
     return DynUNetWithHeads(network, tasks).to(like.device, like.dtype)
+
+
+class ClassPrompts(nn.Module):
+    """A network that waits for class prompts, such as VISTA3D, as one of images alone.
+
+    Args:
+        network: Called as ``network(images, class_vector=…)`` with one image; gives (n, 1, *s).
+        classes: What to ask for: n numbers of classes, as the network counts them.
+
+    Attributes:
+        network: The network; its weights are the module's.
+    """
+
+    def __init__(self, network: nn.Module, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.classes = tuple(classes)
+
+    def forward(self, images: Images) -> Logits:
+        """Segment images.
+
+        Args:
+            images: (b, c, *s).
+
+        Returns:
+            Logits (b, n, *s), one channel per class, each for a sigmoid.
+        """
+        prompts = torch.tensor(self.classes, device=images.device)[:, None]
+        answers = [self.network(image, class_vector=prompts) for image in images.split(1)]
+        return torch.cat([answer.transpose(0, 1) for answer in answers])
 
 
 class _Decoder(nn.Module):

@@ -12,6 +12,7 @@ from grata_monai.core.errors import NetworkError
 
 __all__ = ["choose_activation", "copy_network", "first_tensor", "hash_state", "hash_weights"]
 
+_LOGITS = ("pred", "logits", "out")
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -36,6 +37,11 @@ def copy_network(network: nn.Module) -> nn.Module:
     with torch.inference_mode(False):
         try:
             return copy.deepcopy(network).eval()
+        except NotImplementedError as error:  # of torch.export's modules
+            raise NetworkError(
+                "network must be an eager torch module, got an exported program, whose mode and "
+                "weights are fixed. Load models/model.pt into network_def instead."
+            ) from error
         except (RuntimeError, TypeError, AttributeError) as error:
             raise NetworkError(
                 f"network must be copyable with copy.deepcopy, {type(network).__name__} is not: "
@@ -87,14 +93,30 @@ def choose_activation(activation: str, channels: int) -> str:
     return "sigmoid" if channels == 1 else "softmax"
 
 
+def _pick(output: Mapping[Any, Any]) -> Any:
+    if len(output) == 1:
+        return next(iter(output.values()))
+    named = [output[name] for name in _LOGITS if name in output]
+    if named:
+        return named[0]
+    raise NetworkError(
+        f"network must return logits under one of {', '.join(_LOGITS)}, got {sorted(output)}. "
+        "Wrap it in a module that returns the segmentation logits."
+    )
+
+
 def first_tensor(output: Any) -> Tensor:
-    """Take the logits out of what a network returned: a tensor, or the first of a sequence.
+    """Take the logits out of what a network returned.
+
+    Args:
+        output: A tensor, a sequence whose first is one, as of deep supervision, or a mapping of one
+            tensor alone, or with one that is called ``pred``, ``logits`` or ``out``.
 
     Raises:
         NetworkError: If it returned something else.
     """
-    while isinstance(output, (tuple, list)) and output:
-        output = output[0]
+    while isinstance(output, (tuple, list, Mapping)) and output:
+        output = _pick(output) if isinstance(output, Mapping) else output[0]
     if isinstance(output, Tensor):
         return output
     raise NetworkError(

@@ -121,7 +121,8 @@ def resolve_parameters(
         raise NothingToAdaptError(
             f"parameters must exist in the network, found none for {', '.join(groups)} in "
             f"{type(network).__name__} with {len(normalisation_layers(network))} normalisation "
-            "layers. Choose parameters=('input',) or ('all',) in the recipe."
+            "layers. Choose parameters=('all',) in the recipe, or ('input',) in one without "
+            "focus_views."
         )
     for parameter in named.values():
         parameter.requires_grad_(True)

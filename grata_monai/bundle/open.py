@@ -137,6 +137,7 @@ def open_bundle(
     settings: Mapping[str, Any] | None = None,
     *,
     unverified: bool = False,
+    is_foreign: bool = False,
 ) -> Bundle:
     """Verify a bundle, then read its inference configuration. Nothing is built yet.
 
@@ -146,6 +147,8 @@ def open_bundle(
             ``evaluate``; or paths of other files.
         settings: As `Bundle.set` takes them.
         unverified: Do not hold the bundle to its manifest; the record says so.
+        is_foreign: The bundle is somebody else's and runs by MONAI's own command, so that it may
+            name folders and addresses itself.
 
     Returns:
         The bundle.
@@ -157,19 +160,22 @@ def open_bundle(
         SettingError: If a setting has no id of the configuration.
     """
     verified = verify_bundle(root, unverified=unverified)
-    parser = read_configuration(root, overlays)
+    parser = read_configuration(root, overlays, is_foreign=is_foreign)
     parser["verified"] = verified
     bundle = Bundle(Path(root).absolute(), parser, verified)
     bundle.set(settings or {})
     return bundle
 
 
-def read_configuration(root: str | Path, overlays: Sequence[str | Path] = ()) -> ConfigParser:
+def read_configuration(
+    root: str | Path, overlays: Sequence[str | Path] = (), *, is_foreign: bool = False
+) -> ConfigParser:
     """Read a bundle's inference configuration with overlays, unverified, for hosts that build it.
 
     Args:
         root: The bundle's folder.
         overlays: As in `open_bundle`.
+        is_foreign: As in `open_bundle`.
 
     Returns:
         MONAI's parser, which knows where the bundle lies.
@@ -179,7 +185,8 @@ def read_configuration(root: str | Path, overlays: Sequence[str | Path] = ()) ->
             bundle's own files say what only the operator may.
     """
     folder = Path(root).absolute()
-    check_authority(folder)
+    if not is_foreign:
+        check_authority(folder)
     parser = ConfigParser()
     files = [_find_config(folder, INFERENCE)]
     files += [_find_overlay(folder, overlay) for overlay in overlays]
@@ -211,7 +218,9 @@ def _refuse_output(root: Path, path: Path) -> None:
 
 
 def _find_config(root: Path, names: Sequence[str]) -> Path:
-    for name in names:
+    """Find a configuration by name; for inference, in the end any that begins with that word."""
+    others = sorted(path.stem for path in (root / "configs").glob("inference*"))
+    for name in (*names, *(others if names is INFERENCE else ())):
         for suffix in CONFIG_SUFFIXES:
             if (root / "configs" / f"{name}{suffix}").is_file():
                 return root / "configs" / f"{name}{suffix}"

@@ -6,27 +6,38 @@ The result is an overlay, a small configuration that is merged behind the bundle
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigComponent, ConfigParser
+from monai.inferers import Inferer
 from torch import nn
 
-from grata_monai.adapt.network import copy_network
-from grata_monai.adapt.parameters import normalisation_layers, resolve_parameters
+from grata_monai.adapt.parameters import normalisation_layers
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
+from grata_monai.bundle.forms import (
+    Engine,
+    find_engine,
+    find_pairs,
+    find_side_axis,
+    find_training_flips,
+    follow,
+    is_in_unit_range,
+    read_activation,
+    read_channels,
+)
 from grata_monai.bundle.open import Bundle, open_bundle
+from grata_monai.bundle.rehearse import choose_input, rehearse
 from grata_monai.bundle.verify import MANIFEST
-from grata_monai.core.errors import NetworkError
+from grata_monai.core.errors import BundleError, NetworkError
 from grata_monai.core.files import atomic_path
 
-__all__ = ["WrapReport", "read_activation", "wrap_bundle"]
-
-_RUN_IDS = ("inference", "run", "evaluating", "evaluate")
-"""Under which names bundles have their steps, the most usual for inference first."""
+__all__ = ["WrapReport", "wrap_bundle"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class WrapReport:
         overlay: Where the overlay was written.
         config_file: The bundle's own inference configuration.
         network: Class of the network.
+        outputs: Number of its output channels.
+        activation: What turns them into probabilities.
         layers: Number of normalisation layers by kind.
         groups: Where the moving parameters come from.
         count: Number of scalars that will move.
@@ -47,6 +60,8 @@ class WrapReport:
     overlay: Path
     config_file: Path
     network: str
+    outputs: int
+    activation: str
     layers: Mapping[str, int]
     groups: tuple[str, ...]
     count: int
@@ -64,7 +79,7 @@ def wrap_bundle(
     """Write an overlay that makes a bundle adapt to every case.
 
     Args:
-        bundle_dir: A MONAI bundle with ``configs/inference.json`` (or ``.yaml``).
+        bundle_dir: A MONAI bundle with ``configs/inference.json``, or another ``inference*`` there.
         out: The overlay's file, ending in ``.json``.
         recipe: A recipe's name or settings, written into the overlay.
         unverified: Do not hold the bundle to its manifest. One without is wrapped in any case,
@@ -76,19 +91,33 @@ def wrap_bundle(
     Raises:
         BundleError: If the bundle has a manifest and is not as it says, and nothing was parsed
             then; or if the folder holds no inference configuration.
-        NetworkError: If the configuration has no inferer, one that adapts already, or no network
-            that can be built.
+        NetworkError: If the configuration runs no evaluator, or one that adapts already; or if its
+            network cannot be built, or does not predict and give gradients when it is tried.
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         RecipeError: If the recipe is wrong.
     """
     settings = resolve_recipe(recipe)
-    has_manifest = (Path(bundle_dir) / MANIFEST).exists()
-    bundle = open_bundle(bundle_dir, unverified=unverified or not has_manifest)
-    with _code_on_path(Path(bundle_dir)):
+    root = Path(bundle_dir).absolute()
+    _refuse_scripts(root)
+    has_manifest = (root / MANIFEST).exists()
+    bundle = open_bundle(
+        root, unverified=unverified or not has_manifest, is_foreign=not has_manifest
+    )
+    form = _read_form(bundle)
+    with code_on_path(root), chdir(root):
         network = _build_network(bundle)
-    overlay, notes = _make_overlay(bundle.config, recipe)
-    groups, count = _find_what_moves(network, settings)
-    command = _make_command(bundle, Path(bundle_dir).absolute(), Path(out).absolute())
+        images = choose_input(_build_inferer(bundle, form.engine), form.metadata, *_sizes(network))
+        moving, outputs = rehearse(
+            network,
+            images,
+            settings.steps.parameters,
+            activation=form.activation or "auto",
+            has_steps=settings.steps.count > 0,
+        )
+    activation, note = _settle_activation(form, outputs)
+    recipe, rescaling = _spare_scaling(settings, recipe, form)
+    overlay, notes = _make_overlay(bundle.config, form, activation, recipe)
+    command = _make_command(bundle, form.engine.run_id, root, Path(out).absolute())
     with atomic_path(Path(out)) as path:
         path.write_text(json.dumps(overlay, indent=4) + "\n")
     kinds = [type(layer).__name__ for layer in normalisation_layers(network).values()]
@@ -96,12 +125,145 @@ def wrap_bundle(
         overlay=Path(out),
         config_file=bundle.config_file,
         network=type(network).__name__,
+        outputs=outputs,
+        activation=activation,
         layers={kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        groups=groups,
-        count=count,
-        notes=(*_note_unverified(bundle), *notes),
+        groups=moving.groups,
+        count=moving.count,
+        notes=(*_note_unverified(bundle), *form.notes, *note, *rescaling, *notes),
         command=command,
     )
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the bundle is written.
+
+    Attributes:
+        engine: What it runs.
+        metadata: Content of its ``metadata.json``; empty without one.
+        activation: That its postprocessing names; else empty.
+        channels: Names of its output channels.
+        mirroring: Fields of a `Mirroring`; empty for any.
+        is_unit: Whether intensities go to the network in [0, 1]; None if it does not say.
+        notes: What the user should know of these.
+    """
+
+    engine: Engine
+    metadata: Mapping[str, Any]
+    activation: str
+    channels: Mapping[int, str]
+    mirroring: Mapping[str, Any]
+    is_unit: bool | None
+    notes: tuple[str, ...]
+
+
+def _read_form(bundle: Bundle) -> _Form:
+    config = bundle.config
+    engine = find_engine(config)
+    if isinstance(engine.inferer, Mapping) and str(engine.inferer.get("_target_")).endswith(
+        "GraTaInferer"
+    ):
+        raise NetworkError(
+            "inferer must not be a GraTaInferer yet, this bundle adapts already. "
+            "Run it as it is, and choose the recipe with --recipe."
+        )
+    try:
+        metadata = bundle.metadata
+    except BundleError:
+        metadata = {}
+    channels = read_channels(metadata)
+    mirroring, notes = _read_mirroring(bundle, channels)
+    post = engine.config.get("postprocessing", "@postprocessing")
+    return _Form(
+        engine=engine,
+        metadata=metadata,
+        activation=read_activation(config, post),
+        channels=channels,
+        mirroring=mirroring,
+        is_unit=is_in_unit_range(config, "@preprocessing"),
+        notes=notes,
+    )
+
+
+def _read_mirroring(
+    bundle: Bundle, channels: Mapping[int, str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Which mirror images training showed, and which labels have sides."""
+    flips, pairs = find_training_flips(bundle.root), find_pairs(channels)
+    side_axis = find_side_axis(bundle.config, "@preprocessing")
+    if flips is not None:
+        axes = ", ".join(map(str, flips)) or "none"
+        found = (
+            f"training mirrored along axes: {axes}; the network is shown no other mirror images."
+        )
+        if not flips:
+            found += " Until a recipe is calibrated, the guard keeps the source's mask."
+        return {"axes": list(flips)}, (found,)
+    if not pairs:
+        return {}, ()
+    names = "; ".join(f"{channels[one]} and {channels[two]}" for one, two in pairs)
+    note = (
+        f"labels with sides change places in mirrored views: {names}. If training mirrored without "
+        "exchanging them, take `pairs` out of the overlay."
+    )
+    found_pairs = [list(pair) for pair in pairs]
+    return {"pairs": found_pairs, "side_axis": side_axis}, (note,)
+
+
+def _settle_activation(form: _Form, outputs: int) -> tuple[str, tuple[str, ...]]:
+    """The activation, and a note where nothing but a guess says which."""
+    if form.activation:
+        return form.activation, ()
+    if outputs == 1:
+        return "sigmoid", ()
+    if form.channels:
+        has_background = "background" in form.channels.get(0, "").casefold()
+        activation = "softmax" if has_background else "sigmoid"
+        return activation, (f"channel_def of metadata.json is taken to mean {activation}.",)
+    return "softmax", (
+        "no Activationsd or argmax in `postprocessing` tells sigmoid from softmax: several "
+        "output channels are taken for softmax. Set `activation` in the overlay if not.",
+    )
+
+
+def _spare_scaling(
+    settings: Recipe, recipe: str | Mapping[str, Any], form: _Form
+) -> tuple[str | Mapping[str, Any], tuple[str, ...]]:
+    """Keep a strong view that rescales to [0, 1] away from a network that is not fed so."""
+    if settings.steps.strong_view != "paper" or form.is_unit is not False:
+        return recipe, ()
+    base = {"base": recipe} if isinstance(recipe, str) else dict(recipe)
+    return {"name": settings.name, **base, "strong_view": "mild"}, (
+        "intensities do not go to the network in [0, 1], to which the strong view 'paper' rescales "
+        "them: 'mild' takes its place, which keeps their range.",
+    )
+
+
+def _refuse_scripts(root: Path) -> None:
+    """Refuse an algorithm of Auto3DSeg, which is run by scripts and has no evaluator."""
+    if (root / "scripts" / "infer.py").is_file() and not any((root / "configs").glob("inference*")):
+        raise NetworkError(
+            f"the bundle must run an evaluator, {root.name!r} is an Auto3DSeg algorithm, which "
+            "runs by scripts/infer.py. Export its network into a bundle with "
+            "configs/inference.json, or put GraTaInferer around its inferer in Python."
+        )
+
+
+def _sizes(network: nn.Module) -> tuple[int, int]:
+    """Spatial axes and input channels, by the first convolution; 3 and 1 without one."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d)):
+            return layer.weight.ndim - 2, layer.in_channels
+    return 3, 1
+
+
+def _build_inferer(bundle: Bundle, engine: Engine) -> Inferer | None:
+    """The bundle's inferer, which knows the size of a window; None if it stands in no place."""
+    inferer = bundle.get(engine.inferer_id) if engine.inferer_id in bundle.config else None
+    if inferer is None and isinstance(engine.inferer, Mapping):
+        inferer = ConfigComponent(dict(engine.inferer)).instantiate()
+    return inferer if isinstance(inferer, Inferer) else None
 
 
 def _has_code(bundle_dir: Path) -> bool:
@@ -109,7 +271,7 @@ def _has_code(bundle_dir: Path) -> bool:
 
 
 @contextmanager
-def _code_on_path(bundle_dir: Path) -> Iterator[None]:
+def code_on_path(bundle_dir: Path) -> Iterator[None]:
     """Let the configuration import the bundle's own Python, as a run with `PYTHONPATH` does."""
     path = str(bundle_dir.absolute())
     is_added = _has_code(bundle_dir) and path not in sys.path
@@ -122,19 +284,19 @@ def _code_on_path(bundle_dir: Path) -> Iterator[None]:
             sys.path.remove(path)
 
 
-def _make_command(bundle: Bundle, bundle_dir: Path, overlay: Path) -> str:
-    """Write the command that runs the bundle's own run id with the overlay."""
-    run_id = next((name for name in _RUN_IDS if bundle.config.get(name)), None)
-    if run_id is None:
-        raise NetworkError(
-            f"configuration must define one of {', '.join(_RUN_IDS)} to be run, it has none of "
-            "them. Add the bundle's list of steps under one of these names."
-        )
+def _make_command(bundle: Bundle, run_id: str, root: Path, overlay: Path) -> str:
+    """Write the command that runs the bundle's own run id with the overlay, from any folder."""
+    is_found = Path(shutil.which("python") or "").resolve() == Path(sys.executable).resolve()
     files = [str(Path(bundle.config_file).absolute()), str(overlay)]
-    parts = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-    if "bundle_root" in bundle.config:
-        parts += ["--bundle_root", str(bundle_dir)]
-    prefix = f"PYTHONPATH={shlex.quote(str(bundle_dir))} " if _has_code(bundle_dir) else ""
+    python = "python" if is_found else sys.executable
+    parts = [python, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
+    prefix = ""
+    if "bundle_root" in ConfigParser.load_config_file(bundle.config_file):
+        parts += ["--bundle_root", str(root)]
+    else:  # then its relative paths begin in its own folder
+        prefix = f"cd {shlex.quote(str(root))} && "
+    if _has_code(root):
+        prefix += f"PYTHONPATH={shlex.quote(str(root))}${{PYTHONPATH:+:$PYTHONPATH}} "
     return prefix + shlex.join(parts)
 
 
@@ -145,103 +307,61 @@ def _note_unverified(bundle: Bundle) -> tuple[str, ...]:
 
 
 def _build_network(bundle: Bundle) -> nn.Module:
-    """Build `network_def` without weights: which parameters exist does not depend on them."""
+    """Build the network without weights: which parameters exist does not depend on them."""
+    id = "network_def" if "network_def" in bundle.config else "network"
     try:
-        network = bundle.get("network_def")
+        network = bundle.get(id)
     except Exception as error:
         raise NetworkError(
-            f"network_def of {bundle.config_file.name} must build a network, it raised "
-            f"{type(error).__name__}. Check that `python -m monai.bundle run` works unwrapped."
+            f"{id} of {bundle.config_file.name} must build a network, it raised "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:200]} "
+            "Check that `python -m monai.bundle run` works unwrapped."
         ) from error
     if not isinstance(network, nn.Module):
         raise NetworkError(
-            f"network_def must be a torch module, got {type(network).__name__}. "
+            f"{id} must be a torch module, got {type(network).__name__}. "
             "Wrap a bundle of PyTorch, not of TensorRT or TorchScript."
         )
     return network
 
 
-def _find_what_moves(network: nn.Module, recipe: Recipe) -> tuple[tuple[str, ...], int]:
-    """Resolve the recipe's groups; the input adapter exists only once there is an image."""
-    weights = tuple(group for group in recipe.steps.parameters if group != "input")
-    adapter = tuple(group for group in recipe.steps.parameters if group == "input")
-    if not weights:
-        return adapter, 0
-    moving = resolve_parameters(copy_network(network), weights)
-    return (*moving.groups, *adapter), moving.count
-
-
 def _make_overlay(
-    config: Mapping[str, Any], recipe: str | Mapping[str, Any]
+    config: Mapping[str, Any], form: _Form, activation: str, recipe: str | Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Wrap the bundle's inferer where it stands; keep fp16 autocast out; log and write records."""
-    evaluator = config.get("evaluator", {})
-    at, original = "inferer", config.get("inferer")
-    if original is None:
-        at, original = "evaluator#inferer", evaluator.get("inferer")
-    if original is None:
-        raise NetworkError(
-            "configuration must define `inferer` or `evaluator#inferer`, found neither. "
-            "Add the bundle's inferer under that name."
-        )
-    if isinstance(original, Mapping) and str(original.get("_target_")).endswith("GraTaInferer"):
-        raise NetworkError(
-            "inferer must not be a GraTaInferer yet, this bundle adapts already. "
-            "Run it as it is, and choose the recipe with --recipe."
-        )
+    engine, notes = form.engine, []
+    at = engine.inferer_id
     overlay: dict[str, Any] = {
-        at: {"_target_": "grata_monai.GraTaInferer", "inferer": original, "recipe": recipe}
+        at: {
+            "_target_": "grata_monai.GraTaInferer",
+            "inferer": engine.inferer,
+            "recipe": recipe,
+            "activation": activation,
+        }
     }
-    notes = []
-    activation = read_activation(config)
-    if activation is None:
-        notes.append(
-            "no Activationsd or argmax in `postprocessing` tells sigmoid from softmax: several "
-            "output channels are taken for softmax. Set `activation` in the overlay if not."
-        )
-    else:
-        overlay[at]["activation"] = activation
-    if _follow(config, evaluator.get("amp")):
-        overlay["evaluator#amp"] = False
+    if form.mirroring:
+        overlay[at]["mirroring"] = form.mirroring
+    if follow(config, engine.config.get("amp")):
+        overlay[f"{engine.id}#amp"] = False
         overlay[at]["precision"] = "fp16"
-        notes.append("evaluator#amp is off: GraTaInferer predicts in fp16 autocast itself.")
+        notes.append(f"{engine.id}#amp is off: GraTaInferer predicts in fp16 autocast itself.")
     handler = {"_target_": "grata_monai.GraTaHandler", "record_dir": "@output_dir"}
     if "output_dir" not in config:
         del handler["record_dir"]
         notes.append("no `output_dir` in the configuration: records are logged, not written.")
-    return overlay | _attach_handler(config, handler), tuple(notes)
+    return overlay | _attach_handler(config, engine, handler), tuple(notes)
 
 
-def _follow(config: Mapping[str, Any], value: Any) -> Any:
-    """What a plain reference such as ``@amp`` stands for; other values are themselves."""
-    while isinstance(value, str) and value.startswith("@"):
-        value = config.get(value[1:])
-    return value
-
-
-def read_activation(config: Mapping[str, Any]) -> str | None:
-    """Which activation the bundle's postprocessing puts on the logits; None if it does not say.
-
-    An ``argmax`` without one says softmax: each voxel belongs to one class.
-    """
-    steps = _follow(config, config.get("postprocessing")) or {}
-    for step in steps.get("transforms", ()) if isinstance(steps, Mapping) else steps:
-        target = str(step.get("_target_", "")).rsplit(".", 1)[-1]
-        if target in ("Activationsd", "Activations"):
-            for name in ("sigmoid", "softmax"):
-                if _follow(config, step.get(name)) is True:
-                    return name
-        if target in ("AsDiscreted", "AsDiscrete") and _follow(config, step.get("argmax")) is True:
-            return "softmax"
-    return None
-
-
-def _attach_handler(config: Mapping[str, Any], handler: Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(config.get("handlers"), list):
-        return {"+handlers": [handler]}
-    listed = config.get("evaluator", {}).get("val_handlers")
+def _attach_handler(
+    config: Mapping[str, Any], engine: Engine, handler: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add the handler to the engine's own, wherever these stand."""
+    at, listed = f"{engine.id}#val_handlers", engine.config.get("val_handlers")
+    while isinstance(listed, str) and isinstance(follow(config, listed), list):
+        at, listed = listed[1:], config.get(listed[1:], follow(config, listed))
     if isinstance(listed, list):
-        return {"+evaluator#val_handlers": [handler]}
-    if isinstance(listed, str):
-        return {"evaluator#val_handlers": f"${listed} + [@grata_handler]", "grata_handler": handler}
-    return {"evaluator#val_handlers": [handler]} if "evaluator" in config else {}
+        return {f"+{at}": [handler]}
+    if listed is None:
+        return {at: [handler]}
+    others = str(listed).removeprefix("$")
+    return {at: f"$list({others}) + [@grata_handler]", "grata_handler": handler}
