@@ -181,7 +181,8 @@ class GraTaHandler:
         lost = [f"{case}: {describe_record(record)}" for case, record in rows if _is_told(record)]
         lost += [f"{f.case}: failed: {f.reason}" for f in list_failures(engine)]
         lost += [f"{r.name}: refused: {r.reason.value}" for r in self.refusals]
-        if any(record.verdict.is_calibrated is False for _, record in rows):
+        verdicts = [record.verdict for _, record in rows]
+        if any(v.is_calibrated is False and v.predicted is None for v in verdicts):
             lost.append(_NOT_CALIBRATED)
         for line in lost:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -28,17 +28,16 @@ from grata_monai.adapt.guard import (
     decide_after,
     decide_before,
     keep_home,
-    promise,
 )
 from grata_monai.adapt.localise import localise, predict_organ
 from grata_monai.adapt.losses import probabilities, to_logits
 from grata_monai.adapt.method import Episode, OnlineMemory, Predict, State
-from grata_monai.adapt.multiscale import consistency_scores
+from grata_monai.adapt.mirrored import measure_mirrored, predict_mirrored
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
 from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground_size
 from grata_monai.adapt.scores import Quality, Selected
-from grata_monai.adapt.signs import measure_signs
+from grata_monai.adapt.settle import is_judged, keep_source, measure, measure_source, settle
 from grata_monai.adapt.source import predict_source
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views, parse_view
 from grata_monai.core.errors import AdaptationError, GrataError, NothingToAdaptError
@@ -72,7 +71,7 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
     with torch.inference_mode(False), torch.no_grad(), autocast(episode.images.device, "fp32"):
         source, episode = predict_source(network, episode)
         result = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
-        result = _measure_source(result, episode)
+        result = measure_source(result, episode)
         if episode.method.is_source and episode.recipe.is_single_pass:
             return replace(
                 result,
@@ -110,11 +109,11 @@ def _stages(result: EpisodeResult, episode: Episode) -> Iterator[EpisodeResult]:
     undo = _Undo(state, result, episode)
     try:
         yield (result := _keep_home(_describe_start(result, state), episode))
-        if result.reason:
+        if result.is_settled:
             return
         if episode.recipe.multiscale.views:
             yield (result := _predict_organ(result, episode, partial(method.predict, state)))
-            if result.reason:
+            if result.is_settled:
                 return
         patches = _cut_patches(result, episode)
         yield (result := _with_dropped(result, method.dropped_views(state, patches), patches))
@@ -199,59 +198,17 @@ def _with_dropped(
     )
 
 
-def _is_judged(episode: Episode) -> bool:
-    """Whether the guard decides what is handed on: it compares magnified views."""
-    return episode.recipe.guard.is_binding and bool(episode.recipe.multiscale.views)
-
-
-def _measure_source(result: EpisodeResult, episode: Episode) -> EpisodeResult:
-    if result.source.shift is None:
-        return result
-    return replace(result, signs={"source": _measure(result, result.logits, episode, None)})
-
-
 def _keep_home(result: EpisodeResult, episode: Episode) -> EpisodeResult:
     """Keep the source prediction of a case that is like those at home."""
     profile, shift = episode.profile, result.source.shift
-    if profile is None or shift is None or not _is_judged(episode):
+    if profile is None or shift is None or not is_judged(episode):
+        return result
+    if not foreground_size(result.logits, result.source.activation):
         return result
     decision = keep_home(shift, result.signs["source"], profile)
-    return result if decision is None else _promise(_keep_source(result, decision), episode)
-
-
-def _measure(
-    result: EpisodeResult, logits: Tensor, episode: Episode, consistency: float | None
-) -> dict[str, float]:
-    source = result.source
-    assert episode.profile is not None
-    assert source.shift is not None
-    return measure_signs(
-        probabilities(logits, source.activation),
-        source.maps,
-        images=episode.images,
-        spacing=episode.spacing,
-        activation=source.activation,
-        profile=episode.profile,
-        shift=source.shift,
-        consistency=consistency,
-    )
-
-
-def _promise(result: EpisodeResult, episode: Episode) -> EpisodeResult:
-    """Hold what the scores decided to the predicted quality."""
-    if not _is_judged(episode):
+    if decision is None:
         return result
-    decision, signs = result.decision, dict(result.signs)
-    if signs and decision.selected is not Selected.SOURCE:
-        signs["kept"] = _measure(result, result.logits, episode, decision.consistency)
-    found, predicted = promise(
-        decision,
-        signs,
-        episode.profile,
-        is_calibrated=bool(result.recipe.is_calibrated(result.source.weights)),
-    )
-    result = replace(result, signs=signs, decision=found, predicted=predicted)
-    return _keep_source(result, found) if found.selected is Selected.SOURCE else result
+    return settle(keep_source(result, decision), episode, mirror=False)
 
 
 def _predict_organ(
@@ -260,28 +217,19 @@ def _predict_organ(
     """Find the organ and predict it with the weights as they are; decide whether to go on."""
     settings = episode.recipe.guard
     if settings.is_binding and settings.mirror_margin is not None and not _has_mirrors(episode):
-        return _keep_source(result, NO_MIRRORS)
+        return keep_source(result, NO_MIRRORS)
     organ = localise(episode, result.source.maps, predict)
     result = replace(_with_dropped(result, organ.dropped), organ=organ)
     if not organ.is_found:
-        return _keep_source(result, NOTHING_FOUND)
+        return keep_source(result, NOTHING_FOUND)
     if organ.prediction is None or not settings.is_binding:
         return result
     if settings.mirror_margin is not None:
-        result = replace(result, mirrored_whole=_mirror_whole(result.source, episode))
+        maps = tuple(predict_mirrored(result.source, episode))
+        consistency = measure_mirrored(maps, result.source)
+        result = replace(result, mirrored=maps, mirrored_whole=consistency)
     decision = decide_before(result.evidence, settings)
-    return result if decision is None else _promise(_keep_source(result, decision), episode)
-
-
-def _keep_source(result: EpisodeResult, decision: Decision) -> EpisodeResult:
-    return replace(
-        result,
-        decision=decision,
-        logits=result.source.logits,
-        reason=decision.reason.removeprefix("kept source: "),
-        is_adapted=False,
-        weights_after=result.weights_after or result.source.weights,
-    )
+    return result if decision is None else settle(keep_source(result, decision), episode)
 
 
 def _has_mirrors(episode: Episode) -> bool:
@@ -289,27 +237,6 @@ def _has_mirrors(episode: Episode) -> bool:
     views = [parse_view(name, episode.mirroring) for name in episode.recipe.prediction_views]
     shape = tuple(episode.images.shape[2:])
     return any(not isinstance(v, Identity) and not v.reason_against(shape) for v in views)
-
-
-def _mirror_whole(source: SourcePrediction, episode: Episode) -> float:
-    """Consistency of the source's prediction with its mirrored ones; 0 if it found nothing."""
-    if not foreground_size(source.logits, source.activation):
-        return 0.0
-    images = episode.images
-    views, _ = admissible_views(
-        episode.recipe.prediction_views,
-        spatial_shape=tuple(images.shape[2:]),
-        spacing=episode.spacing,
-        mirroring=episode.mirroring,
-    )
-    maps = [
-        probabilities(
-            view.invert(episode.predict_unmoved(view.apply(images), source.network)),
-            source.activation,
-        )
-        for view in views
-    ]
-    return consistency_scores([maps], [], source.activation)[0][0]
 
 
 def _cut_patches(result: EpisodeResult, episode: Episode) -> Patches:
@@ -348,7 +275,7 @@ def _choose(
     evidence = result.evidence
     decision = decide_after(evidence, episode.recipe.guard, found_by=organ.found_by)
     if decision.selected is Selected.SOURCE:
-        return _promise(_keep_source(result, decision), episode)
+        return settle(keep_source(result, decision), episode)
     is_moved = decision.selected is Selected.ADAPTED
     best = evidence.at_hand if is_moved else evidence.before
     # with one connected piece, the largest one must not lie outside of every region
@@ -356,7 +283,7 @@ def _choose(
     logits = to_logits(torch.where(best.seen > 0, best.maps, outside), episode.activation)
     is_adapted = result.is_adapted and (is_moved or result.is_foreign)
     result = replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
-    return _promise(result, episode)
+    return settle(result, episode)
 
 
 def _background(source: SourcePrediction) -> Tensor:
@@ -387,7 +314,10 @@ def _predict_whole(result: EpisodeResult, episode: Episode, state: State) -> Epi
             images, views, lambda view: probabilities(predict(view), episode.activation)
         )
         logits = to_logits(mean, episode.activation)
-    return replace(_with_dropped(result, dropped), logits=logits)
+    signs = dict(result.signs)
+    if signs:
+        signs["kept"] = measure(result, logits, episode)
+    return replace(_with_dropped(result, dropped), logits=logits, signs=signs)
 
 
 def _check(result: EpisodeResult, episode: Episode) -> None:
@@ -417,4 +347,4 @@ def _fall_back(result: EpisodeResult, error: Exception) -> EpisodeResult:
     decision = UNGUARDED
     if result.recipe.multiscale.views:
         decision = Decision(Quality.RED, Selected.SOURCE, f"kept source: {reason}")
-    return replace(_keep_source(result, decision), reason=reason)
+    return replace(keep_source(result, decision), reason=reason)

@@ -27,9 +27,11 @@ __all__ = [
     "NO_MIRRORS",
     "UNGUARDED",
     "Decision",
+    "choose_kept",
     "decide_after",
     "decide_before",
     "keep_home",
+    "keep_mirrored",
     "promise",
 ]
 
@@ -41,8 +43,9 @@ class Decision:
     Attributes:
         quality: Green; amber: low consistency, look closely; red: do not rely on this mask; none:
             the recipe does not ask for a guard.
-        selected: The source network's single pass; the magnified views' average with the weights
-            from before adaptation; or with the adapted weights.
+        selected: The source network's single pass; its average with the mirrored ones; the
+            magnified views' average with the weights from before adaptation; or with the adapted
+            weights.
         reason: In plain words; empty without a guard.
         consistency: Of the prediction at hand, in [0, 1]; None if there is none.
         scores: What was measured, in the order in which it was asked.
@@ -54,6 +57,8 @@ class Decision:
     consistency: float | None = None
     scores: tuple[Score, ...] = ()
 
+
+_MIRRORED_FROM = 0.8  # Dice; what differs more from the source's is another mask, not a better one
 
 UNGUARDED = Decision()
 """Of a case without multi-scale prediction, which is what the guard compares."""
@@ -143,51 +148,90 @@ def keep_home(shift: Shift, signs: Mapping[str, float], profile: SourceProfile) 
     return Decision(Quality.GREEN, Selected.SOURCE, reason)
 
 
-def promise(
-    decision: Decision,
-    signs: Mapping[str, Mapping[str, float]],
-    profile: SourceProfile | None,
-    *,
-    is_calibrated: bool,
+def choose_kept(
+    decision: Decision, signs: Mapping[str, Mapping[str, float]], profile: SourceProfile | None
 ) -> tuple[Decision, QualityPrediction | None]:
-    """Hold a decision to the predicted quality, and set the quality flag by it.
+    """Hold a decision to the predicted quality.
 
     Args:
         decision: What the scores said.
         signs: Of the ``source`` prediction and, if the decision is another one, of ``kept``.
         profile: Of the source cases, if there is one of this network.
-        is_calibrated: Whether the guard's limits were chosen for this network; else, and without a
-            fitted profile, the flag is not green.
 
     Returns:
         The decision, which keeps the source if too little would be gained, and the predicted
         quality of what is kept; None without a fitted profile.
     """
-    if decision.quality is Quality.NONE:
-        return decision, None
-    if profile is None or "plain" not in profile.models:
-        if decision.quality is Quality.GREEN and not is_calibrated:
-            why = "; nobody has calibrated the guard for this network, which takes green away"
-            decision = replace(decision, quality=Quality.AMBER, reason=decision.reason + why)
+    if decision.quality is Quality.NONE or profile is None or not profile.is_fitted:
         return decision, None
     predicted = profile.models["plain"].predict(signs["source"])
     if "kept" in signs:
         found = profile.models["kept"].predict(signs["kept"])
         gain = found.dice - predicted.dice
         if gain >= profile.gain_above:
-            predicted = found
-        else:
-            reason = f"kept source: predicted gain {gain:+.3f} is below {profile.gain_above:.3f}"
-            decision = replace(decision, selected=Selected.SOURCE, reason=reason)
-    return _flag_by_quality(decision, predicted, profile.useful_above), predicted
+            return decision, found
+        reason = f"kept source: predicted gain {gain:+.3f} is below {profile.gain_above:.3f}"
+        decision = replace(decision, selected=Selected.SOURCE, reason=reason)
+    return decision, predicted
 
 
-def _flag_by_quality(
-    decision: Decision, predicted: QualityPrediction, useful_above: float
+def keep_mirrored(
+    decision: Decision,
+    signs: Mapping[str, Mapping[str, float]],
+    overlap: float,
+    profile: SourceProfile | None,
+) -> tuple[Decision, QualityPrediction | None]:
+    """Keep the average of mirrored predictions where otherwise the source's would be.
+
+    Args:
+        decision: To keep the source.
+        signs: Of the ``source`` and the ``mirrored`` prediction.
+        overlap: Dice of the two masks.
+        profile: Of the source cases, if there is one of this network.
+
+    Returns:
+        The decision, which is the same if the average cannot be trusted, and the predicted quality
+        of what is kept; None without a fitted profile.
+    """
+    because = decision.reason.removeprefix("kept source: ")
+    reason = f"averaged mirrored predictions of the whole image; {because}"
+    mirrored = replace(decision, selected=Selected.MIRRORED, reason=reason)
+    if profile is None or not profile.is_fitted:
+        return (mirrored if overlap >= _MIRRORED_FROM else decision), None
+    if profile.mirrored_from is not None and overlap >= profile.mirrored_from:
+        return mirrored, profile.models["mirrored"].predict(signs["mirrored"])
+    return decision, profile.models["plain"].predict(signs["source"])
+
+
+def promise(
+    decision: Decision,
+    predicted: QualityPrediction | None,
+    profile: SourceProfile | None,
+    *,
+    is_calibrated: bool,
 ) -> Decision:
-    if predicted.lower >= useful_above:
+    """Set the quality flag by the predicted quality, and say in the reason why it is not green.
+
+    Args:
+        decision: What to keep.
+        predicted: Its quality; None without a fitted profile.
+        profile: Of the source cases, if there is one of this network.
+        is_calibrated: Whether the guard's limits were chosen for this network; else, and without a
+            prediction, the flag is not green.
+
+    Returns:
+        The decision with its flag; as it came if the recipe asks for none.
+    """
+    if decision.quality is Quality.NONE:
+        return decision
+    if profile is None or predicted is None:
+        if decision.quality is Quality.GREEN and not is_calibrated:
+            why = "; nobody has calibrated the guard for this network, which takes green away"
+            return replace(decision, quality=Quality.AMBER, reason=decision.reason + why)
+        return decision
+    if predicted.lower >= profile.useful_above:
         return replace(decision, quality=Quality.GREEN)
-    quality = Quality.RED if predicted.dice < useful_above else Quality.AMBER
+    quality = Quality.RED if predicted.dice < profile.useful_above else Quality.AMBER
     why = (
         f"; predicted Dice {predicted.dice:.2f}, at least {predicted.lower:.2f}: "
         f"{SIGNS[predicted.because]}"

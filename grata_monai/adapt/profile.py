@@ -92,12 +92,14 @@ class SourceProfile:
         organ: Of the source labels; None if the profile was made without labels.
         home_below: A case that lies nearer is like those at home and keeps the source prediction;
             None adapts every case.
-        models: Prediction (``plain``, the source's, or ``kept``) to what predicts its Dice; empty
-            without labels.
+        models: Prediction (``plain``, the source's, ``kept`` or ``mirrored``) to what predicts its
+            Dice; empty without labels.
         home_quality: Predicted Dice of the source's mask below which a case is not like those at
             home, however near it lies.
         gain_above: By how much a prediction must be better than the source's, by these models, to
             be kept.
+        mirrored_from: Dice with the source's mask from which the average of mirrored predictions of
+            the whole image is kept, where no other is; None never keeps it.
         useful_above: Dice from which a mask counts as useful.
     """
 
@@ -111,7 +113,13 @@ class SourceProfile:
     models: Mapping[str, QualityModel] = field(default_factory=dict)
     home_quality: float = 0.0
     gain_above: float = 0.0
+    mirrored_from: float | None = None
     useful_above: float = 0.7
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it predicts quality, which takes labelled cases."""
+        return "plain" in self.models
 
     def shift(self, statistics: LayerStatistics) -> Shift:
         """Say how foreign a case is.

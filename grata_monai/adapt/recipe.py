@@ -147,6 +147,12 @@ class Recipe:
             mirror_margin=_SAFETY_MARGIN if margin is None else max(margin, _SAFETY_MARGIN)
         )
 
+    def without_limits(self) -> "Recipe":
+        """Let the guard refuse nothing by its own limits, where predicted quality decides."""
+        if not (self.multiscale.views and self.guard.is_binding):
+            return self
+        return self.changed(source_below=0.0, mirror_margin=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, flat."""
         return {name: _plain(value) for name, value in _flatten(self)}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from grata_monai.adapt.guard import UNGUARDED, Decision
 from grata_monai.adapt.localise import LocalisedOrgan
@@ -13,10 +14,10 @@ from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.profile import Shift
 from grata_monai.adapt.quality import QualityPrediction
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.scores import Evidence
+from grata_monai.adapt.scores import Evidence, Selected
 from grata_monai.core.types import Logits, Probabilities
 
-__all__ = ["EpisodeResult", "SourcePrediction", "foreground_size"]
+__all__ = ["EpisodeResult", "SourcePrediction", "foreground_size", "mean_dice"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,16 @@ class EpisodeResult:
         parameter_count: Number of scalars that could move.
         image_statistics: Layers whose statistics depend on the image.
         organ: With its prediction before adaptation; None without multi-scale prediction.
+        mirrored: Probabilities (1, k, *s) of the source network's mirrored predictions of the whole
+            image; empty if nobody asked yet.
         mirrored_whole: Consistency of the source's prediction with its mirrored ones; None if the
             recipe does not ask.
         patches: What the method adapted to.
         steps: What each step did.
         after: The organ with its prediction after adaptation.
         decision: Of the guard.
-        signs: Prediction (``source``, ``kept``) to its signs, see `grata_monai.adapt.quality`;
-            empty without a profile.
+        signs: Prediction (``source``, ``kept``, ``mirrored``) to its signs, see
+            `grata_monai.adapt.quality`; empty without a profile.
         predicted: Quality of the prediction to hand on; None without a fitted profile.
         is_adapted: Whether the prediction comes from weights or statistics other than the source's.
         is_foreign: Whether that was so before the first step.
@@ -87,6 +90,7 @@ class EpisodeResult:
     parameter_count: int = 0
     image_statistics: tuple[str, ...] = ()
     organ: LocalisedOrgan | None = None
+    mirrored: tuple[Probabilities, ...] = ()
     mirrored_whole: float | None = None
     patches: Patches | None = None
     steps: tuple[Step, ...] = ()
@@ -107,6 +111,11 @@ class EpisodeResult:
         return any(step.update_norm != 0 for step in self.steps)
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the guard has decided for a prediction that no step can change any more."""
+        return self.decision.selected in (Selected.SOURCE, Selected.MIRRORED)
+
+    @property
     def has_organ(self) -> bool:
         """Whether there is a multi-scale prediction."""
         return self.organ is not None and self.organ.prediction is not None
@@ -125,3 +134,15 @@ def foreground_size(logits: Logits, activation: str) -> int:
     if activation == "sigmoid":
         return int((logits > 0).any(1).sum())
     return int((logits.argmax(1) > 0).sum())
+
+
+def mean_dice(source: Tensor, final: Tensor, activation: str) -> float:
+    """Mean foreground Dice between two predictions; classes absent from both do not count."""
+    if activation == "sigmoid":
+        pairs = [(source[:, k] > 0, final[:, k] > 0) for k in range(source.shape[1])]
+    else:
+        one, two = source.argmax(1), final.argmax(1)
+        pairs = [(one == k, two == k) for k in range(1, source.shape[1])]
+    sizes = [(int((a & b).sum()), int(a.sum()) + int(b.sum())) for a, b in pairs]
+    scores = [2 * both / total for both, total in sizes if total]
+    return float(np.mean(scores)) if scores else 1.0

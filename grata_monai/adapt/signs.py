@@ -17,7 +17,7 @@ _ODDEST = 3.0  # e³ times as odd as source labels, or empty
 
 def measure_signs(  # noqa: PLR0913  # each is a part of the case
     maps: Probabilities,
-    source: Probabilities,
+    source: Probabilities | None,
     *,
     images: Images,
     spacing: tuple[float, ...] | None,
@@ -30,7 +30,7 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
 
     Args:
         maps: The prediction, probabilities (1, k, *s).
-        source: The source network's.
+        source: The source network's; None if `maps` are these.
         images: (1, c, *s).
         spacing: In mm per axis; None counts voxels.
         activation: ``sigmoid`` or ``softmax``.
@@ -41,7 +41,8 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
     Returns:
         ``shift`` and ``organ``: logarithm of the distance over the median of source cases;
         ``entropy`` inside the mask, 1 is the most; ``disagreement`` and ``change``: 1 minus a Dice.
-        ``organ`` is missing without labelled source cases, the last two without magnified views.
+        ``organ`` is missing without labelled source cases, ``disagreement`` without magnified
+        views, ``change`` of the source network's own prediction.
     """
     signs = {
         "shift": _excess(shift.distance, profile.distances),
@@ -54,8 +55,9 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
         distance = math.inf if found is None else found.distance
         signs["organ"] = min(_excess(distance, profile.organ.distances), _ODDEST)
     if consistency is not None:
-        masks = [foreground_one_hot(m, activation).amax(1, keepdim=True) for m in (maps, source)]
         signs["disagreement"] = 1 - min(consistency, 1.0)
+    if source is not None:
+        masks = [foreground_one_hot(m, activation).amax(1, keepdim=True) for m in (maps, source)]
         signs["change"] = 1 - float(overlap(*masks).mean())
     return {name: round(value, 6) for name, value in signs.items()}
 

@@ -42,7 +42,11 @@ def predict_source(network: nn.Module, episode: Episode) -> tuple[SourcePredicti
         activation=activation,
         profile=profile,
         statistics=statistics,
-        recipe=episode.recipe.with_safety_margin(source.weights),
+        recipe=(
+            episode.recipe.without_limits()
+            if profile is not None and profile.is_fitted
+            else episode.recipe.with_safety_margin(source.weights)
+        ),
     )
     return source, filled
 

@@ -13,6 +13,7 @@ _ADDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
         5: ("verdict.is_calibrated",),
         6: ("asked", "asked_sha256", "method", "steps.loss", "verdict.scores"),
         7: ("shift", "verdict.predicted", "verdict.signs"),  # and the outcome `views`
+        # and `mirrored` in verdict.kept
         8: tuple(f"environment.bundle.{key}" for key in ("name", "version", "signed_by")),
     }
 )

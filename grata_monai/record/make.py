@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from grata_monai.adapt.method import Episode, Method
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.result import EpisodeResult, foreground_size
+from grata_monai.adapt.result import EpisodeResult, foreground_size, mean_dice
 from grata_monai.record.environment import name_device, versions
 from grata_monai.record.layout import SCHEMA_VERSION
 from grata_monai.record.types import (
@@ -150,20 +148,8 @@ def _describe_change(result: EpisodeResult) -> Change:
     source = foreground_size(result.source.logits, activation)
     final = foreground_size(result.logits, activation)
     return Change(
-        dice=_mean_dice(result.source.logits, result.logits, activation),
+        dice=mean_dice(result.source.logits, result.logits, activation),
         source_voxels=source,
         final_voxels=final,
         volume_ratio=final / source if source else None,
     )
-
-
-def _mean_dice(source: Tensor, final: Tensor, activation: str) -> float:
-    """Mean foreground Dice between two predictions; classes absent from both do not count."""
-    if activation == "sigmoid":
-        pairs = [(source[:, k] > 0, final[:, k] > 0) for k in range(source.shape[1])]
-    else:
-        one, two = source.argmax(1), final.argmax(1)
-        pairs = [(one == k, two == k) for k in range(1, source.shape[1])]
-    sizes = [(int((a & b).sum()), int(a.sum()) + int(b.sum())) for a, b in pairs]
-    scores = [2 * both / total for both, total in sizes if total]
-    return float(np.mean(scores)) if scores else 1.0

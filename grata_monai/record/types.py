@@ -175,17 +175,18 @@ class Verdict:
     Attributes:
         light: green; amber: look closely; red: do not rely on this mask; none: the
             recipe asks for no guard.
-        kept: source: its single pass; views: magnified views averaged with the source network's
-            weights; adapted: with the adapted weights; empty: the recipe asks for no guard. Without
-            the recipe's guard, what adaptation made.
+        kept: source: its single pass; mirrored: averaged with its mirrored predictions of the
+            whole image; views: magnified views averaged with the source network's weights;
+            adapted: with the adapted weights; empty: the recipe asks for no guard. Without the
+            recipe's guard, what adaptation made.
         reason: In plain words.
         agreement: Of the magnified views; null if the network found nothing.
         is_calibrated: Whether the guard's limits were chosen for these weights; if not, it is
             careful. null: there is no guard, or the recipe does not say for which they were.
         scores: What the guard looked at.
         predicted: Quality of the mask; null without a fitted profile of the source cases.
-        signs: Prediction (source, kept) to what speaks against it, each at least 0; empty without a
-            profile.
+        signs: Prediction (source, kept, mirrored) to what speaks against it, each at least 0;
+            empty without a profile.
     """
 
     light: Quality = Quality.NONE

@@ -125,6 +125,8 @@ def _list_candidates(record: Record) -> list[Candidate]:
     before = sum(w.weight * (w.mirrored + w.neighbours) / 2 for w in windows) if windows else None
     agreement = record.verdict.agreement
     rows = [Candidate("Original network, one look at the image", None, kept == Selected.SOURCE)]
+    if kept == Selected.MIRRORED:
+        rows.append(Candidate("Original network, average of mirrored images", None, True))
     if windows:
         is_kept = kept == Selected.VIEWS
         rows.append(Candidate("Original network, average of magnified views", before, is_kept))

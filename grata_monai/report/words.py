@@ -80,6 +80,10 @@ def _decided(record: Record) -> str:
         return "This is the original network's mask; nothing was changed."
     if record.outcome == OutcomeName.ADAPTED:
         return "The network was adapted to this image, and this is the adapted mask."
+    if record.verdict.kept == Selected.MIRRORED:
+        return (
+            "The network was not adapted; this is the average of its looks at the mirrored image."
+        )
     if record.verdict.kept == Selected.VIEWS or record.views.prediction:
         return "The network was not adapted; this is the average of its looks at several views."
     return "The network was not adapted; this is its mask."

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from grata_monai import resolve_recipe
 from grata_monai.adapt.episode import run_episode
-from grata_monai.adapt.guard import Decision, keep_home, promise
+from grata_monai.adapt.guard import Decision, choose_kept, keep_home, keep_mirrored, promise
 from grata_monai.adapt.localise import LocalisedOrgan, is_plausible
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.multiscale import MultiscalePrediction
@@ -142,7 +142,8 @@ VIEWED = Decision(Quality.GREEN, Selected.VIEWS, "averaged magnified views", 0.9
 
 def hold(source, kept):
     signs = {"source": source} | ({} if kept is None else {"kept": kept})
-    return promise(VIEWED, signs, FITTED, is_calibrated=True)
+    decision, predicted = choose_kept(VIEWED, signs, FITTED)
+    return promise(decision, predicted, FITTED, is_calibrated=True), predicted
 
 
 @pytest.mark.parametrize(
@@ -177,9 +178,37 @@ def test_the_source_is_kept_where_too_little_would_be_gained():
 
 
 def test_without_a_guard_nothing_is_promised():
-    decision, predicted = promise(Decision(), {}, None, is_calibrated=False)
-    assert decision == Decision()
+    assert choose_kept(Decision(), {}, FITTED) == (Decision(), None)
+    assert promise(Decision(), None, FITTED, is_calibrated=False) == Decision()
+
+
+KEPT = Decision(Quality.RED, Selected.SOURCE, "kept source: magnified views agree too little")
+
+
+@pytest.mark.parametrize(("overlap", "selected"), [(0.85, "mirrored"), (0.75, "source")])
+def test_without_a_profile_the_mirrored_average_is_kept_if_it_is_like_the_source(overlap, selected):
+    decision, predicted = keep_mirrored(KEPT, {}, overlap, None)
+    assert decision.selected == selected
+    assert decision.quality is Quality.RED
     assert predicted is None
+    mirrored = "averaged mirrored predictions of the whole image; magnified views agree too little"
+    assert decision.reason == (mirrored if selected == "mirrored" else KEPT.reason)
+
+
+@pytest.mark.parametrize(("overlap", "selected"), [(0.93, "mirrored"), (0.9, "source")])
+def test_a_fitted_profile_says_how_like_the_source_it_must_be(overlap, selected):
+    signs = {
+        "source": {"shift": 0.0, "entropy": 0.3},
+        "mirrored": {"shift": 0.0, "entropy": 0.2, "change": 0.1},
+    }
+    models = {**FITTED.models, "mirrored": FITTED.models["plain"]}
+    profile = replace(FITTED, models=models, mirrored_from=0.92)
+    decision, predicted = keep_mirrored(KEPT, signs, overlap, profile)
+    assert decision.selected == selected
+    entropy = 0.2 if selected == "mirrored" else 0.3
+    assert predicted.dice == pytest.approx(expit(2.2 - 3 * entropy))
+    never = keep_mirrored(KEPT, signs, 1.0, replace(profile, mirrored_from=None))
+    assert never[0] == KEPT
 
 
 def test_the_organ_is_sought_only_where_it_can_be():

@@ -23,6 +23,7 @@ class Selected(StrEnum):
     """Which prediction the guard selected."""
 
     SOURCE = "source"
+    MIRRORED = "mirrored"
     VIEWS = "views"
     ADAPTED = "adapted"
     NOTHING = ""

@@ -9,7 +9,10 @@ from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.methods.ablations import DYNAMIC_STEP
 from grata_monai.methods.common import batch_norm_layers
 
-__all__ = ["CANDIDATES", "default_candidates", "make_candidates"]
+__all__ = ["CANDIDATES", "MIRRORED", "default_candidates", "make_candidates"]
+
+MIRRORED = "flip"
+"""Mirrored predictions of the whole image averaged: kept where no other is."""
 
 _FOUR = ["scale:0.75:0,1", "identity", "scale:1.33:0,1", "scale:2:0,1"]
 _NARROW = ["scale:0.87:0,1", "identity", "scale:1.15:0,1", "scale:1.33:0,1"]
@@ -19,7 +22,7 @@ _SHARES = {"mixed": 0.3, "image": 1.0}
 _ON_STATISTICS = ("flip", "steps", "views", "views-and-fixed-steps")
 
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
-    "flip": {"focus_views": [], **_FROZEN},
+    MIRRORED: {"focus_views": [], **_FROZEN},
     "views": {"focus_views": _FOUR, **_FROZEN},
     "views-equal": {"focus_views": _FOUR, "focus_sharpness": 0.0, **_FROZEN},
     "narrow-views": {"focus_views": _NARROW, **_FROZEN},

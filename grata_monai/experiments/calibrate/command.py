@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import RecipeError
-from grata_monai.experiments.compare.command import add_case_options, list_labelled_cases
+from grata_monai.experiments.compare.command import (
+    add_case_options,
+    list_labelled_cases,
+    split_centre,
+)
 from grata_monai.experiments.harness.options import describe_weights, read_settings
 
 __all__ = ["add_calibrate_options", "run_calibrate"]
@@ -26,6 +30,14 @@ def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="a .json file of candidates, names to settings, in place of the built-in ones",
+    )
+    parser.add_argument(
+        "--observe",
+        action="append",
+        default=[],
+        metavar="CENTRE=DIR",
+        help="further source cases, labelled or not: one pass each, for the source profile; may be "
+        "given several times",
     )
     parser.add_argument(
         "--shifts", nargs="+", default=[], metavar="NAME", help="which (default: all)"
@@ -71,6 +83,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     )
     cases = list_labelled_cases(arguments)
     given = read_settings(arguments)
+    others = [case for text in arguments.observe for case in _list_observed(text)]
     weights = describe_weights(given)
     bench = open_bench(
         arguments.network,
@@ -86,8 +99,17 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         )
         | weights
     )
-    page, report = calibrate(cases, bench, arguments.out, settings, facts=facts)
+    page, report = calibrate(cases, bench, arguments.out, settings, facts=facts, others=others)
     return f"{report}\nwrote {arguments.out} and {page}"
+
+
+def _list_observed(text: str) -> list[dict[str, str]]:
+    """The cases of a folder, with labels where it has them."""
+    from grata_monai.read.cases import list_cases  # noqa: PLC0415
+
+    centre, folder = split_centre(text)
+    has_labels = (Path(folder) / "labels").is_dir()
+    return [{**case, "centre": centre} for case in list_cases(folder, labels=has_labels)]
 
 
 def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from monai.transforms import ResampleToMatch
@@ -22,6 +23,7 @@ from grata_monai.experiments.harness.run import Row
 
 __all__ = ["Fit", "Observation", "fit_profile", "leave_each_out", "make_profile", "observe"]
 
+_FEWEST = 3  # labels that tell what an organ is like
 _HOME_SHARE = 0.9  # of the source cases count as like those at home
 
 
@@ -82,7 +84,7 @@ def make_profile(observations: Sequence[Observation], weights: str) -> SourcePro
         weights: SHA-256 of the network's weights.
 
     Returns:
-        A profile that predicts no quality yet; with the organ if every case has a label.
+        A profile that predicts no quality yet; with the organ if at least three cases have a label.
 
     Raises:
         ProfileError: If there are fewer than three.
@@ -96,7 +98,7 @@ def make_profile(observations: Sequence[Observation], weights: str) -> SourcePro
         layers=layers,
         distances=tuple(round(d, 4) for d in sorted(distances)),
         image=image,
-        organ=profile_organ(organs) if len(organs) == len(observations) else None,
+        organ=profile_organ(organs) if len(organs) >= _FEWEST else None,
         home_below=round(float(np.quantile(distances, _HOME_SHARE)), 4),
     )
 
@@ -121,6 +123,7 @@ class Fit:
     """How well a fitted profile does on cases that had no part in it.
 
     Attributes:
+        name: Of the candidate.
         profile: With its models.
         risk: Bound of the share of cases harmed under some shift; above `allowed` if too few cases
             were given for it.
@@ -128,16 +131,27 @@ class Fit:
         harmed: Cases that the choice harms, each left out in turn.
         gain: Mean gain over the source, over all left-out cases and shifts.
         oracle: The same for a choice that knows the label.
-        kept: Share of cases and shifts in which the source is kept.
+        kept: Share of cases and shifts that hand on each prediction.
+        by_shift: Shift to the mean gain and the oracle's.
     """
 
+    name: str
     profile: SourceProfile
     risk: float
     allowed: float
     harmed: int
     gain: float
     oracle: float
-    kept: float
+    kept: Mapping[str, float]
+    by_shift: Mapping[str, tuple[float, float]]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bound is what was asked for."""
+        return self.risk <= self.allowed
+
+
+_Key = tuple[str, str]  # case and shift
 
 
 def fit_profile(
@@ -145,6 +159,7 @@ def fit_profile(
     rows: Sequence[tuple[str, Row]],
     candidate: str,
     *,
+    mirrored: str = "",
     allowed: float = 0.1,
     confidence: float = 0.9,
 ) -> Fit:
@@ -154,6 +169,8 @@ def fit_profile(
         profile: Of all cases.
         rows: Shift and row, of ``source`` and of the candidate, with signs by left-out profiles.
         candidate: Its name.
+        mirrored: Name of the rows that average mirrored predictions of the whole image, which stand
+            in where the candidate is not kept; empty without.
         allowed: Largest share of cases that may be harmed under some shift.
         confidence: Of the lower bound of predicted quality.
 
@@ -164,72 +181,113 @@ def fit_profile(
         Angelopoulos et al., Conformal Risk Control, ICLR 2024: the bound holds for cases that are
         exchangeable with these.
     """
-    source = {(row.case, shift): row for shift, row in rows if row.method == "source"}
-    found = {(row.case, shift): row for shift, row in rows if row.method == candidate}
-    both = [key for key in found if key in source and "kept" in found[key].signs]
-    cases = sorted({case for case, _ in source})
-    plain = [(source[k].signs["source"], source[k].dice, k[0]) for k in source]
-    kept = [(found[k].signs["kept"], found[k].dice, k[0]) for k in both]
-    gains: dict[tuple[str, str], float] = {}
-    at_home: list[float] = []
-    for case in cases:
-        models = [
-            fit_quality(*_unzip([row for row in part if row[2] != case]), confidence=confidence)
-            for part in (plain, kept)
-        ]
-        if (case, "none") in source:
-            at_home.append(models[0].predict(source[case, "none"].signs["source"]).dice)
-        for key in (k for k in both if k[0] == case):
-            before = models[0].predict(source[key].signs["source"]).dice
-            gains[key] = models[1].predict(found[key].signs["kept"]).dice - before
-    true = {key: found[key].dice - source[key].dice for key in both}
-    margin, risk = _control(gains, true, cases, allowed)
-    chosen = {key: true[key] if gains[key] >= margin else 0.0 for key in both}
+    plain = _collect(rows, "source", "source")
+    found = {"kept": _collect(rows, candidate, "kept")}
+    if mirrored and mirrored != candidate:
+        found["mirrored"] = _collect(rows, mirrored, "kept")
+    cases = sorted({case for case, _ in plain})
+    left_out = _leave_out(found["kept"], confidence)
+    before = _leave_out(plain, confidence)
+    true = {
+        name: {key: part[key][1] - plain[key][1] for key in part if key in plain}
+        for name, part in found.items()
+    }
+    decides = {
+        "kept": {key: left_out[key] - before[key] for key in true["kept"]},
+        "mirrored": {key: 1 - s["change"] for key, (s, _) in found.get("mirrored", {}).items()},
+    }
+    chosen: dict[_Key, tuple[str, float]] = dict.fromkeys(plain, ("source", 0.0))
+    margins: dict[str, float | None] = {}
+    risk = 1 / (len(cases) + 1)
+    for name, gains in true.items():
+        margin, risk, chosen = _control(name, chosen, decides[name], gains, cases, allowed)
+        margins[name] = margin
+    at_home = [before[case, "none"] for case in cases if (case, "none") in before]
+    gain_above = margins["kept"]
     fitted = replace(
         profile,
         models={
-            "plain": fit_quality(*_unzip(plain), confidence=confidence),
-            "kept": fit_quality(*_unzip(kept), confidence=confidence),
+            name: fit_quality(*_unzip(part), confidence=confidence)
+            for name, part in {"plain": plain, **found}.items()
         },
-        gain_above=round(margin, 4),
+        gain_above=1.0 if gain_above is None else round(gain_above, 4),
+        mirrored_from=margins.get("mirrored"),
         home_quality=round(float(np.quantile(at_home, 1 - _HOME_SHARE)), 4) if at_home else 0.0,
     )
+    best = {key: max(0.0, *(gains.get(key, 0.0) for gains in true.values())) for key in plain}
+    shifts = dict.fromkeys(shift for _, shift in plain)
+    names = ["source", *found]
     return Fit(
+        name=candidate,
         profile=fitted,
         risk=risk,
         allowed=allowed,
         harmed=_count_harmed(chosen, cases),
-        gain=sum(chosen.values()) / len(source),
-        oracle=sum(max(value, 0.0) for value in true.values()) / len(source),
-        kept=1 - sum(gains[key] >= margin for key in both) / len(source),
+        gain=fmean(gain for _, gain in chosen.values()),
+        oracle=fmean(best.values()),
+        kept={name: fmean(n == name for n, _ in chosen.values()) for name in names},
+        by_shift={
+            shift: (
+                fmean(gain for key, (_, gain) in chosen.items() if key[1] == shift),
+                fmean(value for key, value in best.items() if key[1] == shift),
+            )
+            for shift in shifts
+        },
     )
 
 
-def _unzip(
-    rows: Sequence[tuple[Mapping[str, float], float, str]],
-) -> tuple[list[Mapping[str, float]], list[float], list[str]]:
-    return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+_Part = Mapping[_Key, tuple[Mapping[str, float], float]]
+
+
+def _collect(rows: Sequence[tuple[str, Row]], method: str, signs: str) -> _Part:
+    """Case and shift to the signs and the Dice of a method; without rows that have no signs."""
+    return {
+        (row.case, shift): (row.signs[signs], row.dice)
+        for shift, row in rows
+        if row.method == method and signs in row.signs
+    }
+
+
+def _unzip(part: _Part) -> tuple[list[Mapping[str, float]], list[float], list[str]]:
+    return [s for s, _ in part.values()], [d for _, d in part.values()], [case for case, _ in part]
+
+
+def _leave_out(part: _Part, confidence: float) -> dict[_Key, float]:
+    """Predict the Dice of every row by a model of the other cases."""
+    predicted: dict[_Key, float] = {}
+    for left in {case for case, _ in part}:
+        others = {key: value for key, value in part.items() if key[0] != left}
+        model = fit_quality(*_unzip(others), confidence=confidence)
+        predicted |= {key: model.predict(part[key][0]).dice for key in part if key[0] == left}
+    return predicted
 
 
 def _control(
-    gains: Mapping[tuple[str, str], float],
-    true: Mapping[tuple[str, str], float],
+    name: str,
+    chosen: Mapping[_Key, tuple[str, float]],
+    decides: Mapping[_Key, float],
+    true: Mapping[_Key, float],
     cases: Sequence[str],
     allowed: float,
-) -> tuple[float, float]:
-    """The smallest predicted gain to go by whose bounded risk is allowed; else the safest."""
-    margins = [0.0, *sorted(g + 1e-4 for g in gains.values() if g >= 0)]
-    bounds = []
-    for margin in margins:
-        chosen = {key: true[key] if gains[key] >= margin else 0.0 for key in gains}
-        risk = (_count_harmed(chosen, cases) + 1) / (len(cases) + 1)
-        if risk <= allowed:
-            return margin, risk
-        bounds.append(risk)
-    least = min(bounds)
-    return margins[bounds.index(least)], least
+) -> tuple[float | None, float, dict[_Key, tuple[str, float]]]:
+    """Choose from which value of what decides a prediction stands in for the source.
+
+    Returns:
+        Of the values whose bounded risk is allowed the one that gains most, or None, which never
+        takes the prediction, if that is the best; the bound; and what is chosen then.
+    """
+    rest = [key for key in decides if chosen[key][0] == "source"]
+    tried: list[tuple[float, float, float | None, dict[_Key, tuple[str, float]]]] = []
+    for margin in (None, *sorted(round(decides[key] - 5e-5, 4) for key in rest)):
+        taken = [key for key in rest if margin is not None and decides[key] >= margin]
+        found = {**chosen, **{key: (name, true[key]) for key in taken}}
+        risk = (_count_harmed(found, cases) + 1) / (len(cases) + 1)
+        tried.append((risk, sum(gain for _, gain in found.values()), margin, found))
+    least = max(allowed, min(risk for risk, *_ in tried))
+    risk, _, margin, found = max((t for t in tried if t[0] <= least), key=lambda t: t[1])
+    return margin, risk, found
 
 
-def _count_harmed(gains: Mapping[tuple[str, str], float], cases: Sequence[str]) -> int:
-    harmed = {case for (case, _), gain in gains.items() if gain < -HARM}
+def _count_harmed(chosen: Mapping[_Key, tuple[str, float]], cases: Sequence[str]) -> int:
+    harmed = {case for (case, _), (_, gain) in chosen.items() if gain < -HARM}
     return len(harmed & set(cases))

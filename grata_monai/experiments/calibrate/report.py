@@ -38,7 +38,7 @@ def write_choice(
     Returns:
         The report's path and text.
     """
-    recipe = _to_recipe(choice, settings)
+    recipe = _to_recipe(choice, settings, fit)
     report = _describe(choice, scores, facts, refused) + describe_fit(fit)
     overlay: dict[str, Any] = {"recipe": recipe}
     if fit is not None:
@@ -54,15 +54,19 @@ def write_choice(
     return page, report
 
 
-def _to_recipe(choice: Choice, settings: Mapping[str, Mapping[str, Any]]) -> str | dict[str, Any]:
-    if choice.name == "source":
+def _to_recipe(
+    choice: Choice, settings: Mapping[str, Mapping[str, Any]], fit: Fit | None
+) -> str | dict[str, Any]:
+    """The candidate whose profile was fitted; its limits count where the profile does not."""
+    name = choice.name if fit is None else fit.name
+    if name == "source":
         return "source"
-    limits = {
-        key: getattr(choice, key)
-        for key in ("source_below", "mirror_margin", "red_below", "amber_below")
-    }
-    found = {name: round(value, 2) for name, value in limits.items() if math.isfinite(value)}
-    return {**settings[choice.name], **found}
+    standing = next(s for s in choice.standings if s.name == name)
+    limits = {"source_below": standing.source_below, "mirror_margin": standing.mirror_margin}
+    if name == choice.name:
+        limits |= {"red_below": choice.red_below, "amber_below": choice.amber_below}
+    found = {key: round(value, 2) for key, value in limits.items() if math.isfinite(value)}
+    return {**settings[name], **found}
 
 
 def _describe(
@@ -118,29 +122,45 @@ def describe_fit(fit: Fit | None) -> str:
     """Say what the source profile promises, and what it is worth on cases that were left out."""
     if fit is None:
         return ""
-    profile = fit.profile
-    holds = "holds" if fit.risk <= fit.allowed else "does NOT hold: too few cases, or too many lost"
+    profile, shares = (
+        fit.profile,
+        {name: f"{100 * share:.0f} %" for name, share in fit.kept.items()},
+    )
+    holds = "holds" if fit.holds else "does NOT hold: too few cases, or too many lost"
+    mirrored = (
+        "; where it does not, the average of mirrored predictions stands in if its mask has a Dice "
+        f"of at least {profile.mirrored_from:.3f} with the source's"
+        if profile.mirrored_from is not None
+        else ""
+    )
+    signs = profile.models["kept"].weights
     lines = [
         "",
         "## Source profile",
         "",
-        f"A case nearer than {profile.home_below:.2f} whose predicted Dice is at least "
+        f"Made of {profile.cases} cases and fitted to **{fit.name}**, the recipe written. A "
+        f"case nearer than {profile.home_below:.2f} whose predicted Dice is at least "
         f"{profile.home_quality:.2f} keeps the source prediction. Elsewhere it gives way where the "
-        f"predicted gain is at least {profile.gain_above:.3f}.",
+        f"predicted gain is at least {profile.gain_above:+.3f}{mirrored}.",
         "",
-        f"- harmed under some shift, each case left out in turn: {fit.harmed} of {profile.cases}; "
-        f"the bound of {100 * fit.allowed:.0f} % {holds} ({100 * fit.risk:.0f} %), for cases "
-        "exchangeable with these; a foreign hospital's are not",
-        f"- mean gain {fit.gain:+.4f}; of a choice that knows the label {fit.oracle:+.4f}; source "
-        f"kept in {100 * fit.kept:.0f} %",
+        f"- harmed under some shift, each case left out in turn: {fit.harmed}; the bound of "
+        f"{100 * fit.allowed:.0f} % {holds} ({100 * fit.risk:.0f} %), for cases exchangeable with "
+        "these; a foreign hospital's are not",
+        f"- mean gain {fit.gain:+.4f}; of a choice that knows the label {fit.oracle:+.4f}",
+        f"- handed on: {', '.join(f'{name} {share}' for name, share in shares.items())}",
         "",
-        "| prediction | best | intercept | "
-        + " | ".join(profile.models["kept"].weights)
-        + " | slack |",
-        "| --- | --- | --- | " + "--- | " * (len(profile.models["kept"].weights) + 1),
+        "| shift | gain | of a choice that knows the label |",
+        "| --- | --- | --- |",
+        *(
+            f"| {shift} | {gain:+.4f} | {most:+.4f} |"
+            for shift, (gain, most) in fit.by_shift.items()
+        ),
+        "",
+        f"| prediction | best | intercept | {' | '.join(signs)} | slack |",
+        f"| --- | --- | --- | {'--- | ' * (len(signs) + 1)}",
     ]
     for name, model in profile.models.items():
-        weights = [model.weights.get(sign, 0.0) for sign in profile.models["kept"].weights]
+        weights = [model.weights.get(sign, 0.0) for sign in signs]
         cells = (model.best, model.intercept, *weights, model.slack)
         lines.append(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.adapt.network import hash_weights
-from grata_monai.experiments.calibrate.candidates import default_candidates, make_candidates
+from grata_monai.adapt.recipe import resolve_recipe
+from grata_monai.experiments.calibrate.candidates import (
+    CANDIDATES,
+    MIRRORED,
+    default_candidates,
+    make_candidates,
+)
 from grata_monai.experiments.calibrate.choose import choose
 from grata_monai.experiments.calibrate.profile import (
     fit_profile,
@@ -51,6 +57,7 @@ def calibrate(
     settings: Settings,
     *,
     facts: Mapping[str, str],
+    others: Sequence[Mapping[str, str]] = (),
 ) -> tuple[Path, str]:
     """Run what has no row yet, with a progress bar; choose; write recipe and report.
 
@@ -60,6 +67,8 @@ def calibrate(
         out: The recipe's ``.json`` file; the rows go into the folder of its name.
         settings: How.
         facts: What a reader of the report must know.
+        others: Further source cases, with labels or without, that are only observed for the source
+            profile: one pass each.
 
     Returns:
         The report's path and text.
@@ -69,10 +78,14 @@ def calibrate(
         RecipeError: If a candidate is wrong.
         ValueError: If there are fewer than two cases, or no shift ``none``.
     """
-    given = settings.candidates or default_candidates(bench.network)
+    given = {**(settings.candidates or default_candidates(bench.network))}
+    if resolve_recipe(settings.base).is_mirrored:
+        given.setdefault(MIRRORED, dict(CANDIDATES[MIRRORED]))
     candidates = make_candidates(given, settings.base, precision=bench.precision)
     found: list[tuple[str, Row]] = []
-    observations = [observe(case, bench, seed=settings.seed) for case in cases]
+    known = {case["case"] for case in cases}
+    observed = [*cases, *(other for other in others if other["case"] not in known)]
+    observations = [observe(case, bench, seed=settings.seed) for case in observed]
     profiles = leave_each_out(observations, bench) if len(cases) > _FEWEST else {}
 
     def remember() -> Iterator[Row]:
@@ -94,8 +107,15 @@ def calibrate(
     choice = choose(scores, most_harm=settings.most_harm)
     fixed = {"base": settings.base, "calibrated_for": hash_weights(bench.network)}
     written = {name: {**fixed, **values} for name, values in given.items()}
-    fit = None
-    if profiles and choice.name in candidates:
+    judged = [name for name, recipe in candidates.items() if recipe.multiscale.views]
+    fits = []
+    if profiles:
         profile = make_profile(observations, hash_weights(bench.network))
-        fit = fit_profile(profile, found, choice.name)
+        mirrored = MIRRORED if MIRRORED in candidates else ""
+        fits = [
+            fit_profile(profile, found, name, mirrored=mirrored)
+            for name in judged
+            if name not in refused
+        ]
+    fit = max(fits, key=lambda fit: (fit.holds, fit.gain), default=None)
     return write_choice(choice, scores, written, out, facts=facts, refused=refused, fit=fit)

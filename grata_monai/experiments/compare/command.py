@@ -19,7 +19,13 @@ from grata_monai.experiments.harness.options import (
 if TYPE_CHECKING:
     from grata_monai.experiments.harness.bench import Bench
 
-__all__ = ["add_case_options", "add_compare_options", "list_labelled_cases", "run_compare"]
+__all__ = [
+    "add_case_options",
+    "add_compare_options",
+    "list_labelled_cases",
+    "run_compare",
+    "split_centre",
+]
 
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
@@ -136,17 +142,25 @@ def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:
     if arguments.images or arguments.labels:
         found += _pair(arguments.images, arguments.labels)
     for text in arguments.cases:
-        centre, _, folder = text.partition("=")
-        if not (centre and folder):
-            raise DatasetError(
-                f"cases must be CENTRE=DIR, got {text!r}. Write --cases north=/data/a."
-            )
+        centre, folder = split_centre(text)
         found += [{**case, "centre": centre} for case in list_cases(folder, labels=True)]
     names = [case["case"] for case in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DatasetError(f"names of cases must differ, {twice[0]!r} is there twice. Rename one.")
     return select_cases(found, only=arguments.only) if arguments.only else found
+
+
+def split_centre(text: str) -> tuple[str, str]:
+    """Split ``CENTRE=DIR``.
+
+    Raises:
+        DatasetError: If it is not of that form.
+    """
+    centre, _, folder = text.partition("=")
+    if not (centre and folder):
+        raise DatasetError(f"cases must be CENTRE=DIR, got {text!r}. Write --cases north=/data/a.")
+    return centre, folder
 
 
 def _pair(images: Path | None, labels: Path | None) -> list[dict[str, str]]:

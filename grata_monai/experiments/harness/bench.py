@@ -26,6 +26,7 @@ from grata_monai.experiments.evaluate import MaskScore, score_mask
 from grata_monai.experiments.harness.cost import measured
 from grata_monai.experiments.harness.key import digest
 from grata_monai.methods.source import Source
+from grata_monai.read.image import ReadLabeld
 from grata_monai.record.environment import versions
 
 __all__ = ["Bench", "Prepared", "open_bench"]
@@ -108,13 +109,17 @@ class Bench:
         """Read one case of `list_cases`, and make the source network's pass.
 
         Args:
-            item: With ``image`` and ``label``.
+            item: With ``image`` and, unless it is observed alone, ``label``.
             seed: Of the run; every case draws from a seed of its own made from it and its name.
             profile: In place of the bundle's.
             is_probed: Read the layers' statistics also without a profile.
         """
         profile = profile or self.profile
-        data = list_data_collate([self.preprocessing(dict(item))])
+        preprocessing = self.preprocessing
+        if "label" not in item:
+            steps = preprocessing.transforms
+            preprocessing = Compose([step for step in steps if not isinstance(step, ReadLabeld)])
+        data = list_data_collate([preprocessing(dict(item))])
         images = data["image"].as_tensor().to(self.device)
         with measured(self.device) as cost:
             if profile is None and not is_probed:

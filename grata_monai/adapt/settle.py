@@ -1,0 +1,121 @@
+"""From what the guard's scores decided to the prediction that is handed on.
+
+With a source profile, predicted quality decides again. Where neither magnified views nor steps are
+kept, the average of the network's mirrored predictions may be.
+"""
+
+from dataclasses import replace
+
+from grata_monai.adapt.guard import Decision, choose_kept, keep_mirrored, promise
+from grata_monai.adapt.losses import probabilities
+from grata_monai.adapt.method import Episode
+from grata_monai.adapt.mirrored import average_mirrored, predict_mirrored
+from grata_monai.adapt.result import EpisodeResult, mean_dice
+from grata_monai.adapt.scores import Selected
+from grata_monai.adapt.signs import measure_signs
+from grata_monai.core.types import Logits
+
+__all__ = ["is_judged", "keep_source", "measure", "measure_source", "settle"]
+
+
+def is_judged(episode: Episode) -> bool:
+    """Whether the guard decides what is handed on: it compares magnified views."""
+    return episode.recipe.guard.is_binding and bool(episode.recipe.multiscale.views)
+
+
+def measure_source(result: EpisodeResult, episode: Episode) -> EpisodeResult:
+    """Measure the signs of the source's prediction, if there is a profile of its network."""
+    if result.source.shift is None:
+        return result
+    return replace(result, signs={"source": measure(result, None, episode)})
+
+
+def measure(
+    result: EpisodeResult, logits: Logits | None, episode: Episode, consistency: float | None = None
+) -> dict[str, float]:
+    """Measure the signs of a prediction.
+
+    Args:
+        result: With a shift.
+        logits: Of the prediction (1, k, *s); None for the source's own.
+        episode: With the profile.
+        consistency: Of the magnified views, if it is made of them.
+
+    Returns:
+        See `measure_signs`.
+    """
+    source = result.source
+    assert episode.profile is not None
+    assert source.shift is not None
+    maps = source.maps
+    return measure_signs(
+        maps if logits is None else probabilities(logits, source.activation),
+        None if logits is None else maps,
+        images=episode.images,
+        spacing=episode.spacing,
+        activation=source.activation,
+        profile=episode.profile,
+        shift=source.shift,
+        consistency=consistency,
+    )
+
+
+def keep_source(result: EpisodeResult, decision: Decision) -> EpisodeResult:
+    """Hand the source network's prediction on."""
+    return replace(
+        result,
+        decision=decision,
+        logits=result.source.logits,
+        reason=decision.reason.removeprefix("kept source: "),
+        is_adapted=False,
+        weights_after=result.weights_after or result.source.weights,
+    )
+
+
+def settle(result: EpisodeResult, episode: Episode, *, mirror: bool = True) -> EpisodeResult:
+    """Hold what the scores decided to the predicted quality, and set the quality flag.
+
+    Args:
+        result: With the decision of the scores.
+        episode: The case at hand.
+        mirror: Whether mirrored predictions may stand in for the source's.
+
+    Returns:
+        The result with the prediction to hand on; as it came if the guard does not decide.
+    """
+    if not is_judged(episode):
+        return result
+    signs = dict(result.signs)
+    if signs and result.decision.selected is not Selected.SOURCE:
+        signs["kept"] = measure(result, result.logits, episode, result.decision.consistency)
+    decision, predicted = choose_kept(result.decision, signs, episode.profile)
+    result = replace(result, signs=signs, decision=decision, predicted=predicted)
+    if decision.selected is Selected.SOURCE:
+        result = keep_source(result, decision)
+        if mirror:
+            result = _mirror(result, episode)
+    flagged = promise(
+        result.decision,
+        result.predicted,
+        episode.profile,
+        is_calibrated=bool(result.recipe.is_calibrated(result.source.weights)),
+    )
+    result = replace(result, decision=flagged)
+    return keep_source(result, flagged) if flagged.selected is Selected.SOURCE else result
+
+
+def _mirror(result: EpisodeResult, episode: Episode) -> EpisodeResult:
+    """Average mirrored predictions in place of the source's, if that can be trusted."""
+    source = result.source
+    logits = average_mirrored(result.mirrored or predict_mirrored(source, episode), source)
+    if logits is None:
+        return result
+    signs = dict(result.signs)
+    if signs:
+        signs["mirrored"] = measure(result, logits, episode)
+    overlap = mean_dice(source.logits, logits, source.activation)
+    decision, predicted = keep_mirrored(result.decision, signs, overlap, episode.profile)
+    result = replace(result, signs=signs)
+    if decision.selected is Selected.SOURCE:
+        return result
+    return replace(result, logits=logits, reason="", decision=decision, predicted=predicted)
