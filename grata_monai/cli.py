@@ -191,7 +191,11 @@ def _describe_wrap(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="overlay to write, a .json file"
     )
-    parser.add_argument("--recipe", default="clinical", help="recipe's name (default: clinical)")
+    parser.add_argument(
+        "--recipe",
+        default="clinical",
+        help="recipe's name, or the .json file that calibrate wrote (default: clinical)",
+    )
     parser.add_argument(
         "--unverified", action="store_true", help="do not hold the bundle to its manifest"
     )

@@ -8,8 +8,8 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager
+from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,19 @@ from torch import nn
 
 from grata_monai.adapt.parameters import normalisation_layers
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
-from grata_monai.bundle.forms import (
-    Engine,
-    find_engine,
-    find_pairs,
-    find_side_axis,
-    find_training_flips,
-    follow,
-    is_in_unit_range,
-    read_activation,
-    read_channels,
+from grata_monai.bundle.foreign import (
+    Form,
+    code_on_path,
+    has_code,
+    make_overlay,
+    read_form,
+    settle_activation,
 )
+from grata_monai.bundle.forms import Engine
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.rehearse import choose_input, rehearse
 from grata_monai.bundle.verify import MANIFEST
-from grata_monai.core.errors import BundleError, NetworkError
+from grata_monai.core.errors import NetworkError, RecipeError
 from grata_monai.core.files import atomic_path
 
 __all__ = ["WrapReport", "wrap_bundle"]
@@ -81,7 +79,8 @@ def wrap_bundle(
     Args:
         bundle_dir: A MONAI bundle with ``configs/inference.json``, or another ``inference*`` there.
         out: The overlay's file, ending in ``.json``.
-        recipe: A recipe's name or settings, written into the overlay.
+        recipe: A recipe's name or settings, or the ``.json`` file that ``calibrate`` wrote; goes
+            into the overlay.
         unverified: Do not hold the bundle to its manifest. One without is wrapped in any case,
             with a note: only bundles that went through `lint --write-manifest` have one.
 
@@ -96,6 +95,7 @@ def wrap_bundle(
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         RecipeError: If the recipe is wrong.
     """
+    recipe, more = _read_recipe(recipe)
     settings = resolve_recipe(recipe)
     root = Path(bundle_dir).absolute()
     _refuse_scripts(root)
@@ -103,7 +103,7 @@ def wrap_bundle(
     bundle = open_bundle(
         root, unverified=unverified or not has_manifest, is_foreign=not has_manifest
     )
-    form = _read_form(bundle)
+    form = read_form(bundle)
     with code_on_path(root), chdir(root):
         network = _build_network(bundle)
         images = choose_input(_build_inferer(bundle, form.engine), form.metadata, *_sizes(network))
@@ -114,9 +114,10 @@ def wrap_bundle(
             activation=form.activation or "auto",
             has_steps=settings.steps.count > 0,
         )
-    activation, note = _settle_activation(form, outputs)
+    activation, note = settle_activation(form, outputs)
     recipe, rescaling = _spare_scaling(settings, recipe, form)
-    overlay, notes = _make_overlay(bundle.config, form, activation, recipe)
+    overlay, notes = make_overlay(bundle.config, form, activation, recipe)
+    overlay[form.engine.inferer_id] |= more
     command = _make_command(bundle, form.engine.run_id, root, Path(out).absolute())
     with atomic_path(Path(out)) as path:
         path.write_text(json.dumps(overlay, indent=4) + "\n")
@@ -135,100 +136,24 @@ def wrap_bundle(
     )
 
 
-@dataclass(frozen=True)
-class _Form:
-    """How the bundle is written.
-
-    Attributes:
-        engine: What it runs.
-        metadata: Content of its ``metadata.json``; empty without one.
-        activation: That its postprocessing names; else empty.
-        channels: Names of its output channels.
-        mirroring: Fields of a `Mirroring`; empty for any.
-        is_unit: Whether intensities go to the network in [0, 1]; None if it does not say.
-        notes: What the user should know of these.
-    """
-
-    engine: Engine
-    metadata: Mapping[str, Any]
-    activation: str
-    channels: Mapping[int, str]
-    mirroring: Mapping[str, Any]
-    is_unit: bool | None
-    notes: tuple[str, ...]
-
-
-def _read_form(bundle: Bundle) -> _Form:
-    config = bundle.config
-    engine = find_engine(config)
-    if isinstance(engine.inferer, Mapping) and str(engine.inferer.get("_target_")).endswith(
-        "GraTaInferer"
-    ):
-        raise NetworkError(
-            "inferer must not be a GraTaInferer yet, this bundle adapts already. "
-            "Run it as it is, and choose the recipe with --recipe."
-        )
+def _read_recipe(
+    recipe: str | Mapping[str, Any],
+) -> tuple[str | Mapping[str, Any], dict[str, str]]:
+    """Take recipe and profile out of a file of ``calibrate``; leave names and settings."""
+    if not (isinstance(recipe, str) and recipe.endswith(".json")):
+        return recipe, {}
     try:
-        metadata = bundle.metadata
-    except BundleError:
-        metadata = {}
-    channels = read_channels(metadata)
-    mirroring, notes = _read_mirroring(bundle, channels)
-    post = engine.config.get("postprocessing", "@postprocessing")
-    return _Form(
-        engine=engine,
-        metadata=metadata,
-        activation=read_activation(config, post),
-        channels=channels,
-        mirroring=mirroring,
-        is_unit=is_in_unit_range(config, "@preprocessing"),
-        notes=notes,
-    )
-
-
-def _read_mirroring(
-    bundle: Bundle, channels: Mapping[int, str]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Which mirror images training showed, and which labels have sides."""
-    flips, pairs = find_training_flips(bundle.root), find_pairs(channels)
-    side_axis = find_side_axis(bundle.config, "@preprocessing")
-    if flips is not None:
-        axes = ", ".join(map(str, flips)) or "none"
-        found = (
-            f"training mirrored along axes: {axes}; the network is shown no other mirror images."
-        )
-        if not flips:
-            found += " Until a recipe is calibrated, the guard keeps the source's mask."
-        return {"axes": list(flips)}, (found,)
-    if not pairs:
-        return {}, ()
-    names = "; ".join(f"{channels[one]} and {channels[two]}" for one, two in pairs)
-    note = (
-        f"labels with sides change places in mirrored views: {names}. If training mirrored without "
-        "exchanging them, take `pairs` out of the overlay."
-    )
-    found_pairs = [list(pair) for pair in pairs]
-    return {"pairs": found_pairs, "side_axis": side_axis}, (note,)
-
-
-def _settle_activation(form: _Form, outputs: int) -> tuple[str, tuple[str, ...]]:
-    """The activation, and a note where nothing but a guess says which."""
-    if form.activation:
-        return form.activation, ()
-    if outputs == 1:
-        return "sigmoid", ()
-    if form.channels:
-        has_background = "background" in form.channels.get(0, "").casefold()
-        activation = "softmax" if has_background else "sigmoid"
-        return activation, (f"channel_def of metadata.json is taken to mean {activation}.",)
-    return "softmax", (
-        "no Activationsd or argmax in `postprocessing` tells sigmoid from softmax: several "
-        "output channels are taken for softmax. Set `activation` in the overlay if not.",
-    )
+        found = json.loads(Path(recipe).read_text(encoding="utf-8"))
+        return found["recipe"], {k: found[k] for k in ("profile",) if k in found}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"recipe must be a name or a file that calibrate wrote, {Path(recipe).name!r} is "
+            f"neither ({type(error).__name__}). Check the path."
+        ) from error
 
 
 def _spare_scaling(
-    settings: Recipe, recipe: str | Mapping[str, Any], form: _Form
+    settings: Recipe, recipe: str | Mapping[str, Any], form: Form
 ) -> tuple[str | Mapping[str, Any], tuple[str, ...]]:
     """Keep a strong view that rescales to [0, 1] away from a network that is not fed so."""
     if settings.steps.strong_view != "paper" or form.is_unit is not False:
@@ -266,24 +191,6 @@ def _build_inferer(bundle: Bundle, engine: Engine) -> Inferer | None:
     return inferer if isinstance(inferer, Inferer) else None
 
 
-def _has_code(bundle_dir: Path) -> bool:
-    return any(bundle_dir.rglob("*.py"))
-
-
-@contextmanager
-def code_on_path(bundle_dir: Path) -> Iterator[None]:
-    """Let the configuration import the bundle's own Python, as a run with `PYTHONPATH` does."""
-    path = str(bundle_dir.absolute())
-    is_added = _has_code(bundle_dir) and path not in sys.path
-    if is_added:
-        sys.path.insert(0, path)
-    try:
-        yield
-    finally:
-        if is_added:
-            sys.path.remove(path)
-
-
 def _make_command(bundle: Bundle, run_id: str, root: Path, overlay: Path) -> str:
     """Write the command that runs the bundle's own run id with the overlay, from any folder."""
     is_found = Path(shutil.which("python") or "").resolve() == Path(sys.executable).resolve()
@@ -295,7 +202,7 @@ def _make_command(bundle: Bundle, run_id: str, root: Path, overlay: Path) -> str
         parts += ["--bundle_root", str(root)]
     else:  # then its relative paths begin in its own folder
         prefix = f"cd {shlex.quote(str(root))} && "
-    if _has_code(root):
+    if has_code(root):
         prefix += f"PYTHONPATH={shlex.quote(str(root))}${{PYTHONPATH:+:$PYTHONPATH}} "
     return prefix + shlex.join(parts)
 
@@ -323,45 +230,3 @@ def _build_network(bundle: Bundle) -> nn.Module:
             "Wrap a bundle of PyTorch, not of TensorRT or TorchScript."
         )
     return network
-
-
-def _make_overlay(
-    config: Mapping[str, Any], form: _Form, activation: str, recipe: str | Mapping[str, Any]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Wrap the bundle's inferer where it stands; keep fp16 autocast out; log and write records."""
-    engine, notes = form.engine, []
-    at = engine.inferer_id
-    overlay: dict[str, Any] = {
-        at: {
-            "_target_": "grata_monai.GraTaInferer",
-            "inferer": engine.inferer,
-            "recipe": recipe,
-            "activation": activation,
-        }
-    }
-    if form.mirroring:
-        overlay[at]["mirroring"] = form.mirroring
-    if follow(config, engine.config.get("amp")):
-        overlay[f"{engine.id}#amp"] = False
-        overlay[at]["precision"] = "fp16"
-        notes.append(f"{engine.id}#amp is off: GraTaInferer predicts in fp16 autocast itself.")
-    handler = {"_target_": "grata_monai.GraTaHandler", "record_dir": "@output_dir"}
-    if "output_dir" not in config:
-        del handler["record_dir"]
-        notes.append("no `output_dir` in the configuration: records are logged, not written.")
-    return overlay | _attach_handler(config, engine, handler), tuple(notes)
-
-
-def _attach_handler(
-    config: Mapping[str, Any], engine: Engine, handler: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Add the handler to the engine's own, wherever these stand."""
-    at, listed = f"{engine.id}#val_handlers", engine.config.get("val_handlers")
-    while isinstance(listed, str) and isinstance(follow(config, listed), list):
-        at, listed = listed[1:], config.get(listed[1:], follow(config, listed))
-    if isinstance(listed, list):
-        return {f"+{at}": [handler]}
-    if listed is None:
-        return {at: [handler]}
-    others = str(listed).removeprefix("$")
-    return {at: f"$list({others}) + [@grata_handler]", "grata_handler": handler}

@@ -82,6 +82,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
         WeightsError: If weights are not there, or do not fit.
     """
     from grata_monai.bundle import choose_device  # noqa: PLC0415
+    from grata_monai.bundle.foreign import comes_unverified  # noqa: PLC0415
     from grata_monai.bundle.verify import describe_verified, verify_bundle  # noqa: PLC0415
     from grata_monai.experiments.compare.report import write_report  # noqa: PLC0415
     from grata_monai.experiments.harness.devices import run_on_devices  # noqa: PLC0415
@@ -93,7 +94,8 @@ def run_compare(arguments: argparse.Namespace) -> str:
     methods = make_systems(arguments.methods) | make_systems(arguments.against or ["source"])
     settings = read_settings(arguments)
     devices = [str(choose_device(name)) for name in arguments.device]
-    verified = verify_bundle(arguments.network, unverified=arguments.unverified)
+    unverified = arguments.unverified or comes_unverified(arguments.network)
+    verified = verify_bundle(arguments.network, unverified=unverified)
     facts = describe_run(
         device=", ".join(devices),
         bundle=describe_verified(verified),
@@ -101,7 +103,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
     ) | describe_weights(settings)
     cases = list_labelled_cases(arguments)
-    open_on = partial(_open, arguments.network, settings, arguments.unverified)
+    open_on = partial(_open, arguments.network, settings, unverified)
     if len(devices) == 1:
         rows = run_methods(methods, cases, open_on(devices[0]), arguments.out, seed=arguments.seed)
     else:

@@ -18,13 +18,17 @@ from grata_monai.adapt.network import choose_activation, first_tensor, hash_weig
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.source import predict_probed
+from grata_monai.bundle.foreign import is_foreign, open_foreign
+from grata_monai.bundle.network import choose_device
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.verify import describe_verified
+from grata_monai.core.errors import DatasetError
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 from grata_monai.experiments.evaluate import MaskScore, score_mask
 from grata_monai.experiments.harness.cost import measured
 from grata_monai.experiments.harness.key import digest
+from grata_monai.experiments.harness.options import WEIGHTS
 from grata_monai.methods.source import Source
 from grata_monai.read.image import ReadLabeld
 from grata_monai.record.environment import versions
@@ -154,9 +158,16 @@ class Bench:
         batch = {**prepared.data, "pred": pred, "source": pred.clone()}
         (item,) = decollate_batch(batch)
         done = self.postprocessing(item)
-        mask, label = done["pred"], done["label"]
+        mask = _to_labels(done["pred"].as_tensor(), prepared.episode.activation)
+        label = done["label"]
+        if mask.shape != label.shape:
+            raise DatasetError(
+                f"label must lie on its image's grid, with the channels of the mask: the label of "
+                f"{prepared.data['case'][0]!r} has {tuple(label.shape)}, its mask "
+                f"{tuple(mask.shape)}. Overlapping regions cannot be scored with one label map."
+            )
         spacing = label.affine[:3, :3].norm(dim=0).tolist()[: label.ndim - 1]
-        return score_mask(mask.as_tensor(), label.as_tensor(), spacing)
+        return score_mask(mask, label.as_tensor(), spacing)
 
 
 def open_bench(
@@ -168,7 +179,8 @@ def open_bench(
     """Build what a bundle's inference configuration describes.
 
     Args:
-        bundle_dir: Root of a bundle whose inferer is `GraTaInferer`.
+        bundle_dir: Root of a bundle whose inferer is `GraTaInferer`, or of any other, which is
+            wrapped in memory, as `wrap` would.
         settings: Ids of the configuration and their values, such as ``{"precision": "bf16"}``.
         unverified: Do not hold the bundle to its manifest.
 
@@ -179,6 +191,8 @@ def open_bench(
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         SettingError: If a setting has no id of the configuration.
     """
+    if is_foreign(bundle_dir):
+        return _open_wrapped(bundle_dir, dict(settings or {}), unverified=unverified)
     bundle = open_bundle(bundle_dir, ("evaluate",), settings, unverified=unverified)
     if bundle.config.get("report") is True:  # a row has no page, and no maps to put on one
         bundle.set({"report": False})
@@ -200,11 +214,47 @@ def open_bench(
     )
 
 
+def _open_wrapped(bundle_dir: str | Path, settings: dict[str, Any], *, unverified: bool) -> Bench:
+    """Build what somebody else's bundle describes; labels are read by us, on their own grid."""
+    device = str(choose_device(settings.pop("device#name", "auto")))
+    precision = settings.pop("precision", "fp32")
+    weights = settings.pop(WEIGHTS, None)
+    found = open_foreign(
+        bundle_dir, device=device, settings=settings, weights=weights, unverified=unverified
+    )
+    inferer = found.inferer
+    return Bench(
+        network=found.network,
+        inferer=inferer.inferer,
+        preprocessing=Compose([*found.preprocessing.transforms, ReadLabeld("label")]),
+        postprocessing=found.postprocessing,
+        activation=inferer.activation,
+        single_piece=inferer.single_piece,
+        precision=precision,
+        device=found.device,
+        bare=_make_bare(inferer.recipe),
+        verified=found.bundle.verified,
+        fingerprint=digest(
+            bundle=_digest_bundle(found.bundle), weights=hash_weights(found.network)
+        ),
+        profile=inferer.profile,
+        mirroring=inferer.mirroring,
+    )
+
+
+def _to_labels(mask: Tensor, activation: str) -> Tensor:
+    """The label map, also where a bundle saves a channel per class."""
+    if mask.shape[0] == 1:
+        return mask
+    return mask.argmax(0, keepdim=True) if activation == "softmax" else mask
+
+
 def _digest_bundle(bundle: Bundle) -> str:
     config = {key: value for key, value in bundle.config.items() if key not in NOT_DECIDING}
     if isinstance(config.get("network"), Mapping):  # weights count by what is in them
         config["network"] = {k: v for k, v in config["network"].items() if k != "weights"}
-    weights, package = hash_weights(bundle.network), versions()["grata-monai"]
+    network = bundle.get("network" if "network" in config else "network_def")
+    weights, package = hash_weights(network), versions()["grata-monai"]
     return digest(configuration=config, weights=weights, package=package)
 
 
