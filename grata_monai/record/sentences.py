@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from grata_monai.adapt.scores import Quality
 from grata_monai.record.types import OutcomeName, Record
 
-__all__ = ["COLUMNS", "describe_record", "summarise_record", "tabulate_record"]
+__all__ = ["COLUMNS", "describe_record", "describe_trust", "summarise_record", "tabulate_record"]
 
 COLUMNS = ("outcome", "light", "shift", "steps", "Dice to source", "volume", "s")
 """Headings of `tabulate_record`; the first two are words, the others numbers."""
@@ -40,6 +40,19 @@ def describe_record(record: Record, *, max_length: int | None = None) -> str:
     raise ValueError(
         f"max_length must leave room for a sentence, got {max_length}. Give 30 or more."
     )
+
+
+def describe_trust(record: Record) -> str:
+    """Say how foreign the case is and what quality is predicted; empty without a source profile."""
+    told = []
+    if record.shift is not None:
+        told.append(
+            f"{record.shift.percentile:.0f} % of the network's source cases are less foreign."
+        )
+    predicted = record.verdict.predicted
+    if predicted is not None:
+        told.append(f"Predicted Dice {predicted.dice:.2f}, at least {predicted.lower:.2f}.")
+    return " ".join(told)
 
 
 def summarise_record(record: Record) -> str:

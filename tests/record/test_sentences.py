@@ -11,10 +11,18 @@ from grata_monai.adapt.scores import Quality
 from grata_monai.record.sentences import (
     COLUMNS,
     describe_record,
+    describe_trust,
     summarise_record,
     tabulate_record,
 )
-from grata_monai.record.types import Focus, OutcomeName, ShiftEntry, StepEntry, Verdict
+from grata_monai.record.types import (
+    Focus,
+    OutcomeName,
+    PredictedQuality,
+    ShiftEntry,
+    StepEntry,
+    Verdict,
+)
 
 
 def test_an_adapted_case_says_how_far_it_went():
@@ -146,6 +154,15 @@ def test_what_does_not_exist_is_a_dash():
     change = replace(ADAPTED.change, volume_ratio=None)
     row = tabulate_record(replace(ADAPTED, change=change, steps=(StepEntry(0.1, 0.2, loss=1.0),)))
     assert row[5] == "-"
+
+
+def test_trust_is_said_as_far_as_it_is_known():
+    assert describe_trust(ADAPTED) == ""
+    foreign = replace(ADAPTED, shift=ShiftEntry(90.0, 1.4))
+    assert describe_trust(foreign) == "90 % of the network's source cases are less foreign."
+    verdict = replace(ADAPTED.verdict, predicted=PredictedQuality(0.851, 0.702, "organ"))
+    said = describe_trust(replace(foreign, verdict=verdict))
+    assert said.endswith("less foreign. Predicted Dice 0.85, at least 0.70.")
 
 
 def test_a_row_tells_how_foreign_the_case_is():

@@ -45,7 +45,7 @@ def software_version() -> str:
 
 
 def algorithm_parameters(record: Record) -> dict[str, str]:
-    """List what determines the result: recipe, weights, steps, and how it ended.
+    """List what determines the result, how it ended and, with a profile, how far to trust it.
 
     Args:
         record: Of the case.
@@ -53,6 +53,10 @@ def algorithm_parameters(record: Record) -> dict[str, str]:
     Returns:
         Names and values for Algorithm Parameters (0066,0032).
     """
+    shift, predicted = record.shift, record.verdict.predicted
+    trust = {} if shift is None else {"shift_percentile": f"{shift.percentile:.0f}"}
+    if predicted is not None:
+        trust |= {"predicted_dice": f"{predicted.dice:.3f}", "at_least": f"{predicted.lower:.3f}"}
     return {
         "recipe": str(record.recipe.get("name", "unnamed")),
         "recipe_sha256": record.recipe_sha256,
@@ -60,6 +64,7 @@ def algorithm_parameters(record: Record) -> dict[str, str]:
         "outcome": str(record.outcome),
         "weights_sha256": record.weights.before,
         "record_sha256": record.digest,
+        **trust,
     }
 
 

@@ -11,7 +11,7 @@ from pydicom.sr.coding import Code
 
 from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
-from grata_monai.record.sentences import describe_record
+from grata_monai.record.sentences import describe_record, describe_trust
 from grata_monai.write.dicom.case import SegmentedCase
 from grata_monai.write.dicom.coded_concepts import Segment
 from grata_monai.write.dicom.equipment import (
@@ -115,7 +115,8 @@ def _report(
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=None if is_multiframe(volume) else list(sources),
     )
-    report[0].ContentSequence.append(_comment(f"Research use only. {describe_record(record)}"))
+    told = f"Research use only. {describe_record(record)} {describe_trust(record)}"
+    report[0].ContentSequence.append(_comment(told.rstrip()))
     return report
 
 

@@ -9,6 +9,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from grata_monai.core.errors import OutputError
+from grata_monai.record.types import PredictedQuality, ShiftEntry
 from grata_monai.write.dicom.measurements import write_measurements
 from grata_monai.write.dicom.segmentation import write_segmentation
 
@@ -97,6 +98,17 @@ def test_the_report_says_what_was_done_and_by_which_device(write, record):
     assert observer.observer_identifying_attributes.serial_number == "a" * 16
     assert report.SeriesDescription == "RESEARCH USE ONLY: measurements, adapted"
     assert report.VerificationFlag == "UNVERIFIED"
+
+
+def test_the_report_says_how_far_to_trust_the_mask(write, record):
+    verdict = replace(record.verdict, predicted=PredictedQuality(0.851, 0.702, "organ"))
+    report, (group, _) = groups_of(
+        write(record=replace(record, shift=ShiftEntry(90.0, 1.4), verdict=verdict))
+    )
+    (comment,) = comments_of(report.ContentSequence)
+    assert comment.endswith("less foreign. Predicted Dice 0.85, at least 0.70.")
+    parameters = {i.value for i in group[0].ContentSequence.find(codes.DCM.AlgorithmParameters)}
+    assert parameters >= {"shift_percentile=90", "predicted_dice=0.851", "at_least=0.702"}
 
 
 def test_a_kept_source_prediction_is_said(write, source_record):
