@@ -36,8 +36,8 @@ def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CENTRE=DIR",
-        help="further source cases, labelled or not: one pass each, for the source profile; may be "
-        "given several times",
+        help="further source cases, labelled or not: one pass each, for the source profile; alone, "
+        "without --cases, only the profile is made; may be given several times",
     )
     parser.add_argument(
         "--shifts", nargs="+", default=[], metavar="NAME", help="which (default: all)"
@@ -67,7 +67,11 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         ValueError: If a setting or another option is.
         WeightsError: If weights are not there, or do not fit.
     """
-    from grata_monai.experiments.calibrate.run import Settings, calibrate  # noqa: PLC0415
+    from grata_monai.experiments.calibrate.run import (  # noqa: PLC0415
+        Settings,
+        calibrate,
+        describe_source,
+    )
     from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
     from grata_monai.experiments.harness.bench import open_bench  # noqa: PLC0415
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
@@ -81,7 +85,9 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         most_harm=arguments.most_harm,
         seed=arguments.seed,
     )
-    cases = list_labelled_cases(arguments)
+    has_cases = arguments.cases or arguments.images or arguments.labels
+    is_observed = arguments.observe and not has_cases
+    cases = [] if is_observed else list_labelled_cases(arguments)
     given = read_settings(arguments)
     others = [case for text in arguments.observe for case in _list_observed(text)]
     weights = describe_weights(given)
@@ -90,6 +96,9 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         settings={"device#name": arguments.device, **given},
         unverified=arguments.unverified,
     )
+    if is_observed:
+        report = describe_source(others, bench, arguments.out, seed=arguments.seed)
+        return f"{report}\nwrote {arguments.out}"
     facts = (
         describe_run(
             device=str(bench.device),

@@ -21,7 +21,15 @@ from grata_monai.experiments.compare.statistics import HARM
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.run import Row
 
-__all__ = ["Fit", "Observation", "fit_profile", "leave_each_out", "make_profile", "observe"]
+__all__ = [
+    "Fit",
+    "Observation",
+    "can_fit",
+    "fit_profile",
+    "leave_each_out",
+    "make_profile",
+    "observe",
+]
 
 _FEWEST = 3  # labels that tell what an organ is like
 _HOME_SHARE = 0.9  # of the source cases count as like those at home
@@ -183,7 +191,7 @@ def fit_profile(
     """
     plain = _collect(rows, "source", "source")
     found = {"kept": _collect(rows, candidate, "kept")}
-    if mirrored and mirrored != candidate:
+    if mirrored and mirrored != candidate and can_fit(rows, mirrored):
         found["mirrored"] = _collect(rows, mirrored, "kept")
     cases = sorted({case for case, _ in plain})
     left_out = _leave_out(found["kept"], confidence)
@@ -239,13 +247,20 @@ def fit_profile(
 _Part = Mapping[_Key, tuple[Mapping[str, float], float]]
 
 
+def can_fit(rows: Sequence[tuple[str, Row]], candidate: str) -> bool:
+    """Whether a candidate predicted enough cases: where it found nothing, a row has no signs."""
+    return len({case for case, _ in _collect(rows, candidate, "kept")}) >= _FEWEST
+
+
 def _collect(rows: Sequence[tuple[str, Row]], method: str, signs: str) -> _Part:
-    """Case and shift to the signs and the Dice of a method; without rows that have no signs."""
-    return {
+    """Case and shift to signs and Dice of a method; without rows that lack a sign of the others."""
+    found = {
         (row.case, shift): (row.signs[signs], row.dice)
         for shift, row in rows
         if row.method == method and signs in row.signs
     }
+    most = max((len(s) for s, _ in found.values()), default=0)
+    return {key: value for key, value in found.items() if len(value[0]) == most}
 
 
 def _unzip(part: _Part) -> tuple[list[Mapping[str, float]], list[float], list[str]]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from grata_monai.adapt.profile import SourceProfile
 from grata_monai.core.files import atomic_path
 from grata_monai.experiments.calibrate.choose import Choice, Scores
 from grata_monai.experiments.calibrate.profile import Fit
 from grata_monai.experiments.compare.statistics import HARM
 
-__all__ = ["write_choice"]
+__all__ = ["write_choice", "write_overlay"]
 
 
 def write_choice(
@@ -40,18 +41,29 @@ def write_choice(
     """
     recipe = _to_recipe(choice, settings, fit)
     report = _describe(choice, scores, facts, refused) + describe_fit(fit)
-    overlay: dict[str, Any] = {"recipe": recipe}
-    if fit is not None:
-        beside = out.with_name(f"{out.stem}_profile.json")
-        overlay["profile"] = str(beside.absolute())
-        with atomic_path(beside) as path:
-            path.write_text(fit.profile.to_json() + "\n", encoding="utf-8")
-    with atomic_path(out) as path:
-        path.write_text(json.dumps(overlay, indent=4) + "\n", encoding="utf-8")
+    write_overlay({"recipe": recipe}, None if fit is None else fit.profile, out)
     page = out.with_suffix(".md")
     with atomic_path(page) as path:
         path.write_text(report, encoding="utf-8")
     return page, report
+
+
+def write_overlay(settings: Mapping[str, Any], profile: SourceProfile | None, out: Path) -> None:
+    """Write settings of the bundle and, beside them and named by them, a profile.
+
+    Args:
+        settings: Id of the configuration to value.
+        profile: Written with ``_profile`` in its name, if there is one.
+        out: A ``.json`` file.
+    """
+    overlay = dict(settings)
+    if profile is not None:
+        beside = out.with_name(f"{out.stem}_profile.json")
+        overlay["profile"] = str(beside.absolute())
+        with atomic_path(beside) as path:
+            path.write_text(profile.to_json() + "\n", encoding="utf-8")
+    with atomic_path(out) as path:
+        path.write_text(json.dumps(overlay, indent=4) + "\n", encoding="utf-8")
 
 
 def _to_recipe(

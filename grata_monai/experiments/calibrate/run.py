@@ -15,18 +15,19 @@ from grata_monai.experiments.calibrate.candidates import (
 )
 from grata_monai.experiments.calibrate.choose import choose
 from grata_monai.experiments.calibrate.profile import (
+    can_fit,
     fit_profile,
     leave_each_out,
     make_profile,
     observe,
 )
-from grata_monai.experiments.calibrate.report import write_choice
+from grata_monai.experiments.calibrate.report import write_choice, write_overlay
 from grata_monai.experiments.calibrate.search import run_candidates, to_scores
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row
 
-__all__ = ["Settings", "calibrate"]
+__all__ = ["Settings", "calibrate", "describe_source"]
 
 _FEWEST = 3  # cases; a profile of fewer others says nothing
 
@@ -115,7 +116,34 @@ def calibrate(
         fits = [
             fit_profile(profile, found, name, mirrored=mirrored)
             for name in judged
-            if name not in refused
+            if name not in refused and can_fit(found, name)
         ]
     fit = max(fits, key=lambda fit: (fit.holds, fit.gain), default=None)
     return write_choice(choice, scores, written, out, facts=facts, refused=refused, fit=fit)
+
+
+def describe_source(
+    cases: Sequence[Mapping[str, str]], bench: Bench, out: Path, *, seed: int = 0
+) -> str:
+    """Describe source cases without a calibration: labels are not needed.
+
+    Args:
+        cases: Of `list_cases`, at least three.
+        bench: The bundle.
+        out: The overlay's ``.json`` file; the profile is written beside it.
+        seed: Of the run.
+
+    Returns:
+        What was written, for a reader.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+        ProfileError: If there are fewer than three cases.
+    """
+    observations = [observe(case, bench, seed=seed) for case in cases]
+    profile = make_profile(observations, hash_weights(bench.network))
+    write_overlay({}, profile, out)
+    return (
+        f"A profile of {profile.cases} cases. Cases nearer than {profile.home_below:.2f} keep the "
+        "source prediction; quality is not predicted, for which labelled cases are needed."
+    )

@@ -8,6 +8,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from grata_monai import CLINICAL, resolve_recipe
+from grata_monai.adapt.profile import SourceProfile
 from grata_monai.cli import main
 from grata_monai.phantom import make_case
 
@@ -17,11 +18,14 @@ TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8]}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two labelled phantoms."""
-    root = tmp_path_factory.mktemp("cases")
-    for seed in (1, 2):
+    return make_folder(tmp_path_factory.mktemp("cases"), (1, 2))
+
+
+def make_folder(root, seeds):
+    for seed in seeds:
         case = make_case(seed, spacing=(2.4, 2.4, 6.0), spatial_shape=(64, 64, 12))
         for kind, voxels in (("images", case.image), ("labels", case.label)):
-            (root / kind).mkdir(exist_ok=True)
+            (root / kind).mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(voxels, case.affine_ras), root / kind / f"p{seed}.nii.gz")
     return root
 
@@ -38,8 +42,9 @@ def calibrate(repository, folder, monkeypatch):
         lambda path, *, settings, **more: original(path, settings={**settings, **TINY}, **more),
     )
 
-    def run(*more):
-        places = ["--cases", f"source={folder}", "--network", str(repository / "bundle")]
+    def run(*more, cases=folder):
+        places = [] if cases is None else ["--cases", f"source={cases}"]
+        places += ["--network", str(repository / "bundle")]
         return main(["calibrate", *places, *map(str, more)])
 
     return run
@@ -97,3 +102,36 @@ def test_candidates_must_be_named_settings(calibrate, tmp_path, capsys):
     path.write_text("[1]")
     assert calibrate("--out", tmp_path / "r.json", "--candidates", path) == 2
     assert "an object of names to settings" in capsys.readouterr().err
+
+
+def test_with_four_cases_the_overlay_names_a_fitted_profile(
+    calibrate, repository, tmp_path, capsys
+):
+    cases = make_folder(tmp_path / "cases", (1, 2, 3, 4))
+    candidates = tmp_path / "candidates.json"
+    candidates.write_text('{"two": {"focus_views": ["identity", "scale:1.3:0,1"], "steps": 0}}')
+    out = tmp_path / "recipe.json"
+    options = ["--out", out, "--candidates", candidates, "--shifts", "none"]
+    assert calibrate(*options, cases=cases) == 0
+    told = capsys.readouterr().out
+    assert "fitted to **two**, the recipe written" in told
+    assert "does NOT hold: too few cases" in told
+    overlay = json.loads(out.read_text())
+    profile = SourceProfile.read(overlay["profile"])
+    assert (profile.cases, profile.weights) == (4, CLINICAL.guard.calibrated_for)
+    assert set(profile.models) == {"plain", "kept", "mirrored"}
+    assert overlay["recipe"]["focus_views"] == ["identity", "scale:1.3:0,1"]
+
+
+def test_images_without_labels_make_a_profile_alone(calibrate, tmp_path, capsys):
+    images = make_folder(tmp_path / "cases", (1, 2, 3)) / "images"
+    out = tmp_path / "profile.json"
+    assert calibrate("--out", out, "--observe", f"here={images}", cases=None) == 0
+    assert "A profile of 3 cases." in capsys.readouterr().out
+    overlay = json.loads(out.read_text())
+    assert list(overlay) == ["profile"]
+    profile = SourceProfile.read(overlay["profile"])
+    assert profile.cases == 3
+    assert not profile.is_fitted
+    assert profile.organ is None
+    assert profile.home_below > 0
