@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from grata_monai.adapt.deadline import Deadline
 from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.method import Episode, Method, OnlineMemory
 from grata_monai.adapt.mirroring import Mirroring
@@ -22,11 +23,13 @@ from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe, resolve_recipe
 from grata_monai.adapt.result import EpisodeResult
 from grata_monai.core.errors import CaseError, NetworkError, RecipeError
+from grata_monai.core.limits import CASE_SECONDS, Limits
 from grata_monai.core.memory import is_out_of_memory
 from grata_monai.core.precision import autocast
 from grata_monai.core.verified import Verified
 from grata_monai.methods.registry import resolve_method
 from grata_monai.options import CaseOptions, read_options
+from grata_monai.read.elapsed import read_elapsed
 from grata_monai.record import make_record
 from grata_monai.record.maps import make_maps
 
@@ -65,6 +68,8 @@ class GraTaInferer(Inferer):
             (b, 2, *s), see `grata_monai.record.maps`.
         bundle: What `verify_bundle` said of the bundle that this belongs to, for the record.
             Anything else, as a configuration may write it itself, counts as not verified.
+        case_seconds: How long a case may take, above 0, its reading included: then no further pass
+            begins, and the source network's prediction is kept.
         profile: Of the source cases, made by ``calibrate``, or the file that holds it; one of other
             weights counts as none.
 
@@ -91,6 +96,7 @@ class GraTaInferer(Inferer):
         keep_maps: bool = False,
         bundle: Mapping[str, Any] | None = None,
         profile: SourceProfile | str | None = None,
+        case_seconds: int | float = CASE_SECONDS,
     ) -> None:
         self.inferer = inferer
         self.recipe = resolve_recipe(recipe)
@@ -106,6 +112,7 @@ class GraTaInferer(Inferer):
         self.keep_maps = keep_maps
         self.bundle = bundle if bundle is None or isinstance(bundle, Verified) else FORGED
         self.profile = SourceProfile.read(profile) if isinstance(profile, str) else profile
+        self.case_seconds = Limits(case_seconds=case_seconds).case_seconds
         if activation not in ("auto", "sigmoid", "softmax"):
             raise RecipeError(f"activation must be auto, sigmoid or softmax, got {activation!r}.")
         autocast(torch.device("cpu"), precision)
@@ -144,6 +151,8 @@ class GraTaInferer(Inferer):
         cases = zip(plain.split(1), options, _spacings(inputs), strict=True)
         for case, asked, spacing in cases:
             episode = self._episode(asked, case, spacing, args, kwargs)
+            deadline = Deadline.of_case(self.case_seconds, read_elapsed(inputs))
+            episode = replace(episode, case_deadline=deadline)
             result = self._run(asked.verify_weights(network), episode)
             record = make_record(
                 result,

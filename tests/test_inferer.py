@@ -1,6 +1,7 @@
 """GraTaInferer keeps MONAI's contract for inferers, under every mode that a host may set."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from monai.utils import set_determinism
 from grata_monai import GraTaInferer, Record
 from grata_monai.adapt.network import hash_weights
 from grata_monai.core.errors import NothingToAdaptError, RecipeError
+from grata_monai.read.elapsed import note_elapsed
 from grata_monai.record.types import Precision
 
 
@@ -175,3 +177,18 @@ def test_the_guard_can_be_switched_off(inputs, network):
     kept = [Record.from_json(text).verdict.kept for text in texts]
     assert kept[0] == "source"
     assert kept[1] in ("views", "adapted")
+
+
+def test_a_case_that_takes_too_long_keeps_the_source_its_reading_counts(inputs, network):
+    note_elapsed(inputs, time.monotonic() - 100)
+    adapted = sliding_window(case_seconds=1000)(inputs, network)
+    late = sliding_window(case_seconds=99)(inputs, network)
+    assert Record.from_json(adapted.meta["grata"]).outcome == "adapted"
+    record = Record.from_json(late.meta["grata"])
+    assert (record.outcome, record.verdict.light) == ("source", "red")
+    assert record.reason.startswith("a case must end within case_seconds, 99 s, it did not.")
+
+
+def test_a_case_must_be_given_some_time():
+    with pytest.raises(ValueError, match="case_seconds must be finite and above 0, got 0"):
+        sliding_window(case_seconds=0)

@@ -20,16 +20,31 @@ class Deadline:
         limit_s: Seconds from the start, or None for no limit.
         start_s: What the clock said at the start.
         clock: The clock.
+        outer: Of the whole case, within which this one lies.
+        rule: What must be, for an error.
     """
 
     limit_s: int | float | None
     start_s: float
     clock: Clock
+    outer: "Deadline | None" = None
+    rule: str = "adaptation must end within time_limit_s"
 
     @classmethod
-    def start(cls, limit_s: int | float | None, clock: Clock = time.monotonic) -> "Deadline":
+    def start(
+        cls,
+        limit_s: int | float | None,
+        clock: Clock = time.monotonic,
+        outer: "Deadline | None" = None,
+    ) -> "Deadline":
         """Start counting."""
-        return cls(limit_s, clock(), clock)
+        return cls(limit_s, clock(), clock, outer)
+
+    @classmethod
+    def of_case(cls, limit_s: int | float, elapsed_s: float) -> "Deadline":
+        """Count for a whole case, which began some seconds ago."""
+        rule = "a case must end within case_seconds"
+        return cls(limit_s, time.monotonic() - elapsed_s, time.monotonic, rule=rule)
 
     def check(self) -> None:
         """Let work go on, or stop it. What has begun is finished first: no pass is cut off.
@@ -37,8 +52,10 @@ class Deadline:
         Raises:
             AdaptationError: If the time is over.
         """
+        if self.outer is not None:
+            self.outer.check()
         if self.limit_s is not None and self.clock() - self.start_s > self.limit_s:
             raise AdaptationError(
-                f"adaptation must end within time_limit_s, {self.limit_s:g} s, it did not. "
+                f"{self.rule}, {self.limit_s:g} s, it did not. "
                 "Allow more time, or use a faster device or a recipe with fewer views and steps."
             )

@@ -103,7 +103,7 @@ def _exclusive(memory: OnlineMemory | None) -> AbstractContextManager[object]:
 def _stages(result: EpisodeResult, episode: Episode) -> Iterator[EpisodeResult]:
     """Yield what was done after every stage, the last time with the prediction to hand on."""
     clock = time.perf_counter()
-    deadline = Deadline.start(episode.recipe.time_limit_s, episode.clock)
+    deadline = Deadline.start(episode.recipe.time_limit_s, episode.clock, episode.case_deadline)
     episode = replace(episode, predict=_within(deadline, episode.predict))
     method, state = episode.method, _start(result.source, episode)
     undo = _Undo(state, result, episode)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from grata_monai.adapt.deadline import Clock
+from grata_monai.adapt.deadline import Clock, Deadline
 from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.parameters import MovingParameters
@@ -75,6 +75,7 @@ class Episode:
         statistics: What `probe` read during that pass; needed if `source` stands beside `profile`.
         profile: Of the source cases; another network's counts as none.
         clock: What counts the seconds of the recipe's time limit.
+        case_deadline: When the case must end, if ever; the source's pass is made all the same.
     """
 
     images: Images
@@ -92,6 +93,7 @@ class Episode:
     statistics: LayerStatistics | None = None
     profile: SourceProfile | None = None
     clock: Clock = time.monotonic
+    case_deadline: Deadline | None = None
 
     def __post_init__(self) -> None:
         """Refuse a memory without the protocol, and the protocol without a memory."""

@@ -21,6 +21,7 @@ from grata_monai.bundle.items import (
 )
 from grata_monai.bundle.verify import METADATA, OUTPUT_FOLDERS, walk
 from grata_monai.core.errors import BundleError
+from grata_monai.core.limits import CASE_SECONDS
 
 __all__ = ["RESERVED", "Known", "authority_problem", "check_authority", "gather"]
 
@@ -31,7 +32,11 @@ RESERVED: Mapping[str, tuple[Any, ...]] = {
     "source": (None,),
     "destination": (None,),
     "security": ({"_target_": "grata_monai.transfer.security.Security"},),
-    "limits": ({"_target_": "grata_monai.read.dicom.limits.Limits"},),
+    "limits": (
+        {"_target_": "grata_monai.read.dicom.limits.Limits"},
+        {"_target_": "grata_monai.read.dicom.limits.Limits", "case_seconds": "@case_seconds"},
+    ),
+    "case_seconds": (CASE_SECONDS,),
     "phi": ("hash",),
     "allow_refused": (False,),
     "unverified": (False,),

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, fields
 
-__all__ = ["Limits"]
+__all__ = ["CASE_SECONDS", "Limits"]
 
 MEBIBYTE = 2**20
+CASE_SECONDS = 3600
+"""What one case may take if nobody says otherwise."""
 SMALLEST_MEMORY = 256 * MEBIBYTE  # Python, numpy and pydicom alone take about 150 MiB of addresses
 
 
@@ -19,6 +21,8 @@ class Limits:
         seconds: For one header, one frame or one file that is no DICOM, above 0: of processor time
             (Linux), and of wall-clock time (everywhere).
         header_bytes: Of a file before its pixels, and of what a subprocess may say about one file.
+        case_seconds: For all files and frames of one case together, above 0; the reading is stopped
+            then. What is left of it is the inferer's.
 
     Raises:
         TypeError: If a limit is no number, or not whole where it counts bytes.
@@ -29,6 +33,7 @@ class Limits:
     memory_bytes: int = 2048 * MEBIBYTE
     seconds: int | float = 30.0
     header_bytes: int = 64 * MEBIBYTE
+    case_seconds: int | float = CASE_SECONDS
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -41,10 +46,11 @@ class Limits:
 
 
 def _check_limit(name: str, value: object) -> None:
-    is_number = isinstance(value, int) or (name == "seconds" and isinstance(value, float))
+    is_time = name.endswith("seconds")
+    is_number = isinstance(value, int) or (is_time and isinstance(value, float))
     if not is_number or isinstance(value, bool):
         raise TypeError(
-            f"{name} must be a {'number' if name == 'seconds' else 'whole number'}, "
+            f"{name} must be a {'number' if is_time else 'whole number'}, "
             f"got {value!r}. Leave it out for its default."
         )
     if not 0 < value < float("inf"):  # type: ignore[operator]

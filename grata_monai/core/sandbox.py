@@ -11,6 +11,7 @@ Decisions:
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 from grata_monai.core import errors, worker
@@ -83,12 +85,14 @@ def run_parts(
 ) -> Generator[Values, None, None]:
     """Call a generator function in a subprocess, and pass on what it yields as it comes.
 
-    Arguments and errors are those of `run_sandboxed`; the limits of time hold for each part.
+    Arguments and errors are those of `run_sandboxed`; `seconds` holds for each part, `case_seconds`
+    for all of them together.
 
     Yields:
         What the function yields.
     """
     with _started(function, limits) as child:
+        child.end = monotonic() + limits.case_seconds
         yield from child.ask(values, subject)
 
 
@@ -139,7 +143,9 @@ class _Child:
     """One subprocess that answers requests until it dies or is closed."""
 
     def __init__(self, function: Function, limits: Limits) -> None:
-        self.limits, self.is_alive, self.is_late = limits, True, False
+        self.limits, self.is_alive = limits, True
+        self.late = ""  # the limit of time that was broken
+        self.end = math.inf  # when the case must be done
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         self.process = subprocess.Popen(
             # isolated, without .pyc files: neither the environment nor the folder is asked for code
@@ -209,7 +215,9 @@ class _Child:
 
     def _receive(self, seconds: float = 0.0) -> Values:
         """Wait for one message; kill the subprocess if it does not come in time."""
-        watchdog = threading.Timer(seconds or self.limits.seconds, self._kill_late)
+        allowed, left = seconds or self.limits.seconds, self.end - monotonic()
+        late = f"{allowed:g} s" if allowed <= left else f"{self.limits.case_seconds:g} s in all"
+        watchdog = threading.Timer(max(min(allowed, left), 0), self._kill_late, [late])
         watchdog.daemon = True
         watchdog.start()
         try:
@@ -221,8 +229,8 @@ class _Child:
         finally:
             watchdog.cancel()
 
-    def _kill_late(self) -> None:
-        self.is_late = True
+    def _kill_late(self, limit: str) -> None:
+        self.late = limit
         self.process.kill()
 
     def _explain_death(self, subject: str, error: Exception) -> SandboxError:
@@ -232,8 +240,9 @@ class _Child:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5)  # its streams end a moment before it does
         code = self.process.poll()
-        if self.is_late or (code is not None and code == TIME_SIGNAL):
-            return _over_limit(f"take at most {self.limits.seconds:g} s, {subject} took longer")
+        if self.late or (code is not None and code == TIME_SIGNAL):
+            limit = self.late or f"{self.limits.seconds:g} s"
+            return _over_limit(f"take at most {limit}, {subject} took longer")
         if code is not None and code == KILL_SIGNAL:
             return _over_limit(f"fit into memory, the system stopped it on {subject}")
         return SandboxError(f"{subject} ends the decoder (exit code {code})")

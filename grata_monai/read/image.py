@@ -8,7 +8,9 @@ Decisions:
 """
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,9 @@ from grata_monai.core.errors import (
     IntensityError,
     UnreadableImageError,
 )
-from grata_monai.core.limits import Limits
-from grata_monai.read.decode import Float64, decode
+from grata_monai.core.limits import CASE_SECONDS, Limits
+from grata_monai.read.decode import FILE_LIMITS, Float64, decode
+from grata_monai.read.elapsed import note_elapsed
 from grata_monai.read.formats.stored import EXPORT_AGAIN
 
 __all__ = [
@@ -148,6 +151,7 @@ class LoadImageCheckedd(CheckImaged):
         allow_missing_keys: Whether to pass over missing keys.
         selection: Which DICOM volume of a folder is meant: fields of `Selection`.
         limits: What a file or volume may cost; the defaults for its kind if None.
+        case_seconds: How long a case may take to read, above 0; replaces that of the limits.
     """
 
     def __init__(
@@ -159,23 +163,28 @@ class LoadImageCheckedd(CheckImaged):
         selection: Mapping[str, Any] | None = None,
         *,
         limits: Limits | None = None,
+        case_seconds: int | float = CASE_SECONDS,
     ) -> None:
         super().__init__(keys, channels, spatial_dims, allow_missing_keys)
-        self.selection, self.limits = selection, limits
+        self.selection = selection
+        self.file_limits = replace(limits or FILE_LIMITS, case_seconds=case_seconds)
+        self.dicom_limits = replace(limits or Limits(), case_seconds=case_seconds)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with images in place of paths."""
         settings: dict[str, int] = {"channels": self.channels, "spatial_dims": self.spatial_dims}
         loaded = dict(data)
         for key in self.key_iterator(loaded):
-            value = loaded[key]
+            value, start = loaded[key], monotonic()
             if isinstance(value, torch.Tensor):
                 loaded[key] = check_image(value, name=name_image(value, key), **settings)
-            elif _is_dicom(value):
-                volume = _read_dicom(value, self.selection, self.limits)
-                loaded[key] = check_image(volume, name=name_image(volume, key), **settings)
+                continue
+            if _is_dicom(value):
+                volume = _read_dicom(value, self.selection, self.dicom_limits)
+                image = check_image(volume, name=name_image(volume, key), **settings)
             else:
-                loaded[key] = read_image(value, limits=self.limits, **settings)
+                image = read_image(value, limits=self.file_limits, **settings)
+            loaded[key] = note_elapsed(image, start)
         return loaded
 
 

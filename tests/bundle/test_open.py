@@ -103,7 +103,7 @@ def test_settings_reach_any_id_and_may_add_an_argument(bundle):
         ("recpie", "got 'recpie'. Did you mean 'recipe'?"),
         ("inferrer#precision", "Did you mean 'inferer'?"),
         ("evaluator#val_handler#0", "Did you mean 'val_handlers'?"),
-        ("xyz", "Use one of again, cases, dataloader"),
+        ("xyz", "Use one of again, case_seconds, cases"),
         ("preprocessing#transforms#99", "There is nothing called '99' there"),
         ("recipe#steps", "There is nothing called 'steps' there"),
         ("network_def#norm_nam", "Did you mean 'norm_name'?"),
@@ -242,3 +242,14 @@ def test_label_gets_its_options_and_nobody_else_does(bundle):
     for overlays in OVERLAYS:
         text = json.dumps(open_bundle(bundle, overlays).config)
         assert ("grata_monai.hosts.label" in text) == ("label" in overlays)
+
+
+@pytest.mark.parametrize("overlays", [(), ("dicom",), ("label",), ("dicom", "evaluate")])
+def test_every_host_gives_a_case_the_same_time(bundle, overlays):
+    opened = open_bundle(bundle, overlays, {"case_seconds": 7, "report": False})
+    config = opened.config
+    assert config["inferer"]["case_seconds"] == "@case_seconds"
+    first = config["preprocessing"]["transforms"][0]
+    limits = config.get("limits", first)
+    assert limits["case_seconds"] == "@case_seconds"
+    assert opened.get("inferer").case_seconds == 7

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -11,13 +12,17 @@ from grata_monai.core.sandbox import SandboxError, run_each, run_parts, run_sand
 
 LIMITS = Limits(memory_bytes=512 * MEBIBYTE, seconds=10.0)
 CODE = """
-import sys
+import sys, time
 
 def make(name, module, text):
     return type(name, (Exception,), {"__module__": module})(text)
 
 def refuse(values): raise make(values["name"], values["module"], "rule. Remedy.")
 def send(values): yield {"content": b"\\x00\\x07", "has_numpy": "numpy" in sys.modules}
+def dawdle(values):
+    for number in range(100):
+        time.sleep(0.05)
+        yield {"number": number}
 def swallow(values): return {"size": len(bytearray(2**30))}
 """
 
@@ -68,3 +73,14 @@ def test_each_item_ends_in_a_result_or_in_its_error(boxed):
     assert isinstance(found, SandboxError)
     assert found.is_over_limit
     assert "at most 536870912 bytes of memory" in str(found)
+
+
+def test_parts_that_each_come_in_time_must_also_do_so_together(boxed):
+    limits = replace(LIMITS, case_seconds=0.3)
+    parts = run_parts(boxed.dawdle, {}, limits=limits, subject="'a.dcm'")
+    assert next(parts)["number"] == 0
+    with pytest.raises(
+        SandboxError, match=r"take at most 0\.3 s in all, 'a\.dcm' took longer"
+    ) as late:
+        list(parts)
+    assert late.value.is_over_limit

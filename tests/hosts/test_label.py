@@ -274,6 +274,29 @@ def test_an_unknown_model_is_told_in_one_sentence(server):
     assert answer.params["detail"].startswith(f"DatasetError: model must be among {MODEL}")
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({}, "image must be given, or sent, it is not"),
+        ({"session_id": "none"}, "DatasetError: image must be one of the studies, or be sent"),
+        ({"image": "case_3", "output": "dicom_seg"}, "output must be image, json or all"),
+    ],
+)
+def test_a_request_without_what_it_needs_is_told_in_one_sentence(server, query, message):
+    answer = server.infer(query, {"adapt": False})
+    assert answer.status == 422
+    assert answer.params["detail"].startswith(message)
+
+
+def test_no_task_runs_in_a_process_that_nothing_stands_before(server, tmp_path):
+    """MONAI Label itself starts another Python for it, which runs such a device as code."""
+    mark = tmp_path / "was_run"
+    params = json.dumps({"device": f"$open({str(mark)!r}, 'w').close()", "max_workers": 1})
+    for path in (f"batch/infer/{MODEL}", "scoring/", "logs/"):
+        assert server.post(path, params) == 403
+    assert not mark.exists()
+
+
 def test_the_log_says_nothing_of_every_origin_and_holds_no_traceback_of_ours(server):
     log = (server.folder / "log").read_text()
     assert "Allow Origins" not in log

@@ -96,6 +96,8 @@ TOP: Mapping[str, dict[str, Any]] = {
     "phi by an expression": {"phi": "$'keep'"},
     "allow_refused": {"allow_refused": True},
     "limits": {"limits": {"_target_": LIMITS, "seconds": 1e9}},
+    "case_seconds": {"case_seconds": 10**9},
+    "case_seconds of the inferer": {"case_seconds": 1e9, "i": "@case_seconds"},
     "limits by a path": {"limits#pixel_budget_bytes": 10**15},
     "output_dir": {"output_dir": "somewhere"},
     "output_dir hidden": {"output_dir": "$@bundle_root + '/eval/.ssh'"},

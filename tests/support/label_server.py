@@ -84,6 +84,17 @@ class LabelServer:
         with self._open(urllib.request.Request(self._url(path), headers=dict(headers))) as answer:
             return json.load(answer)
 
+    def post(self, path: str, text: str) -> int:
+        """POST JSON; the status of the answer."""
+        request = urllib.request.Request(
+            self._url(path), text.encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with self._open(request) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def upload(self, path: str, name: str, content: bytes) -> Any:
         """PUT a file."""
         body, kind = _form([("file", name, content)])

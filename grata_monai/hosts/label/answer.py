@@ -9,10 +9,10 @@ from monai.transforms import Transform
 from grata_monai.record import Record
 from grata_monai.record.sentences import describe_record
 
-__all__ = ["AnswerRecordd"]
+__all__ = ["WRITABLE", "AnswerRecordd"]
 
-EXTENSION = ".nii.gz"
-WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # as one file
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Formats of a mask as one file, the one that is taken without a wish first."""
 
 
 class AnswerRecordd(Transform):
@@ -51,5 +51,5 @@ class AnswerRecordd(Transform):
 def _choose_extension(data: Mapping[Hashable, Any]) -> str:
     """Take what the client asks for, else the image's ending; a DICOM folder's name has none."""
     path = str(data["image_path"]).lower()
-    own = next((ending for ending in WRITABLE if path.endswith(ending)), EXTENSION)
+    own = next((ending for ending in WRITABLE if path.endswith(ending)), WRITABLE[0])
     return str(data.get("result_extension") or own)

@@ -22,11 +22,14 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 GIBIBYTE = 2**30
-NAME = re.compile(r"\w[\w.+ -]*")
+NAME = re.compile(r"\w[\w.+ -]{0,199}")
 NAMED = ("image", "id", "label", "tag", "session_id")
 """Parameters of a request that become names of files on the server."""
-CLOSED = re.compile(r"/+(proxy|model|train|wsi_infer|infer/wsi_v2|reload)(/|$)", re.IGNORECASE)
-"""What MONAI Label offers besides: requests sent on elsewhere, weights exchanged, training."""
+CLOSED = re.compile(
+    r"/+(batch|infer/wsi_v2|logs|model|proxy|reload|scoring|train|wsi_infer)(/|$)", re.IGNORECASE
+)
+"""What MONAI Label offers besides: requests sent on elsewhere, weights exchanged, training, what
+others asked for, and tasks in processes of their own, which nothing here stands before."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import DatasetError, RecipeError
+from grata_monai.hosts.label.answer import WRITABLE
 from grata_monai.hosts.label.options import NAMES
 
 __all__ = ["check_image", "check_model", "check_parameters", "check_upload"]
@@ -26,13 +27,18 @@ KNOWN = frozenset(UNDERSTOOD.split()) | {*NAMES}
 def check_parameters(request: Mapping[str, Any], shown: Iterable[str] = ()) -> None:
     """Refuse a parameter that nothing reads: a mistyped recipe would adapt with another one.
 
+    The mask's format becomes part of a file's name, so only those that can be written pass.
+
     Args:
         request: As MONAI Label put it together.
         shown: Names of further settings that the model shows to clients.
 
     Raises:
-        RecipeError: If so; the nearest name is given.
+        RecipeError: If so; the nearest name or the formats are given.
     """
+    extension = request.get("result_extension") or WRITABLE[0]
+    if extension not in WRITABLE:
+        raise RecipeError(f"result_extension must be one of {', '.join(WRITABLE)}, it is not.")
     known = KNOWN | {*shown}
     for name in request:
         if name not in known:

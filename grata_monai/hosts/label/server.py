@@ -38,12 +38,17 @@ from grata_monai.hosts.label.requests import (
     check_upload,
 )
 
-__all__ = ["check_device", "describe_error", "make_app"]
+__all__ = ["check_device", "correct_status", "describe_error", "make_app"]
 
 logger = logging.getLogger(__name__)
 
 REFUSED = 422  # what was asked for cannot be done
 FAILED = 500
+ASKED_WRONGLY = {
+    "Neither Image": "image must be given, or sent, it is not. /datastore/ lists them.",
+    "DICOM SEG format": "output must be image, json or all, dicom_seg needs a DICOMweb datastore.",
+}
+"""How MONAI Label begins what it says of a client's fault with status 500, and what we say."""
 DEVICE = re.compile(r"[\w .,:+()/-]*")  # cpu, cuda:1, NVIDIA H100 80GB HBM3:0
 
 
@@ -75,6 +80,20 @@ def check_device(device: Any) -> None:
         raise RecipeError("device must be one of those that /info/ lists, it is none. Choose one.")
 
 
+def correct_status(status: int, detail: str) -> tuple[int, str]:
+    """Tell a client's fault, which MONAI Label calls a server's, as one of the client's.
+
+    Args:
+        status: MONAI Label's own.
+        detail: Its words.
+
+    Returns:
+        Status and words for the client.
+    """
+    return next(((REFUSED, told) for begin, told in ASKED_WRONGLY.items()
+                 if detail.startswith(begin)), (status, detail))  # fmt: skip
+
+
 @functools.cache
 def make_app() -> Guard:
     """Take MONAI Label's application and close its gaps.
@@ -86,7 +105,8 @@ def make_app() -> Guard:
         ModuleNotFoundError: If MONAI Label is not installed.
         ValueError: If a setting of the environment is wrong.
     """
-    from fastapi.middleware.cors import CORSMiddleware  # noqa: PLC0415  # only beside MONAI Label
+    from fastapi import HTTPException  # noqa: PLC0415  # only beside MONAI Label
+    from fastapi.middleware.cors import CORSMiddleware  # noqa: PLC0415
     from fastapi.responses import JSONResponse  # noqa: PLC0415
 
     access = Access.from_environment(os.environ)
@@ -96,6 +116,10 @@ def make_app() -> Guard:
     from monailabel.interfaces.app import MONAILabelApp  # noqa: PLC0415
     from monailabel.interfaces.exception import MONAILabelException  # noqa: PLC0415
     from monailabel.tasks.infer.bundle import BundleInferTask  # noqa: PLC0415
+
+    async def answer_for(request: Any, error: HTTPException) -> Any:
+        status, detail = correct_status(error.status_code, str(error.detail))
+        return JSONResponse({"detail": detail}, status_code=status, headers=error.headers)
 
     async def answer(request: Any, error: Exception) -> Any:
         said = error.msg if isinstance(error, MONAILabelException) else None
@@ -110,8 +134,9 @@ def make_app() -> Guard:
     BundleInferTask._load_bundle_config = _with_overlay(BundleInferTask._load_bundle_config)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
     # RuntimeError: MONAI wraps what a component raises; the others: parameters that are no JSON
-    for kind in (GrataError, RuntimeError, MONAILabelException, TypeError, ValueError):
+    for kind in (GrataError, RuntimeError, MONAILabelException, OSError, TypeError, ValueError):
         app.add_exception_handler(kind, answer)
+    app.add_exception_handler(HTTPException, answer_for)
     logger.info("answers to %s; pages of other origins: none", ", ".join(sorted(access.hosts)))
     return Guard(app, access)
 

@@ -1,6 +1,7 @@
 """Load an accepted volume as an image with its geometry, and map results back to its frames."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from grata_monai.read.dicom.decode import check_budget, decode_padded
 from grata_monai.read.dicom.grid import FrameGrid
 from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.volume import DicomVolume
+from grata_monai.read.elapsed import note_elapsed
 from grata_monai.read.padding import PADDING_KEY
 
 __all__ = ["LoadDicomVolumed", "map_probabilities_to_frames", "map_to_frames", "read_volume"]
@@ -151,7 +153,9 @@ class LoadDicomVolumed(MapTransform):
                     f"{key} must name one of the {len(self.volumes)} volumes, it does not. "
                     "Take the names from the triage that made the volumes."
                 )
-            loaded[key] = read_volume(self.volumes[name], limits=self.limits)
+            start = monotonic()
+            image = read_volume(self.volumes[name], limits=self.limits)
+            loaded[key] = note_elapsed(image, start)
         return loaded
 
 

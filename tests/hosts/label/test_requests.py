@@ -68,3 +68,11 @@ def test_images_may_be_kept(file):
 def test_other_files_and_places_are_refused(name, file):
     with pytest.raises(DatasetError, match="must have a plain name and end in one of"):
         check_upload(name, file)
+
+
+@pytest.mark.parametrize("extension", [".py", "/../a.nii.gz", 5, [".nii"]])
+def test_what_becomes_part_of_a_files_name_is_a_format_that_can_be_written(extension):
+    check_parameters({"result_extension": ".nrrd"})
+    check_parameters({"result_extension": ""})
+    with pytest.raises(RecipeError, match=r"must be one of \.nii\.gz, \.nii, \.nrrd, \.mha"):
+        check_parameters({"result_extension": extension})

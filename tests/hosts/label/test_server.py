@@ -70,3 +70,18 @@ def test_a_bundle_with_an_overlay_for_label_is_verified_and_read_with_it(reposit
 def test_other_names_are_missing_as_usual():
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = server.nothing
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [
+        (500, "Neither Image nor File not Session ID input is provided", 422),
+        (500, "DICOM SEG format is not supported in a non-DICOM datastore", 422),
+        (500, "Failed to execute infer", 500),
+        (404, "Image NOT Found", 404),
+    ],
+)
+def test_a_fault_of_the_client_is_called_one(status, said, told):
+    found, words = server.correct_status(status, said)
+    assert found == told
+    assert (words == said) == (told == status)
