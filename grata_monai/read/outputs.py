@@ -13,15 +13,18 @@ from typing import Any
 __all__ = [
     "RECORD",
     "RECORD_ENDING",
+    "REPORT_FOLDER",
     "SEGMENTATION",
     "is_regular",
     "list_masks",
     "list_objects",
+    "read_json",
     "read_written",
 ]
 
 RECORD, SEGMENTATION = "record.json", "segmentation.dcm"
 RECORD_ENDING = f"_{RECORD}"
+REPORT_FOLDER = "report"
 RECORD_BYTES = 64 * 2**20
 
 
@@ -35,13 +38,19 @@ def read_written(record: Path, part: str) -> dict[str, Any]:
     Returns:
         That part; empty if the file is no record that has it.
     """
-    if not is_regular(record) or record.stat().st_size > RECORD_BYTES:
+    written = read_json(record).get(part)
+    return dict(written) if isinstance(written, Mapping) else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that a run wrote; empty if it is no small regular file with a JSON object."""
+    if not is_regular(path) or path.stat().st_size > RECORD_BYTES:
         return {}
     try:
-        written = json.loads(record.read_bytes())[part]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return dict(written) if isinstance(written, Mapping) else {}
+    return dict(content) if isinstance(content, Mapping) else {}
 
 
 def list_masks(records: Iterable[Path]) -> dict[str, str]:

@@ -52,7 +52,8 @@ class ReportHandler:
         for item in _list_items(engine.state.batch, engine.state.output):
             name = str(item.get("case", "case"))
             try:
-                write_case(self.collect(name, item), self.output_dir)
+                made_from = str(item.get("made_from") or "")
+                write_case(self.collect(name, item), self.output_dir, made_from=made_from)
             except Exception as error:  # whatever it is, the case is done and must stay so
                 logger.warning("%s: no report could be made, its mask is there: %s", name, error)
                 logger.debug("no report", exc_info=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from grata_monai.core.files import atomic_path
@@ -36,7 +36,7 @@ def render_index(rows: Iterable[Row]) -> str:
     counts = Counter(row.light for row in ordered)
     return fill(
         "index.html.j2",
-        rows=[asdict(row) for row in ordered],
+        rows=[asdict(replace(row, made_from="")) for row in ordered],
         counts={light: counts[light] for light in ("refused", "red", "amber", "none", "green")},
         groups=sorted({row.group for row in ordered if row.group}),
         folder=FOLDER,

@@ -53,12 +53,13 @@ class Candidate:
     is_kept: bool
 
 
-def write_case(case: ReportedCase, output_dir: str | Path) -> Row:
+def write_case(case: ReportedCase, output_dir: str | Path, *, made_from: str = "") -> Row:
     """Write ``report/<case>.html``, ``.png``, ``.thumb.png`` and ``.json`` in a run's folder.
 
     Args:
         case: The case.
         output_dir: The run's folder; made if missing.
+        made_from: As the record says it, see `list_pending`; the line, written last, names it.
 
     Returns:
         Its line of the index.
@@ -74,7 +75,7 @@ def write_case(case: ReportedCase, output_dir: str | Path) -> Row:
         Image.fromarray(render_sheet(case.sheets[case.best_plane])).save(path, "PNG")
     with atomic_path(folder / f"{case.name}.thumb.png") as path:
         path.write_bytes(draw_thumbnail(case))
-    row = make_row(case)
+    row = make_row(case, made_from=made_from)
     write_row(row, folder)
     return row
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from grata_monai.core.files import atomic_path
+from grata_monai.read.outputs import REPORT_FOLDER
 from grata_monai.report.case import ReportedCase
 from grata_monai.report.words import explain
 
@@ -15,7 +16,7 @@ __all__ = ["FOLDER", "Row", "make_row", "read_rows", "refuse", "sort_worst_first
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "report"
+FOLDER = REPORT_FOLDER
 """Where pages, pictures and rows lie, in a run's folder."""
 
 _RANKS = {"refused": 0, "red": 1, "amber": 2, "none": 3, "green": 4}
@@ -37,6 +38,7 @@ class Row:
         seconds: The case took.
         group: Scanner or centre.
         made: When, ISO 8601 in UTC.
+        made_from: As the record says it: the page is of this very mask.
     """
 
     case: str
@@ -50,9 +52,10 @@ class Row:
     seconds: float | None = None
     group: str = ""
     made: str = ""
+    made_from: str = ""
 
 
-def make_row(case: ReportedCase) -> Row:
+def make_row(case: ReportedCase, *, made_from: str = "") -> Row:
     """Summarise a case."""
     record, volumes, words = case.record, case.volumes(), explain(case.record)
     changes = [volume.change for volume in volumes if volume.change is not None]
@@ -68,6 +71,7 @@ def make_row(case: ReportedCase) -> Row:
         seconds=round(sum(record.seconds.values()), 1),
         group=case.group,
         made=_now(),
+        made_from=made_from,
     )
 
 

@@ -2,6 +2,8 @@
 
 A case is done if its outputs are whole and its record names what they were made from: the image's
 bytes, the weights, the recipe, everything else in the configuration, and the versions that compute.
+What is made after the outputs, such as a page, leaves a note that names the same: a case whose run
+was killed in between is done again.
 """
 
 import hashlib
@@ -27,9 +29,11 @@ from grata_monai.read.formats.stored import open_beside, open_regular
 from grata_monai.read.outputs import (
     RECORD,
     RECORD_ENDING,
+    REPORT_FOLDER,
     is_regular,
     list_masks,
     list_objects,
+    read_json,
     read_written,
 )
 from grata_monai.record.environment import versions
@@ -44,7 +48,7 @@ HEAD_BYTES = 2**16
 DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file\s*:=?)\s*(.*?)\s*$", re.I | re.M)
 
 
-def list_pending(
+def list_pending(  # noqa: PLR0913  # lines of a configuration
     cases: Sequence[Mapping[str, str]],
     *,
     output_dir: Typed,
@@ -53,6 +57,8 @@ def list_pending(
     settings: str = "",
     volumes: Sequence[DicomVolume] = (),
     again: bool = False,
+    has_reports: bool = False,
+    notes: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """List the cases that are not done yet, after putting right what a killed run left.
 
@@ -65,6 +71,9 @@ def list_pending(
         volumes: Of DICOM cases, whose images they are.
         again: Whether to do again what is done. With an inferer's memory all cases are done again,
             as each depends on those before it.
+        has_reports: Whether a case has a page, whose line of the index is its note.
+        notes: JSON files in the output folder, with ``{case}`` in their names, that further
+            handlers write last.
 
     Returns:
         The cases, each with ``made_from``, which the writer puts into its record.
@@ -85,7 +94,16 @@ def list_pending(
         named.append({**case, "made_from": key})
     if again or inferer.memory is not None:
         return named
-    pending = [case for case in named if not _is_done(folder, case["case"], case["made_from"])]
+    files_last = [*notes, *([f"{REPORT_FOLDER}/{{case}}.json"] if has_reports else [])]
+    pending = [
+        case
+        for case in named
+        if not _is_done(folder, case["case"], case["made_from"])
+        or any(
+            read_json(folder / note.format(case=case["case"])).get("made_from") != case["made_from"]
+            for note in files_last
+        )
+    ]
     if len(pending) < len(named):
         done = len(named) - len(pending)
         logger.info("%d of %d cases were done already", done, len(named))

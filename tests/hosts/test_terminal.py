@@ -12,8 +12,8 @@ import pytest
 from grata_monai import segment
 from grata_monai.adapt.recipe import CLINICAL, RECIPES
 from grata_monai.cli import main
+from grata_monai.hosts.terminal.extras import Extras
 from grata_monai.hosts.terminal.inputs import tell_apart
-from grata_monai.hosts.terminal.ledger import Ledger, digest_files
 from grata_monai.hosts.terminal.upgrade import compare_results
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
@@ -111,61 +111,25 @@ def test_the_same_command_does_nothing_again(mixed, done, capsys):
 def test_ctrl_c_says_in_one_sentence_how_far_it_came(tmp_path, monkeypatch, capsys):
     for name in ("a", "b", "c"):
         save_image(tmp_path / "in" / f"{name}.nii.gz")
-    noted = Ledger.add
+    conclude = Extras._conclude
 
-    def stop_at_the_second(self, case, **given):
+    def stop_at_the_second(self, case, item):
         if case == "b":
             raise KeyboardInterrupt
-        noted(self, case, **given)
+        conclude(self, case, item)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "add", stop_at_the_second)
-        assert run(tmp_path / "in", tmp_path / "out") == 130
+        patched.setattr(Extras, "_conclude", stop_at_the_second)
+        assert run(tmp_path / "in", tmp_path / "out", "--statistics") == 130
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "stopped: 1 of 3 cases are done; the same command goes on"
-    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert told == "stopped: 1 of 3 cases are done. The same command goes on with the others."
+    assert (tmp_path / "out" / "b_seg.nii.gz").is_file()  # its sizes are missing
+    assert run(tmp_path / "in", tmp_path / "out", "--statistics") == 0
     assert capsys.readouterr().out.startswith("2 segmented, 1 done before; ")
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    image, mask = tmp_path / "a.nii.gz", tmp_path / "out" / "a_seg.nii.gz"
-    mask.parent.mkdir()
-    image.write_bytes(b"image")
-    mask.write_bytes(b"mask")
-    Ledger.open(tmp_path / "out", "images", "x").add("a", files=[image], written=[mask], sizes={})
-    return image, mask
-
-
-def is_done(image, mask, asked="x", kind="images"):
-    return Ledger.open(mask.parent, kind, asked).is_done("a", [image])
-
-
-def test_a_case_is_done_only_as_it_was_asked_for(ledger):
-    image, mask = ledger
-    assert is_done(image, mask)
-    assert not is_done(image, mask, asked="y")
-    assert not is_done(image, mask, asked=None)
-    assert not is_done(image, mask, kind="dicom")
-
-
-def test_a_changed_image_or_a_lost_mask_is_done_again(ledger):
-    image, mask = ledger
-    image.write_bytes(b"another image")
-    assert not is_done(image, mask)
-    image.write_bytes(b"image")
-    mask.unlink()
-    assert not is_done(image, mask)
-
-
-def test_a_damaged_ledger_starts_anew(ledger):
-    image, mask = ledger
-    (mask.parent / ".done_images.json").write_text("[")
-    assert not is_done(image, mask)
-
-
-def test_a_file_that_is_gone_has_a_digest_of_its_own(tmp_path):
-    assert digest_files([tmp_path / "a"]) != digest_files([])
+    assert json.loads((tmp_path / "out" / "statistics.json").read_text()).keys() == {*"abc"}
+    (tmp_path / "in" / "a.nii.gz").write_bytes(b"no image")
+    assert run(tmp_path / "in", tmp_path / "out", "--statistics") == 1
+    assert json.loads((tmp_path / "out" / "statistics.json").read_text()).keys() == {*"bc"}
 
 
 # ------------------------------------------------------------------------------- told apart

@@ -22,6 +22,7 @@ def item():
     return {
         "case": "one",
         "centre": "north",
+        "made_from": "5" * 64,
         "grata": case.text,
         "original": MetaTensor(torch.as_tensor(case.voxels)[None], affine=affine),
         "pred": MetaTensor(torch.as_tensor(case.kept)[None], affine=affine),
@@ -55,6 +56,7 @@ def test_each_case_has_its_files_and_each_refusal_its_row(item, tmp_path):
     ]
     rows = {row.case: row for row in read_rows(tmp_path)}
     assert (rows["one"].light, rows["one"].group) == ("green", "north")
+    assert rows["one"].made_from == "5" * 64
     assert rows["two"].says == "spacing must be above 0."
     assert rows["three"].says == "it is a localizer. Send another."
     assert (tmp_path / "index.html").is_file()

@@ -1,5 +1,6 @@
 """A rerun does what is not done, does again what was made from something else, and says how far."""
 
+import json
 import logging
 import os
 
@@ -65,6 +66,17 @@ def test_a_finished_case_is_skipped_and_said(ask, done, caplog):
 )
 def test_a_case_is_done_again_if_anything_that_decides_it_differs(ask, done, change):
     assert names(ask(**change(done))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("asked", [{"has_reports": True}, {"notes": ["report/{case}.json"]}])
+def test_a_case_whose_page_is_missing_or_of_another_mask_is_done_again(ask, done, asked):
+    assert names(ask(**asked)) == ["a", "b"]
+    (done / "report").mkdir()
+    line = done / "report" / "a.json"
+    line.write_text(json.dumps({"made_from": ask()[0]["made_from"]}))
+    assert names(ask(**asked)) == ["a", "b"]
+    line.write_text(json.dumps({"made_from": ask(again=True)[0]["made_from"]}))
+    assert names(ask(**asked)) == ["b"]
 
 
 def test_a_record_beside_an_older_mask_is_not_finished(ask, done):

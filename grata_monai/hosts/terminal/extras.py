@@ -1,8 +1,8 @@
-"""After every case: draw its preview, measure its segments, and note that it is done."""
+"""After every case: draw its preview, measure its segments, and note both."""
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from ignite.engine import Engine, Events
 
 from grata_monai.bundle.open import Bundle
 from grata_monai.core.failures import CaseFailure, report_failure
-from grata_monai.core.files import atomic_path
-from grata_monai.hosts.terminal.ledger import Ledger
+from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.read.outputs import RECORD, RECORD_ENDING, read_json, read_written
 from grata_monai.record import Record
 from grata_monai.write.pictures.planes import cut_into_planes
 from grata_monai.write.pictures.sizes import measure_segment
 
-__all__ = ["Extras", "draw_preview", "name_labels", "write_statistics"]
+__all__ = ["NOTE", "Extras", "draw_preview", "name_labels", "write_statistics"]
+
+NOTE = ".extras/{case}.json"
+"""What is written last of a case: ``made_from``, as its record says it, and ``sizes``."""
 
 COLUMNS = ("case", "segment", "volume_ml", "long_axis_mm", "depth_mm")
 
@@ -27,20 +30,15 @@ class Extras:
 
     Args:
         bundle: Whose labels have names, and whose first transform reads an image.
-        ledger: Where cases that are done are noted.
-        files: Of every case, by its name: what it is read from.
+        folder: Of the outputs.
+        images: Of every case, by its name: the file, or the volume's name.
         preview: Whether to draw ``<case>_preview.png``, for cases that are image files.
     """
 
     def __init__(
-        self,
-        bundle: Bundle,
-        ledger: Ledger,
-        *,
-        files: Mapping[str, list[Path]],
-        preview: bool,
+        self, bundle: Bundle, folder: Path, *, images: Mapping[str, Path], preview: bool
     ) -> None:
-        self.bundle, self.ledger, self.files, self.preview = bundle, ledger, files, preview
+        self.bundle, self.folder, self.images, self.preview = bundle, folder, images, preview
 
     def attach(self, engine: Engine) -> None:
         """Listen to an engine."""
@@ -58,13 +56,15 @@ class Extras:
                 report_failure(engine, CaseFailure.explain(case, error))
 
     def _conclude(self, case: str, item: Mapping[str, Any]) -> None:
-        written = _list_written(item)
+        names = name_labels(self.bundle)
         if self.preview:
-            written.append(self.ledger.folder / f"{case}_preview.png")
-            image = self.files[case][0]
-            draw_preview(item, self.bundle, image, written[-1], names=name_labels(self.bundle))
-        sizes = _measure(item["pred"], name_labels(self.bundle))
-        self.ledger.add(case, files=self.files[case], written=written, sizes=sizes)
+            picture = self.folder / f"{case}_preview.png"
+            draw_preview(item, self.bundle, self.images[case], picture, names=names)
+        note = {"made_from": item["made_from"], "sizes": _measure(item["pred"], names)}
+        path = self.folder / NOTE.format(case=case)
+        ensure_writable(path.parent)
+        with atomic_path(path) as file:
+            file.write_text(json.dumps(note, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def name_labels(bundle: Bundle) -> dict[int, str]:
@@ -112,14 +112,19 @@ def draw_preview(
         imsave(path, render_sheet(sheet))
 
 
-def write_statistics(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> None:
+def write_statistics(folder: Path, cases: Iterable[str]) -> None:
     """Write ``statistics.json`` and ``statistics.csv``: every segment of every case that is done.
 
     Args:
         folder: The output folder.
-        cases: Of ledgers.
+        cases: Names of all cases.
     """
-    sizes = {case: entry["sizes"] for case, entry in sorted(cases.items())}
+    notes = {case: read_json(folder / NOTE.format(case=case)) for case in sorted(cases)}
+    sizes = {
+        case: note["sizes"]
+        for case, note in notes.items()
+        if note.get("made_from", "") in _made_from(folder, case)
+    }
     with atomic_path(folder / "statistics.json") as path:
         path.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     with (
@@ -133,11 +138,11 @@ def write_statistics(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> No
                 writer.writerow({"case": case, "segment": segment, **size})
 
 
-def _list_written(item: Mapping[str, Any]) -> list[Path]:
-    """What the bundle's writer wrote: two files, or a folder of DICOM objects."""
-    if "output_folder" in item:
-        return sorted(path for path in Path(item["output_folder"]).iterdir() if path.is_file())
-    return [Path(item["mask_file"]), Path(item["record_file"])]
+def _made_from(folder: Path, case: str) -> list[str]:
+    """What the mask that is there now was made from, as a file and as DICOM objects."""
+    record, inner = folder / f"{case}{RECORD_ENDING}", folder / case / RECORD
+    written = read_written(record, "output"), read_written(inner, "dicom")
+    return [part["made_from"] for part in written if part.get("made_from")]
 
 
 def _measure(pred: Any, names: Mapping[int, str]) -> dict[str, dict[str, float]]:

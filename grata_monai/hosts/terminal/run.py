@@ -1,7 +1,5 @@
 """Run the bundle over everything that was given: image files first, then DICOM series."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -12,9 +10,8 @@ from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.core.errors import DatasetError, SettingError
 from grata_monai.core.failures import CaseFailure, list_failures
 from grata_monai.core.files import ensure_writable
-from grata_monai.hosts.terminal.extras import Extras, write_statistics
+from grata_monai.hosts.terminal.extras import NOTE, Extras, write_statistics
 from grata_monai.hosts.terminal.inputs import tell_apart
-from grata_monai.hosts.terminal.ledger import Ledger
 from grata_monai.write.resume import run_cases
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ NIFTI_WRITER = {
     "keys": "pred",
     "output_dir": "@output_dir",
 }
-LEDGER_DECIDES = {"again": True}  # it knows of pictures and tables too
-PLACES = ("dataset_dir", "output_dir", "device#name")  # change no mask; not part of what was asked
 
 
 @dataclass(frozen=True)
@@ -96,13 +91,13 @@ def segment_all(asked: Asked) -> Done:
     inputs, done = tell_apart(asked.path), Done()
     _check(asked, has_images=inputs.has_images, has_dicom=inputs.has_dicom)
     ensure_writable(asked.out)
-    ledgers = []
+    names: list[str] = []
     if inputs.has_images:
-        ledgers.append(_segment_images(asked, done))
+        names += _segment_images(asked, done)
     if inputs.has_dicom:
-        ledgers.append(_segment_dicom(asked, done))
+        names += _segment_dicom(asked, done)
     if asked.statistics:
-        write_statistics(asked.out, {k: v for ledger in ledgers for k, v in ledger.cases.items()})
+        write_statistics(asked.out, names)
     return done
 
 
@@ -126,21 +121,18 @@ def _check(asked: Asked, *, has_images: bool, has_dicom: bool) -> None:
         )
 
 
-def _segment_images(asked: Asked, done: Done) -> Ledger:
+def _segment_images(asked: Asked, done: Done) -> list[str]:
     settings = dict(asked.settings)
     if asked.preview:
         settings |= {"inferer#keep_source": True, "masks": ["pred", "source"]}
-    places = {"dataset_dir": str(asked.path), "output_dir": str(asked.out.absolute())}
-    asked_of_it = {**settings, **places, **LEDGER_DECIDES}
-    bundle = open_bundle(asked.bundle_dir, (), asked_of_it, unverified=asked.unverified)
-    files = {case["case"]: _list_files(Path(case["image"])) for case in bundle.get("cases")}
-    ledger = Ledger.open(asked.out, "images", _digest(settings, bundle))
-    _run(bundle, ledger, files, done, preview=asked.preview)
+    settings |= {"dataset_dir": str(asked.path), "output_dir": str(asked.out.absolute())}
+    bundle = open_bundle(asked.bundle_dir, (), settings, unverified=asked.unverified)
+    names = _run(bundle, asked, done, preview=asked.preview)
     done.missing += len(done.failures)
-    return ledger
+    return names
 
 
-def _segment_dicom(asked: Asked, done: Done) -> Ledger:
+def _segment_dicom(asked: Asked, done: Done) -> list[str]:
     from grata_monai.hosts.python_dicom import open_dicom  # noqa: PLC0415  # needs the extra
     from grata_monai.write.dicom.refused import CODES, list_barred, write_refused  # noqa: PLC0415
 
@@ -154,64 +146,37 @@ def _segment_dicom(asked: Asked, done: Done) -> Ledger:
         asked.path,
         asked.out,
         bundle_dir=asked.bundle_dir,
-        settings={**settings, **LEDGER_DECIDES},
+        settings=settings,
         unverified=asked.unverified,
     )
     found = bundle.get("triage")
     write_refused(found, asked.out)
-    files = {v.name: sorted({frame.file for frame in v.frames}) for v in found.volumes}
     known = len(done.failures)
-    ledger = Ledger.open(asked.out, "dicom", _digest(settings, bundle))
-    _run(bundle, ledger, files, done, preview=False)
+    names = _run(bundle, asked, done, preview=False)
     failures = done.failures[known:]
     write_refused(found, asked.out, failures)
     done.refusals = found.rejections
     allowed = bundle.get("allow_refused")
     done.missing += len(list_barred(found, failures, allow_refused=allowed))
     done.missing += sum(failure.reason not in CODES for failure in failures)
-    return ledger
+    return names
 
 
-def _run(
-    bundle: Bundle, ledger: Ledger, files: Mapping[str, list[Path]], done: Done, *, preview: bool
-) -> None:
-    """Run the bundle's evaluator over the cases that are not done yet."""
-    cases = bundle.get("cases")
-    waiting = [case for case in cases if not ledger.is_done(case["case"], files[case["case"]])]
-    names = {case["case"] for case in waiting}
-    ledger.cases = {n: e for n, e in ledger.cases.items() if n in files and n not in names}
-    done.before += len(files) - len(waiting)
-    if not waiting:
-        return
-    cases[:] = waiting  # the list that the configuration's data set refers to
+def _run(bundle: Bundle, asked: Asked, done: Done, *, preview: bool) -> list[str]:
+    """Run the bundle's evaluator over the cases that are not done yet; give the names of all."""
+    is_noted = preview or asked.statistics
+    if is_noted:
+        bundle.set({"pending#notes": [NOTE]})
+    images = {case["case"]: Path(case["image"]) for case in bundle.get("cases")}
+    pending = bundle.get("pending")
+    done.before += len(images) - len(pending)
+    if not pending:
+        return list(images)
     evaluator = bundle.get("evaluator")
-    extras = Extras(bundle, ledger, files=files, preview=preview)
-    extras.attach(evaluator)
-    try:
-        pending = bundle.get("pending")
-        run_cases(evaluator, cases=waiting, pending=pending, output_dir=ledger.folder)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"{len(ledger.cases)} of {len(files)} cases are done; the same command goes on"
-        ) from None
+    if is_noted:
+        Extras(bundle, asked.out, images=images, preview=preview).attach(evaluator)
+    run_cases(evaluator, cases=bundle.get("cases"), pending=pending, output_dir=asked.out)
     failures = list_failures(evaluator)
     done.failures += failures
-    done.segmented += len(waiting) - len(failures)
-
-
-def _digest(settings: Mapping[str, Any], bundle: Bundle) -> str | None:
-    """Name what was asked for; None where the bundle may change unseen."""
-    from grata_monai.record.environment import versions  # noqa: PLC0415
-
-    manifest = bundle.verified["manifest_sha256"]
-    if manifest is None:
-        return None
-    asked = {key: value for key, value in settings.items() if key not in PLACES}
-    text = json.dumps([asked, manifest, dict(versions())], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _list_files(image: Path) -> list[Path]:
-    """An image, and where its voxels lie if not in it."""
-    beside = [image.with_suffix(suffix) for suffix in (".raw", ".zraw")]
-    return [image, *(path for path in beside if image.suffix == ".mhd" and path.exists())]
+    done.segmented += len(pending) - len(failures)
+    return list(images)
