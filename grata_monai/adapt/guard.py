@@ -171,6 +171,8 @@ def choose_kept(
         if gain >= profile.gain_above:
             return decision, found
         reason = f"kept source: predicted gain {gain:+.3f} is below {profile.gain_above:.3f}"
+        if decision.quality is not Quality.GREEN and decision.consistency is not None:
+            reason += f"; magnified views agree to {decision.consistency:.2f} only"
         decision = replace(decision, selected=Selected.SOURCE, reason=reason)
     return decision, predicted
 
@@ -210,7 +212,10 @@ def promise(
     *,
     is_calibrated: bool,
 ) -> Decision:
-    """Set the quality flag by the predicted quality, and say in the reason why it is not green.
+    """Let the predicted quality lower the quality flag, and say in the reason why.
+
+    Agreement is no proof, and neither is a prediction: each sees what the other does not, so that
+    the flag is the worse of both.
 
     Args:
         decision: What to keep.
@@ -230,8 +235,9 @@ def promise(
             return replace(decision, quality=Quality.AMBER, reason=decision.reason + why)
         return decision
     if predicted.lower >= profile.useful_above:
-        return replace(decision, quality=Quality.GREEN)
-    quality = Quality.RED if predicted.dice < profile.useful_above else Quality.AMBER
+        return decision
+    is_red = predicted.dice < profile.useful_above or decision.quality is Quality.RED
+    quality = Quality.RED if is_red else Quality.AMBER
     why = (
         f"; predicted Dice {predicted.dice:.2f}, at least {predicted.lower:.2f}: "
         f"{SIGNS[predicted.because]}"

@@ -168,6 +168,17 @@ def test_the_light_is_the_lower_bound_beside_what_counts_as_useful(entropy, ligh
     assert (named in decision.reason) == (light is not Quality.GREEN)
 
 
+@pytest.mark.parametrize("light", [Quality.AMBER, Quality.RED])
+def test_no_prediction_makes_a_light_better_than_agreement_does(light):
+    doubted = replace(VIEWED, quality=light, consistency=0.83)
+    signs = {"shift": 0.0, "entropy": 0.0}
+    decision, predicted = choose_kept(doubted, {"source": signs, "kept": signs}, FITTED)
+    assert predicted.lower > FITTED.useful_above
+    assert promise(decision, predicted, FITTED, is_calibrated=True).quality is light
+    kept, _ = choose_kept(doubted, {"source": signs, "kept": {**signs, "entropy": 0.5}}, FITTED)
+    assert kept.reason.endswith("is below 0.030; magnified views agree to 0.83 only")
+
+
 def test_the_source_is_kept_where_too_little_would_be_gained():
     signs = {"shift": 0.0, "entropy": 0.1}
     decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.3})
