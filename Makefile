@@ -1,10 +1,14 @@
-# One environment for everything but two hosts, each installed from the lock when it is missing or outdated.
+# One environment for everything but three hosts, each installed from the lock when it is missing or outdated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEPLOY_VENV := .venv-deploy
 DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
+
+NNUNET_VENV := .venv-nnunet
+NNUNET_STAMP := $(NNUNET_VENV)/.installed
+NNUNET_OLDEST := 2.6.0
 
 LABEL_VENV := .venv-label
 LABEL_BIN := $(LABEL_VENV)/bin
@@ -13,7 +17,7 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env map clean
+.PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env map clean
 
 help:
 	@echo 'make demo      segment a phantom and compare with its exact label; results in demo_output/'
@@ -26,6 +30,7 @@ help:
 	@echo 'make label     MONAI Label with the bundle on 127.0.0.1:$(PORT); PORT=... STUDIES=... change it'
 	@echo 'make label-env its environment, $(LABEL_VENV)'
 	@echo 'make deploy-env  the environment of the MONAI Deploy App SDK, $(DEPLOY_VENV)'
+	@echo 'make nnunet-env  the environment of nnU-Net v2, $(NNUNET_VENV)'
 	@echo 'make map       what an image of the application is made of; in map/'
 	@echo 'make clean     remove everything that make has made'
 
@@ -105,6 +110,19 @@ $(DEPLOY_STAMP): pyproject.toml constraints-deploy.txt
 	@$(DEPLOY_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints-deploy.txt -e '.[deploy,dicom]'
 	@touch $@
 
+nnunet-env: $(NNUNET_STAMP)
+
+# The oldest version that is tested lies beside the locked one, for tests that put it first on the path.
+$(NNUNET_STAMP): pyproject.toml constraints-nnunet.txt
+	@$(PYTHON) -c 'import sys; sys.exit("error: constraints-nnunet.txt needs Python 3.11; call make PYTHON=python3.11" if sys.version_info[:2] != (3, 11) else 0)'
+	@echo 'Installing into $(NNUNET_VENV) (a few minutes the first time) ...'
+	@test -x $(NNUNET_VENV)/bin/python || $(PYTHON) -m venv $(NNUNET_VENV)
+	@$(NNUNET_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check $$(grep '^torch==' constraints-nnunet.txt)
+	@$(NNUNET_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check --no-deps -r constraints-nnunet.txt
+	@$(NNUNET_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check --no-deps --upgrade --target $(NNUNET_VENV)/oldest nnunetv2==$(NNUNET_OLDEST)
+	@$(NNUNET_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $@
+
 # The folders into which runs of the bundle write are no part of a delivered one.
 map:
 	@rm -rf map && mkdir -p map/app map/models/prostate
@@ -114,5 +132,5 @@ map:
 	@echo 'map/ is ready: see docs/how-to/build-a-map.md'
 
 clean:
-	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) map label_demo demo_output dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) $(NNUNET_VENV) map label_demo demo_output dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	@find grata_monai tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
