@@ -23,6 +23,7 @@ _EXTRAS = {
     **dict.fromkeys(("highdicom", "matplotlib", "pydicom", "pynetdicom", "requests"), "dicom"),
     **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
     "model_signing": "sign",
+    "nnunetv2": "nnunet",
     **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
 }
 """Libraries that not every installation has, and the extra that brings them."""
@@ -326,6 +327,17 @@ def _describe_segment(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=command.run_segment)
 
 
+def _describe_nnunet(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.hosts.nnunet import command
+
+    parser.description = (
+        "Segment images and DICOM series with a trained nnU-Net v2 folder, adapted to every case. "
+        "Preprocessing, window, export and file names are nnU-Net's own."
+    )
+    command.add_nnunet_options(parser)
+    parser.set_defaults(run=command.run_command)
+
+
 def _describe_demo(parser: argparse.ArgumentParser) -> None:
     from grata_monai.hosts.terminal import demo
 
@@ -346,6 +358,7 @@ def _describe_check_upgrade(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = {
     "segment": (_describe_segment, "segment images and DICOM series, adapted to every case"),
+    "nnunet": (_describe_nnunet, "segment with a trained nnU-Net v2, adapted to every case"),
     "demo": (_describe_demo, "segment a phantom, and compare with its exact label"),
     "phantom": (_describe_phantom, "write synthetic pelvic MR cases with exact ground truth"),
     "triage": (

@@ -15,11 +15,14 @@ MODULES = sorted(
 
 
 NEED_SDK = {"grata_monai.hosts.deploy.application", "grata_monai.hosts.deploy.operators"}
+NEED_NNUNET = {f"grata_monai.hosts.nnunet.{name}" for name in ("build", "predictor", "run")}
 
 
 def load(module_name: str) -> ModuleType:
     if module_name in NEED_SDK:
         pytest.importorskip("monai.deploy.core", reason="no MONAI Deploy App SDK (extra deploy)")
+    if module_name in NEED_NNUNET:
+        pytest.importorskip("nnunetv2", reason="no nnU-Net (extra nnunet)")
     return importlib.import_module(module_name)
 
 

@@ -6,7 +6,7 @@ __all__ = ["Verified"]
 
 
 class Verified(dict[str, Any]):
-    """What a record says of the bundle; made by `grata_monai.bundle.verify` alone.
+    """What a record says of the bundle; made by `grata_monai.bundle.verify`, or after it.
 
     A configuration can write the same words as a plain dictionary, but not as this type; so who
     asks for it is told by our own check, or by nobody. MONAI's parser keeps the type of what it

@@ -49,7 +49,7 @@ DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file\s*:=?)\s*(.*?)\s*$",
 
 
 def list_pending(  # noqa: PLR0913  # lines of a configuration
-    cases: Sequence[Mapping[str, str]],
+    cases: Sequence[Mapping[str, Any]],
     *,
     output_dir: Typed,
     inferer: GraTaInferer,
@@ -59,11 +59,11 @@ def list_pending(  # noqa: PLR0913  # lines of a configuration
     again: bool = False,
     has_reports: bool = False,
     notes: Sequence[str] = (),
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """List the cases that are not done yet, after putting right what a killed run left.
 
     Args:
-        cases: All, as `list_cases` or `list_volumes` give them.
+        cases: All, as `list_cases` or `list_volumes` give them; ``images`` if of several.
         output_dir: Where their outputs go.
         inferer: How they are predicted.
         network: With its weights.
@@ -89,7 +89,8 @@ def list_pending(  # noqa: PLR0913  # lines of a configuration
     common = [json.dumps(versions()), settings, inferer.recipe.digest, hash_weights(network)]
     named = []
     for case in cases:
-        image = _hash_files(files.get(case["case"]) or [Path(case["image"])])
+        given = case.get("images") or [case["image"]]
+        image = _hash_files(files.get(case["case"]) or [Path(path) for path in given])
         key = hashlib.sha256(" ".join([*common, image]).encode()).hexdigest() if image else ""
         named.append({**case, "made_from": key})
     if again or inferer.memory is not None:

@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 
 from grata_monai.core.errors import DicomError
 
-__all__ = ["Segment", "check_numbers", "read_segments"]
+__all__ = ["Segment", "check_numbers", "name_segments", "read_segments"]
 
 ORGAN = codes.SCT.AnatomicalStructure
 LEFT, RIGHT = codes.SCT.Left, codes.SCT.Right
@@ -150,6 +150,30 @@ def read_segments(metadata_path: str | Path) -> tuple[Segment, ...]:
     return segments
 
 
+def name_segments(names: Mapping[int, str]) -> tuple[Segment, ...]:
+    """Describe labels of which only names are known.
+
+    Args:
+        names: Number in the mask to name. A name that is in the list of common organs, with or
+            without a side, gets its code; any other is an anatomical structure of that name.
+
+    Returns:
+        The segments, numbered 1, 2, 3, …; a number without a name is called after itself.
+
+    Raises:
+        ValueError: If there is no name, or one has no 1 to 64 characters.
+    """
+    segments = []
+    for number in range(1, max(names, default=0) + 1):
+        label = names.get(number, f"label {number}")
+        entry: dict[str, Any] = {"number": number, "label": label}
+        if _split_side(_plain(label))[1] not in (*KNOWN, *SAME):
+            entry["type"] = {"value": ORGAN.value, "scheme": "SCT", "meaning": ORGAN.meaning}
+        segments.append(_make_segment(entry))
+    check_numbers(segments)
+    return tuple(segments)
+
+
 def check_numbers(segments: Sequence[Segment]) -> None:
     """Check that segments are numbered 1, 2, 3, …: BINARY objects cannot hold others.
 
@@ -196,7 +220,7 @@ def _find_type(entry: Mapping[str, Any], label: str) -> tuple[Code, Code | None,
     """Find type, modifier and category: as given, else by the label."""
     if "type" in entry:
         return _as_code(entry["type"]), None, ORGAN
-    side, name = _split_side(" ".join(label.lower().replace("_", " ").split()))
+    side, name = _split_side(_plain(label))
     name = SAME.get(name, name)
     if name not in KNOWN:
         near = get_close_matches(name, [*KNOWN, *SAME], n=1)
@@ -207,6 +231,10 @@ def _find_type(entry: Mapping[str, Any], label: str) -> tuple[Code, Code | None,
         )
     type_code, category = KNOWN[name]
     return type_code, side, category
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.lower().replace("_", " ").split())
 
 
 def _split_side(name: str) -> tuple[Code | None, str]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from grata_monai.core.errors import DicomError
@@ -11,6 +12,7 @@ from grata_monai.write.dicom.coded_concepts import (
     SAME,
     Segment,
     check_numbers,
+    name_segments,
     read_segments,
 )
 
@@ -109,3 +111,14 @@ def test_numbers_must_be_consecutive(segments):
     check_numbers(segments)
     with pytest.raises(ValueError, match=r"got \[2, 1\]"):
         check_numbers(segments[::-1])
+
+
+def test_names_alone_give_codes_where_they_are_known():
+    liver, kidney, other = name_segments({1: "liver", 2: "kidney_right", 3: "vertebrae_L5"})
+    assert (liver.type.meaning, kidney.type.meaning) == ("Liver", "Kidney")
+    assert kidney.modifier == codes.SCT.Right
+    assert (other.label, other.type) == ("vertebrae_L5", codes.SCT.AnatomicalStructure)
+
+
+def test_a_number_without_a_name_is_called_after_itself():
+    assert [segment.label for segment in name_segments({2: "liver"})] == ["label 1", "liver"]

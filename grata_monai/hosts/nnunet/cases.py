@@ -1,0 +1,151 @@
+"""List, check and read cases by nnU-Net's file names: ``<case>_0000.nii.gz``, one per channel."""
+
+import contextlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grata_monai.core.errors import (
+    ChannelError,
+    DatasetError,
+    GeometryError,
+    IntensityError,
+    UnreadableImageError,
+)
+from grata_monai.read.cases import EXTENSIONS
+
+__all__ = ["check_files", "check_voxels", "list_cases", "read_voxels", "refuse_nothing"]
+
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+
+
+def list_cases(path: Path, ending: str) -> list[dict[str, Any]]:
+    """List the cases of a folder, complete or not.
+
+    Args:
+        path: A folder, or one file.
+        ending: How names of images end.
+
+    Returns:
+        By name: ``case``, and ``images``, the paths of its files in the order of their channels. A
+        file without a channel's number is a case of its own.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found: dict[str, dict[int, Path]] = {}
+    for file in files:
+        if not file.name.endswith(ending) or file.name.startswith("."):
+            continue
+        stem = file.name.removesuffix(ending)
+        match = CHANNEL.fullmatch(stem)
+        name, number = (match["case"], int(match["number"])) if match else (stem, -1)
+        found.setdefault(name, {})[number] = file
+    return [
+        {"case": name, "images": [str(parts[number]) for number in sorted(parts)]}
+        for name, parts in sorted(found.items())
+    ]
+
+
+def refuse_nothing(path: Path, ending: str) -> None:
+    """Explain that a path holds no image that the network reads.
+
+    Raises:
+        DatasetError: Always.
+    """
+    if not path.exists():
+        raise DatasetError(f"IN must exist, {path.name!r} does not. Check the path.")
+    files = path.iterdir() if path.is_dir() else [path]
+    others = {
+        next(end for end in EXTENSIONS if file.name.lower().endswith(end))
+        for file in files
+        if file.name.lower().endswith(tuple(EXTENSIONS))
+    }
+    hint = f" It holds {', '.join(sorted(others))}: convert them." if others else ""
+    raise DatasetError(
+        f"IN must hold images named <case>_0000{ending}, one for each channel, or DICOM series, "
+        f"{path.name!r} holds none.{hint}"
+    )
+
+
+def check_files(files: Sequence[str], ending: str, channels: Mapping[int, str]) -> None:
+    """Refuse a case that has not one file for each channel.
+
+    A network of one channel also takes a file without a channel's number.
+
+    Args:
+        files: Of the case.
+        ending: How their names end.
+        channels: That the network takes: number to name.
+
+    Raises:
+        ChannelError: Naming what is missing or too many.
+    """
+    numbers = [_channel(file, ending) for file in files]
+    if numbers == sorted(channels) or (numbers == [-1] and len(channels) == 1):
+        return
+    wanted = ", ".join(f"_{number:04d} ({name})" for number, name in sorted(channels.items()))
+    got = ", ".join("a name without number" if n < 0 else f"_{n:04d}" for n in numbers)
+    raise ChannelError(
+        f"a case must have one file for each channel of the network, {wanted}; got {got}. "
+        f"Name files <case>_0000{ending}, <case>_0001{ending}, …"
+    )
+
+
+def _channel(file: str, ending: str) -> int:
+    match = CHANNEL.fullmatch(Path(file).name.removesuffix(ending))
+    return int(match["number"]) if match else -1
+
+
+def read_voxels(reader: Any, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Read a case with nnU-Net's own reader.
+
+    Args:
+        reader: One of nnU-Net's.
+        files: Of the case.
+
+    Returns:
+        float32 (c, z, y, x), and what the reader keeps to write a mask.
+
+    Raises:
+        UnreadableImageError: If it cannot.
+        GeometryError: If its files do not lie on one grid.
+    """
+    names = ", ".join(repr(Path(file).name) for file in files)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints paths of what it does not like
+            voxels, properties = reader.read_images(files)
+    except Exception as error:  # whatever a reader makes of a damaged file
+        if len(files) > 1 and not str(error):
+            raise GeometryError(
+                f"files of a case must have one shape and spacing, {names} have not. "
+                "Resample them to the grid of one."
+            ) from error
+        raise UnreadableImageError(
+            f"an image must be readable by nnU-Net's {type(reader).__name__}, {names} is not "
+            f"({type(error).__name__}). Export it again."
+        ) from error
+    return voxels, properties
+
+
+def check_voxels(voxels: Any, channels: int) -> None:
+    """Refuse voxels from which nnU-Net would make an empty or senseless mask, in silence.
+
+    Args:
+        voxels: (c, z, y, x).
+        channels: That the network takes.
+
+    Raises:
+        ChannelError: If there are others.
+        IntensityError: If one is not finite, or all are equal.
+    """
+    if voxels.shape[0] != channels:
+        raise ChannelError(
+            f"an image must have {channels} channel(s), got {voxels.shape[0]}. "
+            "Split time points and contrasts into files of their own."
+        )
+    low, high = float(voxels.min()), float(voxels.max())
+    if not (low > float("-inf") and high < float("inf")):  # also false for NaN
+        raise IntensityError("voxels must be finite, got NaN or infinity. Export the image again.")
+    if low == high:
+        raise IntensityError(f"voxels must differ, all are {low:g}. Check the export.")

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from grata_monai.core.errors import (
+    ChannelError,
+    DatasetError,
+    GeometryError,
+    IntensityError,
+    UnreadableImageError,
+)
+from grata_monai.hosts.nnunet.cases import (
+    check_files,
+    check_voxels,
+    list_cases,
+    read_voxels,
+    refuse_nothing,
+)
+
+TWO = {0: "T2", 1: "DWI"}
+
+
+class Reader:
+    def __init__(self, error):
+        self.error = error
+
+    def read_images(self, files):
+        raise self.error
+
+
+def test_files_are_grouped_by_case_in_the_order_of_channels(tmp_path):
+    for name in ("b_0001.nii.gz", "b_0000.nii.gz", "a_0000.nii.gz", "c.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    found = list_cases(tmp_path, ".nii.gz")
+    names = {case["case"]: [path.rsplit("/")[-1] for path in case["images"]] for case in found}
+    assert names == {
+        "a": ["a_0000.nii.gz"],
+        "b": ["b_0000.nii.gz", "b_0001.nii.gz"],
+        "c": ["c.nii.gz"],
+    }
+
+
+def test_one_file_is_one_case(tmp_path):
+    (tmp_path / "a_0000.nrrd").touch()
+    assert [case["case"] for case in list_cases(tmp_path / "a_0000.nrrd", ".nrrd")] == ["a"]
+
+
+def test_a_folder_without_such_images_says_what_it_holds(tmp_path):
+    (tmp_path / "a_0000.nrrd").touch()
+    with pytest.raises(DatasetError, match=r"<case>_0000.nii.gz.*holds none. It holds .nrrd"):
+        refuse_nothing(tmp_path, ".nii.gz")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DatasetError, match="IN must exist, 'nowhere' does not"):
+        refuse_nothing(tmp_path / "nowhere", ".nii.gz")
+
+
+def test_every_channel_must_be_there():
+    check_files(["a_0000.mha", "a_0001.mha"], ".mha", TWO)
+    with pytest.raises(ChannelError, match=r"_0000 \(T2\), _0001 \(DWI\); got _0001"):
+        check_files(["a_0001.mha"], ".mha", TWO)
+
+
+def test_only_a_network_of_one_channel_takes_a_name_without_number():
+    check_files(["a.mha"], ".mha", {0: "CT"})
+    with pytest.raises(ChannelError, match="got a name without number"):
+        check_files(["a.mha"], ".mha", TWO)
+
+
+def test_what_cannot_be_read_is_named():
+    with pytest.raises(UnreadableImageError, match=r"Reader, 'a.mha' is not \(RuntimeError\)"):
+        read_voxels(Reader(RuntimeError("in /some/where")), ["/some/where/a.mha"])
+
+
+def test_files_of_two_grids_are_told_apart_from_damaged_ones():
+    with pytest.raises(GeometryError, match=r"'a_0000.mha', 'a_0001.mha' have not"):
+        read_voxels(Reader(RuntimeError()), ["a_0000.mha", "a_0001.mha"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_must_be_finite(value):
+    voxels = np.zeros((1, 2, 2, 2), np.float32)
+    voxels[0, 0, 0, 0] = value
+    with pytest.raises(IntensityError, match="finite"):
+        check_voxels(voxels, 1)
+
+
+def test_voxels_must_differ():
+    with pytest.raises(IntensityError, match="all are 3"):
+        check_voxels(np.full((1, 2, 2, 2), 3.0), 1)
+
+
+def test_time_points_are_no_channels():
+    with pytest.raises(ChannelError, match=r"1 channel\(s\), got 4"):
+        check_voxels(np.zeros((4, 2, 2, 2)), 1)
