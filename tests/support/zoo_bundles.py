@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from grata_monai.bundle.wrap import code_on_path
+from grata_monai.bundle.foreign import code_on_path
 
 __all__ = ["FORMS", "Form", "make_bundle", "render_table"]
 

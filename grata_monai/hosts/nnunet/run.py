@@ -17,7 +17,7 @@ from grata_monai.hosts.nnunet.cases import list_cases, refuse_nothing
 from grata_monai.hosts.nnunet.folder import ModelFolder
 from grata_monai.hosts.nnunet.options import Options
 from grata_monai.hosts.nnunet.predictor import GraTaPredictor
-from grata_monai.hosts.nnunet.sources import Images, Series, Source
+from grata_monai.hosts.nnunet.sources import Images, Source
 from grata_monai.read.dicom.discover import holds_dicom
 from grata_monai.report import ReportHandler
 from grata_monai.write.resume import list_pending, run_cases
@@ -129,6 +129,7 @@ def _check(
 
 
 def _run_dicom(predictor: GraTaPredictor, folder: ModelFolder, asked: Asked, done: Done) -> None:
+    from grata_monai.hosts.nnunet.series import Series  # noqa: PLC0415  # needs the extra dicom
     from grata_monai.read.dicom.cases import list_volumes, triage_dataset  # noqa: PLC0415
     from grata_monai.write.dicom.coded_concepts import (  # noqa: PLC0415
         name_segments,
