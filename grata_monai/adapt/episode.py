@@ -208,7 +208,7 @@ def _keep_home(result: EpisodeResult, episode: Episode) -> EpisodeResult:
     decision = keep_home(shift, result.signs["source"], profile)
     if decision is None:
         return result
-    return settle(keep_source(result, decision), episode, mirror=False)
+    return settle(keep_source(result, decision), episode, is_home=True)
 
 
 def _predict_organ(

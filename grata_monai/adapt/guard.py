@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from grata_monai.adapt.profile import Shift, SourceProfile
-from grata_monai.adapt.quality import SIGNS, QualityPrediction
+from grata_monai.adapt.quality import SIGNS, QualityPrediction, doubt_source
 from grata_monai.adapt.scores import (
     GUARD_SCORES,
     Evidence,
@@ -138,10 +138,8 @@ def keep_home(shift: Shift, signs: Mapping[str, float], profile: SourceProfile) 
     if profile.home_below is None or shift.distance > profile.home_below:
         return None
     model = profile.models.get("plain")
-    if model is not None:
-        found = model.predict(signs)
-        if found.lower < profile.useful_above or found.dice < profile.home_quality:
-            return None
+    if model is not None and model.predict(signs).dice < profile.home_quality:
+        return None
     reason = (
         f"kept source: the case is like source cases, {shift.percentile:.0f} % of them are nearer"
     )
@@ -149,7 +147,11 @@ def keep_home(shift: Shift, signs: Mapping[str, float], profile: SourceProfile) 
 
 
 def choose_kept(
-    decision: Decision, signs: Mapping[str, Mapping[str, float]], profile: SourceProfile | None
+    decision: Decision,
+    signs: Mapping[str, Mapping[str, float]],
+    profile: SourceProfile | None,
+    *,
+    is_home: bool = False,
 ) -> tuple[Decision, QualityPrediction | None]:
     """Hold a decision to the predicted quality.
 
@@ -157,6 +159,7 @@ def choose_kept(
         decision: What the scores said.
         signs: Of the ``source`` prediction and, if the decision is another one, of ``kept``.
         profile: Of the source cases, if there is one of this network.
+        is_home: Whether the case is like those at home: its bound is theirs.
 
     Returns:
         The decision, which keeps the source if too little would be gained, and the predicted
@@ -165,9 +168,13 @@ def choose_kept(
     if decision.quality is Quality.NONE or profile is None or not profile.is_fitted:
         return decision, None
     predicted = profile.models["plain"].predict(signs["source"])
+    if is_home:
+        return decision, replace(predicted, lower=min(profile.home_lower, predicted.dice))
     if "kept" in signs:
         found = profile.models["kept"].predict(signs["kept"])
-        gain = found.dice - predicted.dice
+        doubted = doubt_source(predicted.dice, found.dice, 1 - signs["kept"]["change"])
+        predicted = replace(predicted, dice=doubted, lower=min(predicted.lower, doubted))
+        gain = found.dice - doubted
         if gain >= profile.gain_above:
             return decision, found
         reason = f"kept source: predicted gain {gain:+.3f} is below {profile.gain_above:.3f}"

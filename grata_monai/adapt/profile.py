@@ -96,6 +96,8 @@ class SourceProfile:
             Dice; empty without labels.
         home_quality: Predicted Dice of the source's mask below which a case is not like those at
             home, however near it lies.
+        home_lower: What the Dice of a case like those at home reaches, as often as the models
+            promise.
         gain_above: By how much a prediction must be better than the source's, by these models, to
             be kept.
         mirrored_from: Dice with the source's mask from which the average of mirrored predictions of
@@ -112,6 +114,7 @@ class SourceProfile:
     home_below: float | None = None
     models: Mapping[str, QualityModel] = field(default_factory=dict)
     home_quality: float = 0.0
+    home_lower: float = 0.0
     gain_above: float = 0.0
     mirrored_from: float | None = None
     useful_above: float = 0.7

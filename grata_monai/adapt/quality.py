@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit
 
-__all__ = ["SIGNS", "QualityModel", "QualityPrediction", "fit_quality"]
+__all__ = ["SIGNS", "QualityModel", "QualityPrediction", "doubt_source", "fit_quality"]
 
 _ROOM = 1.1  # no prediction is so high that it could not be too high
 _STEEPEST = 5.0  # logit of .993
@@ -74,6 +74,24 @@ class QualityModel:
         dice = self.best * float(expit(self.intercept - sum(costs.values())))
         lower = max(dice - self.slack * (_ROOM - dice), 0.0)
         return QualityPrediction(dice, lower, max(costs, key=lambda name: costs[name]))
+
+
+def doubt_source(source: float, kept: float, overlap: float) -> float:
+    """Predict the source mask's Dice once another mask has been made.
+
+    As likely as the other mask is right, the source's Dice is what the two masks have in common;
+    else it is as predicted before. So two masks that differ make a high prediction of both
+    impossible.
+
+    Args:
+        source: Predicted Dice of the source's mask by its own signs.
+        kept: Predicted Dice of the other mask; also taken for the chance that it is right.
+        overlap: Dice of the two masks.
+
+    Returns:
+        At most `source`.
+    """
+    return (1 - kept) * source + kept * min(source, kept * overlap)
 
 
 def fit_quality(

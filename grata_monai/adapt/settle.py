@@ -72,13 +72,13 @@ def keep_source(result: EpisodeResult, decision: Decision) -> EpisodeResult:
     )
 
 
-def settle(result: EpisodeResult, episode: Episode, *, mirror: bool = True) -> EpisodeResult:
+def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) -> EpisodeResult:
     """Hold what the scores decided to the predicted quality, and set the quality flag.
 
     Args:
         result: With the decision of the scores.
         episode: The case at hand.
-        mirror: Whether mirrored predictions may stand in for the source's.
+        is_home: Whether the case is like those at home, so that nothing stands in for the source's.
 
     Returns:
         The result with the prediction to hand on; as it came if the guard does not decide.
@@ -88,11 +88,11 @@ def settle(result: EpisodeResult, episode: Episode, *, mirror: bool = True) -> E
     signs = dict(result.signs)
     if signs and result.decision.selected is not Selected.SOURCE:
         signs["kept"] = measure(result, result.logits, episode, result.decision.consistency)
-    decision, predicted = choose_kept(result.decision, signs, episode.profile)
+    decision, predicted = choose_kept(result.decision, signs, episode.profile, is_home=is_home)
     result = replace(result, signs=signs, decision=decision, predicted=predicted)
     if decision.selected is Selected.SOURCE:
         result = keep_source(result, decision)
-        if mirror:
+        if not is_home:
             result = _mirror(result, episode)
     flagged = promise(
         result.decision,

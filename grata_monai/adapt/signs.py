@@ -10,7 +10,7 @@ from grata_monai.adapt.organ import OrganProfile, Plausibility, describe_organ
 from grata_monai.adapt.profile import Shift, SourceProfile
 from grata_monai.core.types import Images, Probabilities
 
-__all__ = ["judge_organ", "measure_entropy", "measure_signs"]
+__all__ = ["excess_distance", "judge_organ", "measure_entropy", "measure_signs"]
 
 _ODDEST = 3.0  # e³ times as odd as source labels, or empty
 
@@ -45,7 +45,7 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
         views, ``change`` of the source network's own prediction.
     """
     signs = {
-        "shift": _excess(shift.distance, profile.distances),
+        "shift": excess_distance(shift.distance, profile.distances),
         "entropy": measure_entropy(maps, activation),
     }
     if profile.organ is not None:
@@ -53,7 +53,7 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
             maps, profile.organ, images=images, spacing=spacing, activation=activation
         )
         distance = math.inf if found is None else found.distance
-        signs["organ"] = min(_excess(distance, profile.organ.distances), _ODDEST)
+        signs["organ"] = min(excess_distance(distance, profile.organ.distances), _ODDEST)
     if consistency is not None:
         signs["disagreement"] = 1 - min(consistency, 1.0)
     if source is not None:
@@ -85,7 +85,8 @@ def judge_organ(
     return None if found is None else known.judge(found)
 
 
-def _excess(distance: float, known: tuple[float, ...]) -> float:
+def excess_distance(distance: float, known: tuple[float, ...]) -> float:
+    """Logarithm of a distance over the median of source cases, at least 0."""
     return max(math.log(max(distance, 1e-6) / max(float(np.median(known)), 1e-6)), 0.0)
 
 

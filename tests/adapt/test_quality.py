@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from grata_monai.adapt.quality import QualityModel, fit_quality
+from grata_monai.adapt.quality import QualityModel, doubt_source, fit_quality
 
 
 def make_rows(cases, *, noise=0.02, seed=0):
@@ -66,3 +66,16 @@ def test_a_prediction_is_a_logistic_function_and_names_what_costs_most():
     assert found.lower == pytest.approx(found.dice - 0.5 * (1.1 - found.dice))
     assert found.because == "shift"
     assert model.predict({"shift": 0.0, "entropy": 9.0}).lower == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "kept", "overlap", "expected"),
+    [
+        (0.9, 1.0, 0.7, 0.7),  # the other mask is right: what they have in common
+        (0.9, 0.0, 0.7, 0.9),  # it is wrong, and says nothing
+        (0.5, 0.9, 1.0, 0.5),  # never better than before
+        (0.8, 0.5, 0.6, 0.4 + 0.15),
+    ],
+)
+def test_another_mask_makes_the_source_doubtful(source, kept, overlap, expected):
+    assert doubt_source(source, kept, overlap) == pytest.approx(expected)

@@ -135,13 +135,14 @@ FITTED = SourceProfile(
         "kept": QualityModel(1.0, 2.9, {"shift": 0.5, "entropy": 3.0}, 0.2, 0.9, 10),  # at best .95
     },
     home_quality=0.8,
+    home_lower=0.75,
     gain_above=0.03,
 )
 VIEWED = Decision(Quality.GREEN, Selected.VIEWS, "averaged magnified views", 0.95)
 
 
 def hold(source, kept):
-    signs = {"source": source} | ({} if kept is None else {"kept": kept})
+    signs = {"source": source} | ({} if kept is None else {"kept": {"change": 0.0, **kept}})
     decision, predicted = choose_kept(VIEWED, signs, FITTED)
     return promise(decision, predicted, FITTED, is_calibrated=True), predicted
 
@@ -171,7 +172,7 @@ def test_the_light_is_the_lower_bound_beside_what_counts_as_useful(entropy, ligh
 @pytest.mark.parametrize("light", [Quality.AMBER, Quality.RED])
 def test_no_prediction_makes_a_light_better_than_agreement_does(light):
     doubted = replace(VIEWED, quality=light, consistency=0.83)
-    signs = {"shift": 0.0, "entropy": 0.0}
+    signs = {"shift": 0.0, "entropy": 0.0, "change": 0.0}
     decision, predicted = choose_kept(doubted, {"source": signs, "kept": signs}, FITTED)
     assert predicted.lower > FITTED.useful_above
     assert promise(decision, predicted, FITTED, is_calibrated=True).quality is light
@@ -183,9 +184,25 @@ def test_the_source_is_kept_where_too_little_would_be_gained():
     signs = {"shift": 0.0, "entropy": 0.1}
     decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.3})
     assert decision.selected is Selected.SOURCE
-    gain = expit(2.9 - 0.9) - expit(2.2 - 0.3)
-    assert f"predicted gain {gain:+.3f} is below 0.030" in decision.reason
-    assert predicted.dice == pytest.approx(expit(1.9))
+    source, kept = expit(2.2 - 0.3), expit(2.9 - 0.9)
+    doubted = (1 - kept) * source + kept * min(source, kept)
+    assert f"predicted gain {kept - doubted:+.3f} is below 0.030" in decision.reason
+    assert predicted.dice == pytest.approx(doubted)
+
+
+def test_a_good_mask_that_differs_makes_a_good_source_impossible():
+    signs = {"shift": 0.0, "entropy": 0.1}
+    decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.3, "change": 0.25})
+    assert decision.selected is Selected.VIEWS
+    assert predicted.dice == pytest.approx(expit(2.9 - 0.9))
+
+
+def test_a_case_at_home_is_promised_what_cases_at_home_reach():
+    kept = Decision(Quality.GREEN, Selected.SOURCE, "kept source: the case is like source cases")
+    signs = {"source": {"shift": 0.0, "entropy": 0.1}}
+    decision, predicted = choose_kept(kept, signs, FITTED, is_home=True)
+    assert decision == kept
+    assert (predicted.dice, predicted.lower) == (pytest.approx(expit(1.9)), 0.75)
 
 
 def test_without_a_guard_nothing_is_promised():

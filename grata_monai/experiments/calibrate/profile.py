@@ -1,5 +1,6 @@
 """Make a source profile from labelled or unlabelled source cases, and fit what it predicts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -15,7 +16,8 @@ from grata_monai.adapt.profile import (
     describe_image,
     profile_layers,
 )
-from grata_monai.adapt.quality import fit_quality
+from grata_monai.adapt.quality import doubt_source, fit_quality
+from grata_monai.adapt.signs import excess_distance
 from grata_monai.core.errors import ProfileError
 from grata_monai.experiments.compare.statistics import HARM
 from grata_monai.experiments.harness.bench import Bench
@@ -201,7 +203,11 @@ def fit_profile(
         for name, part in found.items()
     }
     decides = {
-        "kept": {key: left_out[key] - before[key] for key in true["kept"]},
+        "kept": {
+            key: left_out[key] - doubt_source(before[key], left_out[key], 1 - signs["change"])
+            for key, (signs, _) in found["kept"].items()
+            if key in plain
+        },
         "mirrored": {key: 1 - s["change"] for key, (s, _) in found.get("mirrored", {}).items()},
     }
     chosen: dict[_Key, tuple[str, float]] = dict.fromkeys(plain, ("source", 0.0))
@@ -211,6 +217,7 @@ def fit_profile(
         margin, risk, chosen = _control(name, chosen, decides[name], gains, cases, allowed)
         margins[name] = margin
     at_home = [before[case, "none"] for case in cases if (case, "none") in before]
+    home_quality = float(np.quantile(at_home, 1 - _HOME_SHARE)) if at_home else 0.0
     gain_above = margins["kept"]
     fitted = replace(
         profile,
@@ -220,7 +227,8 @@ def fit_profile(
         },
         gain_above=1.0 if gain_above is None else round(gain_above, 4),
         mirrored_from=margins.get("mirrored"),
-        home_quality=round(float(np.quantile(at_home, 1 - _HOME_SHARE)), 4) if at_home else 0.0,
+        home_quality=round(home_quality, 4),
+        home_lower=_bound_home(profile, plain, before, home_quality, confidence),
     )
     best = {key: max(0.0, *(gains.get(key, 0.0) for gains in true.values())) for key in plain}
     shifts = dict.fromkeys(shift for _, shift in plain)
@@ -301,6 +309,23 @@ def _control(
     least = max(allowed, min(risk for risk, *_ in tried))
     risk, _, margin, found = max((t for t in tried if t[0] <= least), key=lambda t: t[1])
     return margin, risk, found
+
+
+def _bound_home(
+    profile: SourceProfile,
+    plain: _Part,
+    predicted: Mapping[_Key, float],
+    home_quality: float,
+    confidence: float,
+) -> float:
+    """Bound the Dice of cases that would be taken for those at home, each by its worst shift."""
+    farthest = excess_distance(profile.home_below or 0.0, profile.distances)
+    worst: dict[str, float] = {}
+    for key, (signs, dice) in plain.items():
+        if signs["shift"] <= farthest and predicted[key] >= home_quality:
+            worst[key[0]] = min(dice, worst.get(key[0], 1.0))
+    rank = math.floor((len(worst) + 1) * (1 - confidence) + 1e-9)
+    return round(sorted(worst.values())[rank - 1], 4) if rank else 0.0
 
 
 def _count_harmed(chosen: Mapping[_Key, tuple[str, float]], cases: Sequence[str]) -> int:

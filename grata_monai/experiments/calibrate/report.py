@@ -158,6 +158,8 @@ def describe_fit(fit: Fit | None) -> str:
         f"- harmed under some shift, each case left out in turn: {fit.harmed}; the bound of "
         f"{100 * fit.allowed:.0f} % {holds} ({100 * fit.risk:.0f} %), for cases exchangeable with "
         "these; a foreign hospital's are not",
+        f"- a case like those at home has a Dice of at least {profile.home_lower:.2f}, as often as "
+        f"{100 * profile.models['plain'].confidence:.0f} %",
         f"- mean gain {fit.gain:+.4f}; of a choice that knows the label {fit.oracle:+.4f}",
         f"- handed on: {', '.join(f'{name} {share}' for name, share in shares.items())}",
         "",

@@ -46,6 +46,8 @@ def test_gains_are_taken_where_they_are_predicted():
     assert fit.by_shift["hot_spot"][0] > 10 * abs(fit.by_shift["none"][0])
     assert set(fit.profile.models) == {"plain", "kept"}
     assert 0.8 < fit.profile.home_quality < 0.95
+    near = [row for _, row in make_rows(12) if row.method == "source" and row.dice > 0.87]
+    assert fit.profile.home_lower == pytest.approx(min(row.dice for row in near), abs=0.02)
     assert "holds" in describe_fit(fit)
     assert "NOT" not in describe_fit(fit)
 
