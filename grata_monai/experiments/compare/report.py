@@ -25,7 +25,8 @@ NOTES = (
     "against, with BCa bootstrap interval over cases. p: paired Wilcoxon, Holm-corrected over the "
     f"methods of a table; none with fewer than {FEW} cases. Harm: share of cases that lose more "
     f"than {HARM:g} Dice. Distances are nominal: mm of the image's header, over cases where they "
-    "are defined. Time and memory: median ratio to the source network's pass, or to that method's."
+    "are defined. Where no case changes by .0005 Dice, the reason stands in place of the gain. "
+    "Time and memory: median ratio to the source network's pass, or to that method's."
 )
 
 
@@ -99,7 +100,7 @@ def _cells(summary: Summary) -> list[str]:
         summary.method,
         f"{summary.cases}{refused}",
         _number(summary.dice, 3),
-        f"{_signed(summary.gain)} [{_signed(summary.gain_low)}, {_signed(summary.gain_high)}]",
+        _gain(summary),
         _number(summary.p_value, 3),
         f"{100 * summary.harm_rate:.0f} %",
         _signed(summary.worst),
@@ -108,6 +109,13 @@ def _cells(summary: Summary) -> list[str]:
         _number(summary.time_ratio, 1),
         _number(summary.memory_ratio, 1),
     ]
+
+
+def _gain(summary: Summary) -> str:
+    """The gain with its interval, or why there is none to see."""
+    if summary.unchanged:
+        return f"0: {summary.unchanged}"
+    return f"{_signed(summary.gain)} [{_signed(summary.gain_low)}, {_signed(summary.gain_high)}]"
 
 
 def _number(value: float, digits: int) -> str:

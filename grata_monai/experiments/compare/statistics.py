@@ -16,6 +16,7 @@ from grata_monai.experiments.harness.run import Row
 __all__ = ["FEW", "HARM", "Summary", "adjust_holm", "summarise"]
 
 HARM = 0.02
+LEAST = 5e-4  # Dice; a table shows less as 0
 ROUNDING = 1e-9  # 0.48 - 0.5 is a little below -0.02
 RESAMPLES = 10_000
 SMALLEST_SAMPLE = 2  # below, an interval means nothing
@@ -44,6 +45,7 @@ class Summary:
         time_ratio: Median over cases of the time, divided by the reference's.
         memory_ratio: Median over cases of the peak memory, divided by the reference's.
         refused: How many cases have no mask.
+        unchanged: Why every gain is shown as 0; empty if one is not.
     """
 
     method: str
@@ -62,6 +64,7 @@ class Summary:
     time_ratio: float
     memory_ratio: float
     refused: int
+    unchanged: str
 
 
 def summarise(
@@ -140,6 +143,26 @@ def _summarise(
         time_ratio=_median([row.seconds / base[row.case].seconds for row in done]),
         memory_ratio=_median([row.peak_bytes / max(base[row.case].peak_bytes, 1) for row in done]),
         refused=len(rows) - len(done),
+        unchanged="" if np.any(np.abs(gains) >= LEAST) else _explain(done, reference=group[1]),
+    )
+
+
+def _explain(rows: Sequence[Row], reference: str) -> str:
+    """Say why no gain can be seen."""
+    if not rows or rows[0].method == reference:
+        return "the reference" if rows else ""
+    if reference != "source":
+        return f"the same scores as {reference}"
+    kept = [row.reason for row in rows if row.reason]
+    if len(kept) == len(rows):
+        others = "" if len(set(kept)) == 1 else f", and {len(set(kept)) - 1} more reasons"
+        return f"the source's masks: {kept[0]}{others}"
+    if any(math.isnan(row.change) for row in rows):
+        return "not known: rows of an earlier version; run it again in another folder"
+    share, voxels = max(row.change for row in rows), max(row.relabelled for row in rows)
+    return (
+        f"no probability moves by more than {share:.1g}, at most {voxels:.0f} voxels of a case "
+        "change their label"
     )
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from torch import Tensor
+
 from grata_monai.adapt.episode import run_episode
+from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.method import Episode, OnlineMemory
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.result import EpisodeResult
@@ -47,6 +50,9 @@ class Row:
         mirror_gain: How much more consistent mirrored predictions are in the magnified views than
             in the whole image; NaN where the guard did not compare them.
         kept: What the guard handed on: ``source``, ``views`` or ``adapted``; empty without.
+        reason: Why the prediction is the source network's; empty if it is not, or not known.
+        change: Largest change of a probability against the source network's, in [0, 1].
+        relabelled: Voxels of the network's grid whose label is not the source network's.
         light: The guard's quality flag; empty without.
         shift: Share of source cases that are less foreign, in [0, 100]; NaN without a profile.
         predicted: Predicted Dice of what was handed on, in [0, 1]; NaN without a fitted profile.
@@ -69,6 +75,9 @@ class Row:
     agreement: float = float("nan")
     mirror_gain: float = float("nan")
     kept: str = ""
+    reason: str = ""
+    change: float = float("nan")
+    relabelled: float = float("nan")
     light: str = ""
     shift: float = float("nan")
     predicted: float = float("nan")
@@ -246,11 +255,27 @@ def _take_notes(result: EpisodeResult) -> dict[str, Any]:
         "agreement": nan if decision.consistency is None else decision.consistency,
         "mirror_gain": MIRROR_GAIN.measure(result.evidence) if has_gain else nan,
         "kept": str(decision.selected),
+        **_compare_with_source(result),
         "light": "" if decision.quality is Quality.NONE else str(decision.quality),
         "shift": nan if result.source.shift is None else result.source.shift.percentile,
         "predicted": nan if result.predicted is None else result.predicted.dice,
         "signs": result.signs,
     }
+
+
+def _compare_with_source(result: EpisodeResult) -> dict[str, Any]:
+    """Say how far the prediction is from the source network's, and why if it is the same."""
+    activation, reason = result.source.activation, result.reason
+    change = float((probabilities(result.logits, activation) - result.source.maps).abs().max())
+    if not reason and change == 0:
+        reason = result.decision.reason or ("" if result.is_adapted else "no step was taken")
+    one, two = (_to_label(logits, activation) for logits in (result.logits, result.source.logits))
+    return {"reason": reason, "change": change, "relabelled": float((one != two).sum())}
+
+
+def _to_label(logits: Tensor, activation: str) -> Tensor:
+    """Label of each voxel; of each channel with sigmoid."""
+    return logits > 0 if activation == "sigmoid" else logits.argmax(1)
 
 
 def _plain(value: Any) -> Any:

@@ -33,6 +33,16 @@ def test_the_tables_show_every_method_and_group(rows, tmp_path):
     assert "- ttt: no <head>" in text
 
 
+def test_a_gain_of_0_stands_with_its_reason(rows, make_rows, tmp_path):
+    still = make_rows("still", SOURCE, change=3e-6, relabelled=0.0)
+    path = write_report([*rows, *still], tmp_path)
+    why = (
+        "0: no probability moves by more than 3e-06, at most 0 voxels of a case change their label"
+    )
+    assert f"| 0.750 | {why} |" in path.read_text()
+    assert f"<td>{why}</td>" in (tmp_path / "report.html").read_text()
+
+
 def test_html_shows_the_same_and_escapes(rows, tmp_path):
     write_report(rows, tmp_path)
     page = (tmp_path / "report.html").read_text()

@@ -43,6 +43,7 @@ class Counting(Method):
 
     is_online: bool = False
     fails_on_seed: int = -1
+    offset: float = 0.0
     name: ClassVar[str] = "counting"
 
     def start(self, network, episode):
@@ -52,7 +53,8 @@ class Counting(Method):
         state.seen += 1
         if state.episode.recipe.seed == self.fails_on_seed:
             raise AdaptationError("loss must be finite, it is not. Use a smaller rate.")
-        return state.episode.source + 0 * state.seen
+        odds = torch.tensor([0, self.offset]).view(1, 2, 1, 1, 1)
+        return state.episode.source + odds + 0 * state.seen
 
 
 class Refusing(Counting):
@@ -84,6 +86,18 @@ def test_the_source_scores_as_the_bundles_own_evaluation_does(bench, cases, repo
     assert row.seconds > 0
 
 
+def test_a_row_says_how_far_the_prediction_is_from_the_sources(bench, cases, tmp_path):
+    (row,) = run_methods({"moved": System(Counting(offset=2.0))}, cases[:1], bench, tmp_path)
+    prepared = bench.prepare(cases[0])
+    with torch.no_grad():
+        logits = prepared.episode.predict(prepared.episode.images, bench.network).float()
+    odds = logits[:, 1] - logits[:, 0]
+    change = (odds + 2).sigmoid() - odds.sigmoid()
+    assert row.change == pytest.approx(float(change.max()), rel=1e-3)
+    assert row.relabelled == int(((odds > -2) & (odds <= 0)).sum()) > 0
+    assert row.reason == ""
+
+
 def test_every_method_has_a_row_for_every_case(bench, cases, tmp_path):
     methods = {
         "source": System(Source()),
@@ -94,9 +108,11 @@ def test_every_method_has_a_row_for_every_case(bench, cases, tmp_path):
     assert [(r.method, r.case) for r in rows] == [(m, c["case"]) for c in cases for m in methods]
     by_name = {name: [r for r in rows if r.method == name] for name in methods}
     assert [r.dice for r in by_name["counting"]] == [r.dice for r in by_name["source"]]
+    assert {r.reason for r in by_name["source"]} == {"the recipe takes no step"}
+    assert {(r.change, r.relabelled) for r in by_name["counting"]} == {(0.0, 0.0)}
     assert {r.refusal for r in by_name["refusing"]} == {"needs another network"}
     assert {json.dumps(r.settings) for r in by_name["counting"]} == {
-        json.dumps({"is_online": False, "fails_on_seed": -1})
+        json.dumps({"is_online": False, "fails_on_seed": -1, "offset": 0.0})
     }
     assert sorted(map(repr, read_rows(tmp_path))) == sorted(map(repr, rows))
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,35 @@ def test_refused_cases_are_counted_and_not_averaged(make_rows):
     found = {(s.centre, s.method): s for s in summarise(rows)}["all", "half"]
     assert (found.cases, found.refused) == (2, 4)
     assert found.gain == pytest.approx(0.035)
+
+
+SAME = {"change": 0.0, "relabelled": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("notes", "why"),
+    [
+        ([{"reason": "why"}] * 4, "the source's masks: why"),
+        ([{"reason": "why"}] * 2 + [{"reason": "how"}] * 2, ": why, and 1 more reasons"),
+        (
+            [{"reason": "why", **SAME}, {"change": 2e-4, "relabelled": 3.0}, SAME, SAME],
+            "no probability moves by more than 0.0002, at most 3 voxels of a case change their",
+        ),
+        ([{}] * 4, "not known: rows of an earlier version"),
+    ],
+)
+def test_a_gain_that_shows_as_0_has_a_reason(make_rows, notes, why):
+    source = make_rows("source", SOURCE[:4])
+    still = [
+        replace(row, method="still", dice=row.dice + 4e-4, **note)
+        for row, note in zip(source, notes, strict=True)
+    ]
+    found = {s.method: s.unchanged for s in summarise([*source, *still]) if s.centre == "all"}
+    assert found["source"] == "the reference"
+    assert why in found["still"]
+    moved = [replace(row, dice=row.dice + 1e-4 * i) for i, row in enumerate(still)]
+    found = {s.method: s.unchanged for s in summarise([*source, *moved]) if s.centre == "all"}
+    assert found["still"] == ""
 
 
 def test_without_the_source_there_is_nothing_to_compare_with(make_rows):
