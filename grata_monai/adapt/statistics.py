@@ -75,14 +75,14 @@ def normalise(
         in batch normalisation.
     """
     axes = (1, -1) + (1,) * (images.ndim - 2)
-    origin, spread = (value.float() for value in source)
     values, mean, variance = sample_moments(images)
+    origin, spread = (value.to(mean) for value in source)
     offset = (1 - image_share) * (mean - origin)
     variance = torch.lerp(spread.expand_as(variance), variance, image_share)
     scale = torch.rsqrt(variance + eps)
     if affine[0] is not None and affine[1] is not None:
-        scale = scale * affine[0].float()
-        shift = affine[1].float() + offset * scale
+        scale = scale * affine[0].to(mean)
+        shift = affine[1].to(mean) + offset * scale
     else:
         shift = offset * scale
     shape = scale.shape + axes[2:]
@@ -96,9 +96,10 @@ def sample_moments(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         images: (b, c, *s).
 
     Returns:
-        Values less their mean (b, c, *s), the mean, and the biased variance, each (b, c); float32.
+        Values less their mean (b, c, *s), the mean, and the biased variance, each (b, c); float32,
+        or float64 as the images.
     """
-    mean = images.flatten(2).mean(-1, dtype=torch.float32)
+    mean = images.flatten(2).mean(-1, dtype=torch.promote_types(images.dtype, torch.float32))
     values = images - mean.view(*mean.shape, *(1,) * (images.ndim - 2))
     flat = values.flatten(2)
     variance = torch.linalg.vector_norm(flat, dim=-1).square() / flat.shape[-1]

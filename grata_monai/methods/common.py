@@ -1,6 +1,7 @@
-"""What several methods share: one step of an optimiser, and why a network is not supported."""
+"""What several methods share: a step, batch statistics, why a network is not supported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from grata_monai.core.types import Scalar
 
 __all__ = [
     "batch_norm_layers",
+    "batch_statistics",
     "descend",
     "refuse_without_batch_norm",
     "refuse_without_normalisation",
@@ -51,6 +53,26 @@ def batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
         for layer in network.modules()
         if isinstance(layer, _BatchNorm) and layer.running_mean is not None
     ]
+
+
+@contextmanager
+def batch_statistics(network: nn.Module, *, is_kept: bool) -> Iterator[None]:
+    """Let batch normalisation use the statistics of whatever batch comes, as in training.
+
+    Args:
+        network: A private copy, in evaluation mode, which it is in again afterwards.
+        is_kept: Whether the running statistics follow each batch, by the layers' momentum.
+    """
+    layers = batch_norm_layers(network)
+    try:
+        for layer in layers:
+            layer.train()
+            layer.track_running_stats = is_kept
+        yield
+    finally:
+        for layer in layers:
+            layer.eval()
+            layer.track_running_stats = True
 
 
 def refuse_without_batch_norm(network: nn.Module) -> str:

@@ -6,12 +6,12 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from grata_monai.adapt.heads import denoising
+from grata_monai.adapt.heads import denoising, require_head
 from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.patches import Patches
-from grata_monai.methods.common import refuse_without_normalisation
+from grata_monai.methods.common import batch_statistics, refuse_without_normalisation
 from grata_monai.methods.head import refuse_without_head
 from grata_monai.methods.state import SteppingState, start_stepping
 
@@ -21,6 +21,9 @@ __all__ = ["DeTTA"]
 @dataclass(frozen=True)
 class DeTTA(Method):
     """Restore the noisy image with a head that was trained together with the network.
+
+    In a step batch normalisation uses the statistics of the noisy batch; the running ones follow
+    them, and serve to predict.
 
     Attributes:
         rate: Of Adam.
@@ -36,8 +39,8 @@ class DeTTA(Method):
         The head is the one of `grata_monai.adapt.heads`, which removes Gaussian noise from the
         whole image under a squared error; the authors replace a tenth of the pixels by neighbours
         and take the absolute error there (Noise2Void). One step on all windows of the case, the
-        authors' one for every eight slices. Statistics stay those of the source, the authors'
-        running ones go on. The image is predicted as it is; the authors' with replaced pixels.
+        authors' one for every eight slices. Dropout stays off; the authors' training mode leaves it
+        on. The image is predicted as it is; the authors' with replaced pixels.
     """
 
     rate: float = 1e-6
@@ -58,12 +61,30 @@ class DeTTA(Method):
         """Step on noisy patches.
 
         Raises:
-            AdaptationError: If the loss or its gradient is not finite.
+            AdaptationError: If the loss or its gradient is not finite; no weight has moved then.
             NetworkError: If the network has no denoising head.
         """
         generator = torch.Generator().manual_seed(state.episode.recipe.seed)
+        network = _InTraining(state.network)
         for _ in range(self.steps):
             with torch.enable_grad():
-                loss = denoising(state.network, patches.images, generator=generator)
+                loss = denoising(network, patches.images, generator=generator)
                 step = state.descend(loss)
             yield step
+
+
+class _InTraining(nn.Module):
+    """The network as it trained: one batch goes through segmentation and head alike."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.auxiliary_tasks = frozenset({"denoising"})
+
+    def auxiliary(self, images: Tensor, task: str) -> Tensor:
+        """Answer the task; running statistics follow the batch, of shared layers once."""
+        head = require_head(self.network, task)
+        with torch.no_grad(), batch_statistics(self.network, is_kept=True):
+            self.network(images)
+        with batch_statistics(self.network, is_kept=False):
+            return head.auxiliary(images, task)

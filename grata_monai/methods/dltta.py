@@ -1,14 +1,16 @@
 """DLTTA: TENT whose learning rate grows with how far a case is from similar earlier ones."""
 
+import math
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from grata_monai.adapt.losses import entropy, probabilities, to_logits
+from grata_monai.adapt.losses import entropy
 from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
 from grata_monai.adapt.parameters import normalisation_layers
@@ -18,7 +20,21 @@ from grata_monai.methods.common import refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 from grata_monai.methods.tipi import divergence
 
-__all__ = ["DLTTA", "DLTTAState"]
+__all__ = ["DLTTA", "DLTTAState", "Entry"]
+
+_SHARPNESS = 5.0  # of the softmax over the neighbours' cosines
+
+
+class Entry(NamedTuple):
+    """One window in the memory.
+
+    Attributes:
+        feature: (f,), of the deepest normalisation layer.
+        logits: (k, *w).
+    """
+
+    feature: Tensor
+    logits: Tensor
 
 
 @dataclass(kw_only=True)
@@ -26,48 +42,48 @@ class DLTTAState(SteppingState):
     """What goes on from case to case.
 
     Attributes:
-        memory: Of each earlier window, its feature (c,) and its prediction (k, *w); the oldest
-            leaves first.
+        memory: Earlier windows; the oldest leaves first.
     """
 
-    memory: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
+    memory: deque[Entry] = field(default_factory=deque)
 
 
 @dataclass(frozen=True)
 class DLTTA(Method):
-    """Minimise entropy at a rate proportional to the discrepancy from a memory.
+    """Minimise entropy at a rate that grows with the discrepancy D from a memory: rate · exp(D).
 
-    The discrepancy is the symmetric divergence between a window's prediction and the mean of the
-    predictions of the most similar windows in the memory. While nothing comparable is there, the
-    rate is not scaled.
+    D sums both divergences between a window's softened prediction and that of the windows of the
+    memory with the nearest features. While there are too few of these, the rate is multiplied by
+    their number instead: the first case moves nothing.
 
     Attributes:
-        rate: Of Adam at a discrepancy of 1 nat, and before the memory holds anything.
+        rate: Of Adam at no discrepancy.
         capacity: Windows in the memory.
-        neighbours: Most similar windows whose predictions are averaged.
+        neighbours: Windows of largest cosine whose logits are averaged; more must be there.
+        temperature: Divides the logits of the case at hand, not those of the memory.
         steps: Per case.
         is_online: Whether weights, moments and memory go on from case to case, as published.
 
     Source:
         Yang et al., DLTTA: Dynamic Learning Rate for Test-Time Adaptation on Cross-Domain Medical
-        Images, IEEE TMI 2022 (arXiv 2205.13723), on top of TENT. Rate as TENT's.
+        Images, IEEE TMI 2022 (arXiv 2205.13723); authors' code github.com/med-air/DLTTA for
+        segmentation, `opt_ANet` and `Memory`: rate 1e-3·exp(D), 8 neighbours of 20, temperature 4,
+        weights softmax(5·cosine); 1e-3 times the number of entries while these are at most 8.
 
     Deviations:
-        The authors' code for segmentation (github.com/med-air/DLTTA, `opt_ANet`) adapts another
-        network, of adaptors and auto-encoders. Its rate is 1e-3·exp(D), with D the sum of both
-        divergences, logits of the case divided by 4, the 8 neighbours of largest cosine out of 20,
-        weighted by a softmax of their cosines; and 1e-3 times the number of entries while these are
-        at most 8. Ours is proportional to D, so that a case like earlier ones moves less; capacity,
-        neighbours and distance are ours. Features are channel means of the last
-        normalisation layer's output, which every network that TENT serves has; the authors compare
-        deep features of their own network. The batch is the case's windows, statistics are per
-        window, and the case is predicted after its step. With sigmoid, divergences and entropies of
-        the independent channels are summed.
+        On top of TENT, as their `mbtt.py` for classification; the authors' code for segmentation
+        adapts another network, of adaptors and auto-encoders. Neighbours' logits are summed with
+        their weights; by a slip of the pen (`nsemble_prediction`) theirs stay those of one alone.
+        Their memory holds one entry more. Features are the normalisation layer's output with the
+        fewest values, the authors' those of the bottleneck. The batch is the case's windows, each
+        an entry, the authors' one image; statistics are per window, and the case is predicted after
+        its step. With sigmoid, divergences and entropies of the independent channels are summed.
     """
 
     rate: float = 1e-3
-    capacity: int = 32
-    neighbours: int = 4
+    capacity: int = 20
+    neighbours: int = 8
+    temperature: float = 4.0
     steps: int = 1
     is_online: bool = True
     name: ClassVar[str] = "dltta"
@@ -91,47 +107,45 @@ class DLTTA(Method):
         Raises:
             AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
         """
-        entries: list[tuple[Tensor, Tensor]] = []
         activation = state.episode.activation
         for _ in range(self.steps):
             with torch.enable_grad():
                 logits, features = _run(patches.images, state.network)
-                maps = probabilities(logits.detach(), activation)
-                entries = list(zip(features, maps, strict=True))
-                scale = self._discrepancy(entries, state, activation)
-                state.optimizer.param_groups[0]["lr"] = self.rate * scale
+                entries = list(map(Entry, features, logits.detach()))
+                rate = self.rate * self._factor(entries, state.memory, activation)
+                state.optimizer.param_groups[0]["lr"] = rate
                 step = state.descend(entropy(logits, activation))
-            yield step
-        state.memory.extend(entries)
+            yield step if rate else replace(step, update_norm=0.0)
+        logits, features = _run(patches.images, state.network)
+        state.memory.extend(map(Entry, features, logits))
 
-    def _discrepancy(
-        self, entries: list[tuple[Tensor, Tensor]], state: DLTTAState, activation: str
-    ) -> float:
-        """Mean over the windows that find comparable ones in the memory; 1 if none does."""
+    def _factor(self, entries: Sequence[Entry], memory: Sequence[Entry], activation: str) -> float:
+        """What multiplies the rate: exp(D), or the size of a memory without enough neighbours."""
         found = []
-        for feature, maps in entries:
-            past = [entry for entry in state.memory if entry[1].shape == maps.shape]
-            if not past:
-                continue
-            past.sort(key=lambda entry: float((entry[0] - feature).norm()))
-            mean = torch.stack([value for _, value in past[: self.neighbours]]).mean(0)
-            one, two = (to_logits(value[None], activation) for value in (maps, mean))
-            there, back = divergence(one, two, activation), divergence(two, one, activation)
-            found.append(float(there + back) / 2)
-        return sum(found) / len(found) if found else 1.0
+        for entry in entries:
+            past = [each for each in memory if each.logits.shape == entry.logits.shape]
+            if len(past) <= self.neighbours:
+                return float(len(past))
+            similarity = torch.cosine_similarity(
+                torch.stack([each.feature for each in past]), entry.feature[None]
+            )
+            cosines, nearest = similarity.topk(self.neighbours)
+            weights = (_SHARPNESS * cosines).softmax(0).tolist()
+            pairs = zip(weights, nearest.tolist(), strict=True)
+            mean = torch.stack([weight * past[i].logits for weight, i in pairs]).sum(0)[None]
+            own = entry.logits[None] / self.temperature
+            there, back = divergence(own, mean, activation), divergence(mean, own, activation)
+            found.append(float(there + back))
+        return math.exp(fmean(found))
 
 
 def _run(windows: Images, network: nn.Module) -> tuple[Logits, Tensor]:
-    """Predict windows, and read their features (n, c) at the last normalisation layer that runs.
-
-    The last of a network with heads may belong to a head.
-    """
+    """Predict windows, and read their features (n, f): the smallest output of a normalisation."""
     seen: list[Tensor] = []
 
     def keep(layer: nn.Module, args: Any, output: Tensor) -> None:
-        is_last = isinstance(layer, nn.LayerNorm)  # channels come last there
-        maps = output.detach().movedim(-1, 1) if is_last else output.detach()
-        seen.append(maps.flatten(2).mean(2) if maps.ndim > 2 else maps)
+        if not seen or output[0].numel() <= seen[0].shape[1]:
+            seen[:] = [output.detach().flatten(1)]
 
     layers = normalisation_layers(network).values()
     handles = [layer.register_forward_hook(keep) for layer in layers]
@@ -140,4 +154,4 @@ def _run(windows: Images, network: nn.Module) -> tuple[Logits, Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    return logits, seen[-1]
+    return logits, seen[0]

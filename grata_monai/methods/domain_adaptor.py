@@ -48,9 +48,12 @@ class _AdaMixBN:
 
     @torch.no_grad()
     def _fold(self, images: Tensor, mean: Tensor, variance: Tensor) -> None:
-        source_mean, source_variance = self.layer.running_mean, self.layer.running_var
-        assert source_mean is not None
-        assert source_variance is not None
+        assert self.layer.running_mean is not None
+        assert self.layer.running_var is not None
+        source_mean, source_variance = (
+            self.layer.running_mean.float(),
+            self.layer.running_var.float(),
+        )
         share = _source_share(images, (mean, variance), (source_mean, source_variance))
         mixed = torch.lerp(variance, source_variance, share)
         eps = self.layer.eps
@@ -121,8 +124,9 @@ class DomainAdaptor(Method):
     Deviations:
         The batch is the case's windows, the authors' 64 images. They predict the batch itself with
         its statistics after the step; so do we, then keep these statistics for the whole case. With
-        several windows λ is their mean; the authors' broadcast multiplies shares across images.
-        With sigmoid each channel is a class against a second logit of 0.
+        several windows λ is the mean of their shares; the authors' broadcast of (n, 1) with (n,)
+        multiplies each image's share with those of all images, ours does not. With sigmoid each
+        channel is a class against a second logit of 0.
     """
 
     rate: float = 1e-3

@@ -13,7 +13,11 @@ from grata_monai.adapt.network import copy_network
 from grata_monai.adapt.patches import Patches
 from grata_monai.adapt.views import Flip, Identity, WeakView, admissible_views
 from grata_monai.core.types import Images, Windows
-from grata_monai.methods.common import batch_norm_layers, refuse_without_batch_norm
+from grata_monai.methods.common import (
+    batch_norm_layers,
+    batch_statistics,
+    refuse_without_batch_norm,
+)
 
 __all__ = ["DUA", "DUAState"]
 
@@ -76,15 +80,10 @@ class DUA(Method):
         """Update the statistics."""
         copies = self._augment(patches.images, state.episode)
         momentum = state.momentum * self.decay
-        layers = batch_norm_layers(state.network)
-        try:
-            for layer in layers:
-                layer.momentum = momentum + self.floor
-                layer.train()
+        for layer in batch_norm_layers(state.network):
+            layer.momentum = momentum + self.floor
+        with batch_statistics(state.network, is_kept=True):
             state.network(copies)
-        finally:
-            for layer in layers:
-                layer.eval()
         state.momentum = momentum
         yield Step(rate=momentum + self.floor)
 

@@ -49,8 +49,9 @@ class GraTaMethod(Method):
         Segmentation, AAAI 2025; see `grata_monai.adapt.grata`.
 
     Deviations:
-        The batch is the case's patches, the authors' one 2D image. Where the guard is asked, a mask
-        that adaptation emptied gives way to the source's; the authors have no guard.
+        The batch is the case's patches, the authors' one 2D image. A mask that adaptation emptied
+        is rolled back, also under `grata-paper`: the source's mask is kept, and online the case's
+        steps are undone. The authors have no guard.
     """
 
     steps: Steps = PAPER.steps

@@ -11,7 +11,11 @@ from grata_monai.adapt.losses import balanced_entropy, probabilities, to_logits
 from grata_monai.adapt.method import Episode, Method, State
 from grata_monai.adapt.network import copy_network
 from grata_monai.core.types import Images, Logits, Vector
-from grata_monai.methods.common import batch_norm_layers, refuse_without_batch_norm
+from grata_monai.methods.common import (
+    batch_norm_layers,
+    batch_statistics,
+    refuse_without_batch_norm,
+)
 
 __all__ = ["InTEnt", "weigh"]
 
@@ -96,14 +100,11 @@ def _read_statistics(network: nn.Module) -> _Statistics:
 
 def _measure(predict: Callable[[], Logits], network: nn.Module) -> _Statistics:
     """Average the statistics of every patch of the image, each normalised by its own."""
-    layers = batch_norm_layers(network)
-    for layer in layers:
+    for layer in batch_norm_layers(network):
         layer.reset_running_stats()
         layer.momentum = None  # torch then averages over all passes
-        layer.train()
-    predict()
-    for layer in layers:
-        layer.eval()
+    with batch_statistics(network, is_kept=True):
+        predict()
     return _read_statistics(network)
 
 

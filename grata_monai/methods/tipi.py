@@ -14,7 +14,7 @@ from grata_monai.adapt.method import Episode, Method, Step
 from grata_monai.adapt.network import first_tensor
 from grata_monai.adapt.patches import Patches
 from grata_monai.core.types import Images, Logits, Scalar
-from grata_monai.methods.common import refuse_without_normalisation
+from grata_monai.methods.common import batch_statistics, refuse_without_normalisation
 from grata_monai.methods.state import SteppingState, start_stepping
 
 __all__ = ["TIPI", "divergence"]
@@ -24,7 +24,9 @@ __all__ = ["TIPI", "divergence"]
 class TIPI(Method):
     """Minimise KL(adversarial ‖ clean) and the clean prediction's entropy.
 
-    The adversary is found by one step of the fast gradient sign method from a random start.
+    The adversary is found by one step of the fast gradient sign method from a random start. Batch
+    normalisation uses the batch's statistics in all passes of a step; the running ones follow the
+    clean pass alone, and serve to predict.
 
     Attributes:
         rate_per_window: Of gradient descent, times the number of windows.
@@ -32,19 +34,21 @@ class TIPI(Method):
         epsilon: Most that an intensity changes; intensities lie in [0, 1].
         entropy_weight: Of the entropy.
         steps: Per case.
-        is_online: Whether weights and momentum go on from case to case, as published.
+        is_online: Whether weights, momentum and running statistics go on from case to case, as
+            published.
 
     Source:
         Nguyen et al., TIPI: Test Time Adaptation with Transformation Invariance, CVPR 2023;
-        authors' code github.com/atuannguyen/TIPI, `methods/tipi.py` for ImageNet-C: random start,
-        weight 1, SGD .00025/64 per image with momentum .9, ε = 2/255.
+        authors' code github.com/atuannguyen/TIPI, `tipi.py`, with the settings of `methods/tipi.py`
+        for ImageNet-C: random start, weight 1, SGD .00025/64 per image with momentum .9, ε = 2/255.
 
     Deviations:
-        Statistics stay those of the source; the authors adapt with the batch's, one set for clean
-        and one for adversarial images, and predict batches of up to 64 with running ones. With
-        sigmoid, divergences and entropies of the independent channels are summed. Without a random
-        start, which the authors leave out for CIFAR-10-C, the divergence is at its minimum, and the
-        sign of its gradient is rounding noise.
+        The batch is the case's windows, the authors' 64 images. The authors' second set of running
+        statistics, of adversarial images, is left out: nothing reads it. Dropout stays off; the
+        authors' training mode leaves it on. With sigmoid, divergences and entropies of the
+        independent channels are summed. Without a random start, which the authors leave out for
+        CIFAR-10-C, the divergence is at its minimum, and the sign of its gradient is rounding
+        noise.
     """
 
     rate_per_window: float = 0.00025 / 64
@@ -68,7 +72,7 @@ class TIPI(Method):
         """Step on the patches and their adversaries.
 
         Raises:
-            AdaptationError: If the loss or its gradient is not finite; nothing has moved then.
+            AdaptationError: If the loss or its gradient is not finite; no weight has moved then.
         """
         generator = torch.Generator().manual_seed(state.episode.recipe.seed)
         images, activation = patches.images, state.episode.activation
@@ -81,14 +85,16 @@ class TIPI(Method):
     def _loss(
         self, windows: Images, network: nn.Module, activation: str, generator: torch.Generator
     ) -> Scalar:
-        clean = first_tensor(network(windows))
+        with batch_statistics(network, is_kept=True):
+            clean = first_tensor(network(windows))
         target = clean.detach()
         noise = torch.rand(windows.shape, generator=generator).to(windows)
         offset = (self.epsilon * (2 * noise - 1)).requires_grad_()
-        start = divergence(first_tensor(network(windows + offset)), target, activation)
-        (gradient,) = torch.autograd.grad(start, offset)
-        offset = (offset + self.epsilon * gradient.sign()).clamp(-self.epsilon, self.epsilon)
-        adversarial = first_tensor(network(windows + offset.detach()))
+        with batch_statistics(network, is_kept=False):
+            start = divergence(first_tensor(network(windows + offset)), target, activation)
+            (gradient,) = torch.autograd.grad(start, offset)
+            offset = (offset + self.epsilon * gradient.sign()).clamp(-self.epsilon, self.epsilon)
+            adversarial = first_tensor(network(windows + offset.detach()))
         loss = divergence(adversarial, target, activation)
         return loss + self.entropy_weight * entropy(clean, activation)
 

@@ -69,7 +69,7 @@ def test_labels_are_hard_and_averaged_only_in_voxels_where_the_source_is_unsure(
         assert label[0, 0, :, 0].tolist() == expected
 
 
-def test_three_images_move_the_weights_as_the_published_step_does():
+def test_cotta_as_published():
     """Student, teacher and restoration re-derived in numpy; a 1×1 convolution to two classes."""
     torch.manual_seed(7)
     network = nn.Conv2d(1, 2, 1).double().eval()

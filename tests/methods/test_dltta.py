@@ -1,4 +1,4 @@
-"""DLTTA: rates from a memory, by hand."""
+"""DLTTA: factors of the rate from a memory, by hand."""
 
 import math
 
@@ -7,10 +7,9 @@ import torch
 from method_case import Case, begin, segment
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional
 
-from grata_monai.methods.dltta import DLTTA, _run
+from grata_monai.methods.dltta import DLTTA, Entry, _run
 from grata_monai.networks import add_heads
 
 
@@ -32,53 +31,65 @@ def make_case(images: Tensor, activation: str = "sigmoid") -> Case:
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_the_first_case_steps_at_the_base_rate(dims, activation):
+def test_the_first_case_moves_nothing_and_the_second_by_the_number_of_windows_seen(
+    dims, activation
+):
     network, method = make_network(dims), DLTTA(rate=0.1)
-    case = make_case(torch.randn(1, 2, *[6] * dims), activation)
+    case = make_case(torch.randn(2, 2, *[6] * dims), activation)
     state = begin(method, network, activation)
+    segment(method, case, state)
+    assert torch.equal(state.network[0].weight, torch.ones(2))
     found = segment(method, case, state)
-    moved = state.network[0].weight.detach()
-    # Adam's first step has the length of its rate; entropy falls where the scale grows
-    torch.testing.assert_close(moved, torch.full((2,), 1.1), rtol=1e-4, atol=0)
+    # Adam: of one gradient, met twice, the average has the gradient's own size
+    torch.testing.assert_close(
+        state.network[0].weight.detach(), torch.full((2,), 1.2), atol=1e-3, rtol=0
+    )
     assert torch.equal(network[0].weight, torch.ones(2))
     with torch.inference_mode():
+        state = begin(method, network, activation)
         inside = make_case(case.images.clone(), activation)
-        again = segment(method, inside, begin(method, network, activation))
+        for _ in range(2):
+            again = segment(method, inside, state)
     torch.testing.assert_close(again, found, rtol=0, atol=0)
 
 
-def test_the_second_case_steps_at_the_symmetric_divergence_from_the_first():
-    one, two = torch.randn(2, 1, 2, 6, 6)
-    method = DLTTA(rate=1e-3)
+def entry(angle: float, probability: float, extent: int = 2) -> Entry:
+    feature = torch.tensor([math.cos(angle), math.sin(angle)])
+    return Entry(feature, torch.full((1, extent, extent), probability).logit())
+
+
+def test_the_nearest_of_the_memory_are_compared_with_the_softened_prediction():
+    method = DLTTA(neighbours=1)
+    own = entry(0.1, 0.8)
+    memory = [entry(0.0, 0.5), entry(2.0, 0.9), entry(3.0, 0.1)]
+    # the logit of .8 is log 4, and a quarter of it that of √2 / (1 + √2)
+    p, q = 2**0.5 / (1 + 2**0.5), 0.5
+    apart = (p - q) * (math.log(p / (1 - p)) - math.log(q / (1 - q)))
+    assert method._factor([own], memory, "sigmoid") == pytest.approx(math.exp(apart), rel=1e-5)
+
+
+def test_only_windows_of_one_shape_are_compared_and_few_count_by_their_number():
+    method = DLTTA(neighbours=1)
+    memory = [entry(0.0, 0.5), entry(2.0, 0.9, extent=3), entry(3.0, 0.1, extent=3)]
+    assert method._factor([entry(0.1, 0.8)], memory, "sigmoid") == 1
+    assert method._factor([entry(0.1, 0.8, extent=3)], memory, "sigmoid") > 1
+    assert method._factor([entry(0.1, 0.8)], [], "sigmoid") == 0
+
+
+def test_the_oldest_window_is_forgotten():
+    method = DLTTA(capacity=2)
     state = begin(method, make_network(2), "sigmoid")
-    segment(method, make_case(one), state)
-    affine = [p.detach().clone() for p in state.moving.tensors]
-    segment(method, make_case(two), state)
-    past = Bernoulli(logits=functional.instance_norm(one))
-    scale, shift = (value.view(1, 2, 1, 1) for value in affine)
-    now = Bernoulli(logits=functional.instance_norm(two) * scale + shift)
-    apart = (kl_divergence(now, past) + kl_divergence(past, now)).sum(1).mean() / 2
-    rate = state.optimizer.param_groups[0]["lr"]
-    assert rate == pytest.approx(1e-3 * apart.item(), rel=1e-4)
+    images = torch.randn(3, 2, 6, 6)
+    for image in images:
+        segment(method, make_case(image[None]), state)
+    found = torch.stack([each.feature for each in state.memory])
+    scale, shift = (p.view(1, 2, 1, 1) for p in state.moving.tensors)
+    last = functional.instance_norm(images[2:]) * scale + shift
+    assert len(found) == 2
+    torch.testing.assert_close(found[1], last.flatten().detach())
 
 
-def test_the_nearest_feature_is_compared_and_the_oldest_forgotten():
-    method = DLTTA(capacity=2, neighbours=1, rate=1.0)
-    state = begin(method, make_network(2), "sigmoid")
-
-    def entry(feature: float, probability: float) -> tuple[Tensor, Tensor]:
-        return torch.tensor([feature]), torch.full((1, 2, 2), probability)
-
-    state.memory.extend([entry(0.0, 0.9), entry(1.0, 0.5), entry(5.0, 0.2)])
-    assert [key.item() for key, _ in state.memory] == [1.0, 5.0]
-    found = method._discrepancy([entry(2.0, 0.8)], state, "sigmoid")
-    # symmetric divergence of coins: (p − q)·(logit p − logit q) / 2
-    assert found == pytest.approx(0.3 * math.log(4) / 2, rel=1e-5)
-    other = (torch.tensor([2.0]), torch.full((1, 3, 3), 0.8))
-    assert method._discrepancy([other], state, "sigmoid") == 1.0
-
-
-def test_features_come_from_the_segmentation_where_the_network_has_heads():
+def test_features_are_those_of_the_segmentation_s_bottleneck_also_with_heads():
     torch.manual_seed(0)
     plain = DynUNet(
         spatial_dims=2,
@@ -95,3 +106,4 @@ def test_features_come_from_the_segmentation_where_the_network_has_heads():
         _, expected = _run(windows, plain)
         _, found = _run(windows, add_heads(plain, ["rotation", "denoising"]).eval())
     torch.testing.assert_close(found, expected)
+    assert found.shape == (2, 8 * 4 * 4)

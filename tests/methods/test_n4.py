@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from method_case import Case, begin, segment
 from torch import Tensor
@@ -92,6 +93,25 @@ def test_the_image_is_divided_by_the_field_and_keeps_its_percentiles(
     expected = old_low + (divided - low) * (old_high - old_low) / (high - low)
     expected = expected.clamp(case.images.min(), case.images.max())
     torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_n4_as_published():
+    """Three images against SimpleITK's filter, with settings of its own."""
+    tissue, field, _ = make_phantom(2)
+    for image in (tissue * field, tissue / field, tissue * field.square()):
+        given = SimpleITK.GetImageFromArray(image[0, 0].numpy())
+        n4 = SimpleITK.N4BiasFieldCorrectionImageFilter()
+        n4.SetMaximumNumberOfIterations([5, 5])
+        n4.SetConvergenceThreshold(1e-3)
+        n4.SetNumberOfThreads(1)
+        mask = SimpleITK.OtsuThreshold(given, 0, 1, 256)
+        divided = SimpleITK.GetArrayFromImage(n4.Execute(given, mask))
+        low, high = np.percentile(divided, [0.5, 99.5])
+        first, last = np.percentile(image.numpy(), [0.5, 99.5])
+        expected = (divided - low) / (high - low) * (last - first) + first
+        expected = expected.clip(float(image.min()), float(image.max()))
+        found = N4(shrink_factor=1, iterations=(5, 5))._correct(image)[0, 0].numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_the_estimate_is_the_logarithm_of_the_field_up_to_a_constant():

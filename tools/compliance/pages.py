@@ -53,6 +53,12 @@ def _soup(root: Path) -> str:
     return render_soup(root)
 
 
+def _methods(root: Path) -> str:
+    from tools.compliance.methods import render_methods  # noqa: PLC0415  # needs MONAI
+
+    return render_methods(root)
+
+
 def _dicom(name: str) -> Render:
     def render(root: Path) -> str:
         from tools.compliance import dicom_tables  # noqa: PLC0415  # needs the dicom extra
@@ -67,6 +73,7 @@ PAGES: Sequence[Part] = (
     Part("bundle/docs/README.md", "facts", _facts),
     Part("docs/how-to/instructions-for-use.md", "light", _light),
     Part("docs/reference/soup.md", "soup", _soup),
+    Part("docs/reference/methods.md", "methods", _methods),
     *(
         Part(CONFORMANCE, name, _dicom(name))
         for name in ("read", "syntaxes", "objects", "taken", "network")
