@@ -17,7 +17,7 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env map clean
+.PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env audit serve map clean
 
 help:
 	@echo 'make demo      segment a phantom and compare with its exact label; results in demo_output/'
@@ -31,6 +31,8 @@ help:
 	@echo 'make label-env its environment, $(LABEL_VENV)'
 	@echo 'make deploy-env  the environment of the MONAI Deploy App SDK, $(DEPLOY_VENV)'
 	@echo 'make nnunet-env  the environment of nnU-Net v2, $(NNUNET_VENV)'
+	@echo 'make audit     known advisories of the locked packages; VEX in dist/vex.cdx.json'
+	@echo 'make serve     the service on loopback, tried with a phantom; files in serve_demo/'
 	@echo 'make map       what an image of the application is made of; in map/'
 	@echo 'make clean     remove everything that make has made'
 
@@ -72,7 +74,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("error: constraints.txt needs Python 3.11 or newer; call make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo 'Installing into $(VENV) (a few minutes the first time) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,dicom,sign]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,dicom,service,sign]'
 	@touch $@
 
 label-env: $(LABEL_STAMP)
@@ -123,6 +125,14 @@ $(NNUNET_STAMP): pyproject.toml constraints-nnunet.txt
 	@$(NNUNET_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# In an environment of its own: it is not in the lock. Needs a network.
+audit: $(STAMP)
+	@test -x .venv-audit/bin/pip-audit || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit; }
+	@$(BIN)/python -m tools.audit .venv-audit/bin/pip-audit --out dist/vex.cdx.json
+
+serve: $(STAMP)
+	@$(BIN)/python -W ignore -m tools.try_service serve_demo
+
 # The folders into which runs of the bundle write are no part of a delivered one.
 map:
 	@rm -rf map && mkdir -p map/app map/models/prostate
@@ -132,5 +142,5 @@ map:
 	@echo 'map/ is ready: see docs/how-to/build-a-map.md'
 
 clean:
-	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) $(NNUNET_VENV) map label_demo demo_output dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf $(VENV) $(LABEL_VENV) $(DEPLOY_VENV) $(NNUNET_VENV) .venv-audit map label_demo demo_output serve_demo dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	@find grata_monai tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

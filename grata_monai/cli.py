@@ -24,6 +24,9 @@ _EXTRAS = {
     **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
     "model_signing": "sign",
     "nnunetv2": "nnunet",
+    **dict.fromkeys(
+        ("dbos", "prometheus_client", "sqlalchemy", "starlette", "uvicorn"), "dicom,service"
+    ),
     **dict.fromkeys(("cyclonedx", "packageurl", "packaging"), "dev"),
 }
 """Libraries that not every installation has, and the extra that brings them."""
@@ -316,6 +319,25 @@ def _describe_deploy(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=command.run_deploy)
 
 
+def _describe_serve(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.service import command
+
+    parser.description = (
+        "Receive DICOM series day and night, segment them and deliver the results. "
+        "SIGTERM drains; the next start goes on."
+    )
+    command.add_serve_options(parser)
+    parser.set_defaults(run=command.run_serve)
+
+
+def _describe_service(parser: argparse.ArgumentParser) -> None:
+    from grata_monai.service import command
+
+    parser.description = "Look at a service, and steer it; its audit log too."
+    command.add_service_options(parser)
+    parser.set_defaults(run=command.run_service)
+
+
 def _describe_segment(parser: argparse.ArgumentParser) -> None:
     from grata_monai.hosts.terminal import command
 
@@ -389,6 +411,8 @@ _COMMANDS = {
     "check-upgrade": (_describe_check_upgrade, "segment kept cases again, and say what changed"),
     "label": (_describe_label, "put the bundle into MONAI Label"),
     "deploy": (_describe_deploy, "segment DICOM series as a MONAI Deploy application does"),
+    "serve": (_describe_serve, "receive, segment and deliver DICOM series day and night"),
+    "service": (_describe_service, "look at a service: status, pause, drain, retry, verify-audit"),
 }
 """Of every command: what adds its options, and a line of help."""
 

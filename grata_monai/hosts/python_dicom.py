@@ -14,7 +14,7 @@ from grata_monai.record import Record
 from grata_monai.write.dicom.refused import write_refused
 from grata_monai.write.resume import run_cases
 
-__all__ = ["DicomResult", "DicomRun", "collect_run", "open_dicom", "segment_dicom"]
+__all__ = ["DicomResult", "DicomRun", "collect_run", "open_dicom", "run_dicom", "segment_dicom"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,23 @@ def segment_dicom(
         settings=settings,
         unverified=unverified,
     )
+    return run_dicom(bundle, output_dir)
+
+
+def run_dicom(bundle: Bundle, output_dir: str | Path) -> DicomRun:
+    """Segment what an opened bundle finds.
+
+    Args:
+        bundle: By `open_dicom`, for this output folder.
+        output_dir: Where a folder per volume and ``refused.json`` are written.
+
+    Returns:
+        What was segmented, refused, and failed.
+
+    Raises:
+        DatasetError: If the folder does not exist or holds no DICOM file.
+        OutputError: If the output folder cannot be written.
+    """
     found: Triage = bundle.get("triage")
     write_refused(found, output_dir)
     evaluator, pending = bundle.get("evaluator"), bundle.get("pending")

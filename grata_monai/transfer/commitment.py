@@ -36,7 +36,13 @@ from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security, server_context
 from grata_monai.transfer.store import Instance
 
-__all__ = ["COMMITMENT_STATES", "Commitment", "check_commitment", "request_commitment"]
+__all__ = [
+    "COMMITMENT_STATES",
+    "Commitment",
+    "ImpatientContext",
+    "check_commitment",
+    "request_commitment",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -236,11 +242,12 @@ def _listening(
     # in a report's association the requestor is the provider, so roles are turned round
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     entity.add_supported_context(Verification)  # PS3.2, 7.1, asks it of an acceptor
+    tls = ImpatientContext(security, retry.answer_seconds) if destination.is_encrypted else None
     try:
         server = entity.start_server(
             parse_host_port(wait.reply),
             block=False,
-            ssl_context=_Impatient(security, retry) if destination.is_encrypted else None,  # type: ignore[arg-type]
+            ssl_context=tls,  # type: ignore[arg-type]
             evt_handlers=[
                 (evt.EVT_N_EVENT_REPORT, report.take),
                 (evt.EVT_CONN_OPEN, guard_connection, [clock]),
@@ -259,11 +266,16 @@ def _listening(
             server.shutdown()
 
 
-class _Impatient:
-    """TLS settings for pynetdicom's server, whose one thread must not wait for a handshake."""
+class ImpatientContext:
+    """TLS settings for pynetdicom's server, whose one thread must not wait for a handshake.
 
-    def __init__(self, security: Security, retry: Retry) -> None:
-        self._context, self._seconds = server_context(security), retry.answer_seconds
+    Args:
+        security: Our certificate, and whose certificates peers must have.
+        seconds: For a handshake.
+    """
+
+    def __init__(self, security: Security, seconds: int | float) -> None:
+        self._context, self._seconds = server_context(security), seconds
 
     def wrap_socket(self, connection: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
         """Shake hands within the time of an answer."""

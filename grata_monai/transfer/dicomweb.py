@@ -20,7 +20,7 @@ from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security
 from grata_monai.transfer.web import Answer, Page, WebService
 
-__all__ = ["FetchLimits", "Fetched", "fetch_series"]
+__all__ = ["FetchLimits", "Fetched", "fetch_series", "list_items", "read_count"]
 
 Progress = Callable[[int, int], None]
 
@@ -135,7 +135,7 @@ def _search(
 ) -> list[_Wanted]:
     """List the instances to fetch."""
     study = source.study_uid
-    series = _list_items(
+    series = list_items(
         lambda offset: service.search_series(
             study, series_uid=source.series_uid, modality=source.modality, offset=offset
         ),
@@ -148,16 +148,16 @@ def _search(
     for series_uid, counted in series.items():
         if source.series_uid not in ("", series_uid):
             continue  # a peer need not know the filter
-        found = _list_items(
+        found = list_items(
             lambda offset, uid=series_uid: service.search_instances(study, uid, offset=offset),  # type: ignore[misc]
             INSTANCE_UID,
             retry=retry,
             most=limits.instances - len(wanted),
             pages=limits.pages,
         )
-        if len(found) < _read_count(counted):
+        if len(found) < read_count(counted):
             raise TransferError(
-                f"service must list all {_read_count(counted)} instances that it counts in a "
+                f"service must list all {read_count(counted)} instances that it counts in a "
                 f"series, it lists {len(found)}. Fetch again later, or ask its administrator."
             )
         wanted += [_Wanted(study, series_uid, uid) for uid in found]
@@ -174,10 +174,24 @@ def _search(
     return wanted
 
 
-def _list_items(
+def list_items(
     search: Callable[[int], Page], tag: str, *, retry: Retry, most: int, pages: int
 ) -> dict[str, Answer]:
-    """Turn the pages of a search until one brings nothing new; return what it finds by UID."""
+    """Turn the pages of a search until one brings nothing new.
+
+    Args:
+        search: Asks for the page that begins at an offset.
+        tag: Of the UID by which items are told apart.
+        retry: For each page.
+        most: Items.
+        pages: Most.
+
+    Returns:
+        What is found, by UID.
+
+    Raises:
+        TransferError: If the peer fails, or its list is longer or no list.
+    """
     found: dict[str, Answer] = {}
     has_more = False
     for _ in range(pages):
@@ -217,7 +231,7 @@ def _read_items(items: Answer, tag: str) -> Iterator[tuple[str, Answer]]:
         ) from None
 
 
-def _read_count(item: Answer) -> int:
+def read_count(item: Answer) -> int:
     """How many instances the peer counts in a series; 0 if it does not say."""
     try:
         return int(item[SERIES_INSTANCES]["Value"][0])

@@ -90,6 +90,10 @@ class WebService:
         """Close its connections."""
         self._session.close()
 
+    def search_studies(self, *, dates: str, modality: str = "", offset: int = 0) -> Page:
+        """Ask for the studies of some days, such as ``20260101-`` (QIDO-RS)."""
+        return self._search("", {"StudyDate": dates, "ModalitiesInStudy": modality}, offset)
+
     def search_series(
         self, study_uid: str, *, series_uid: str = "", modality: str = "", offset: int = 0
     ) -> Page:
@@ -151,7 +155,8 @@ class WebService:
         chosen: dict[str, Any] = {key: value for key, value in filters.items() if value}
         if offset:
             chosen["offset"] = offset
-        with self._ask("GET", f"/{path}", headers={"Accept": _JSON}, params=chosen) as response:
+        where = f"/{path}" if path else ""
+        with self._ask("GET", where, headers={"Accept": _JSON}, params=chosen) as response:
             if offset and response.status_code in _PAST_THE_END:
                 return Page([])
             _check_status(response)

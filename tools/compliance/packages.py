@@ -25,7 +25,13 @@ __all__ = [
 ]
 
 OWN = "grata-monai"
-PARTS = {"segmenting": "", "DICOM": "dicom", "signatures": "sign", "development": "dev"}
+PARTS = {
+    "segmenting": "",
+    "DICOM": "dicom",
+    "service": "service",
+    "signatures": "sign",
+    "development": "dev",
+}
 """What a package takes part in, and the extra of `pyproject.toml` that brings it; the first of
 several counts."""
 

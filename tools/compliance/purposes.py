@@ -37,6 +37,12 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         # signatures
         "model-signing": "signs a bundle with a key, and verifies that",
         "pyopenssl": "certificates, for model-signing, which does not ask for it itself",
+        # service
+        "dbos": "durable queue of the service's jobs",
+        "prometheus-client": "writes the service's metrics",
+        "sqlalchemy": "reads and writes the service's ledger, on SQLite or PostgreSQL",
+        "starlette": "answers the service's page, health and metrics",
+        "uvicorn": "serves them by HTTP",
         # development
         "axe-playwright-python": "looks for faults that a screen reader would meet, in tests",
         "beartype": "checks types and shapes while tests run",

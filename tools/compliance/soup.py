@@ -22,6 +22,7 @@ HEADER = ("title", "version", "manufacturer", "licence", "what for", "known anom
 HEADINGS = {
     "segmenting": "Takes part in every segmentation",
     "DICOM": "Takes part where DICOM is read, written or sent",
+    "service": "Takes part in the service only: queue, page, metrics",
     "signatures": "Takes part where bundles are signed, or held to a signature",
     "development": "Development only: takes part in no segmentation",
 }
@@ -72,7 +73,8 @@ def check_versions(lock: dict[str, str], packages: dict[str, Package]) -> None:
         if found != version:
             raise DatasetError(
                 f"installed packages must be those of constraints.txt, {name} {version} is locked "
-                f"and {found} installed. Run: pip install -c constraints.txt -e '.[dev,dicom,sign]'"
+                f"and {found} installed. "
+                "Run: pip install -c constraints.txt -e '.[dev,dicom,service,sign]'"
             )
 
 

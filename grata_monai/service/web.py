@@ -1,0 +1,173 @@
+"""Serve health, metrics and a page by HTTP; nothing can be changed here."""
+
+import hmac
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from grata_monai.core.errors import TransferError
+from grata_monai.service.page import render_page
+from grata_monai.service.parts import Web
+from grata_monai.service.status import Health
+from grata_monai.transfer.address import is_loopback, parse_host_port
+
+__all__ = ["WebServer", "make_app"]
+
+STARTING_SECONDS = 20.0
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class WebServer:
+    """A server in a thread of its own.
+
+    Args:
+        web: Where to listen, and who may ask.
+        health: Looks at the service.
+
+    Raises:
+        TransferError: If the address is not free.
+    """
+
+    def __init__(self, web: Web, health: Health) -> None:
+        host, port = parse_host_port(web.address)
+        config = uvicorn.Config(
+            make_app(web, health),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ssl_certfile=web.certificate,
+            ssl_keyfile=web.key,
+            ssl_ca_certs=str(web.client_ca) if web.client_ca else None,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if web.client_ca else ssl.CERT_NONE,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._thread.start()
+        end = time.monotonic() + STARTING_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end:
+                raise TransferError(
+                    "web.address must be a free address of this machine, it is not. "
+                    "Choose another one."
+                )
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        with suppress(SystemExit):  # uvicorn's answer to a port that is taken
+            self._server.run()
+
+
+def make_app(web: Web, health: Health) -> Starlette:
+    """Make the application.
+
+    Args:
+        web: Who may ask.
+        health: Looks at the service.
+
+    Returns:
+        It, for any server.
+    """
+    token = web.read_token()
+    registry = CollectorRegistry()
+    registry.register(_Metrics(health))
+
+    def is_known(request: Request) -> bool:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return not token or hmac.compare_digest(given.encode(), token.encode())
+
+    def live(request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    def ready(request: Request) -> Response:
+        look = health.look()
+        names = " ".join(alarm.name for alarm in look.alarms)
+        return PlainTextResponse(names or "ready", 200 if look.is_ready else 503)
+
+    def metrics(request: Request) -> Response:
+        if not is_known(request):
+            return _refuse()
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE)
+
+    def page(request: Request) -> Response:
+        return HTMLResponse(render_page(health.look())) if is_known(request) else _refuse()
+
+    host, _ = parse_host_port(web.address)
+    names = ["127.0.0.1", "localhost", "[::1]"] if is_loopback(host) else ["*"]
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/healthz", live),
+            Route("/readyz", ready),
+            Route("/metrics", metrics),
+        ],
+        # another site must not reach a page on loopback by a name of its own
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names)],
+    )
+
+
+class _Metrics(Collector):
+    """Computes every number when it is asked for."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Make all metrics."""
+        now = self._health.look()
+        yield _gauge(
+            "series", "Series by state", ["state"], {(k,): v for k, v in now.counts.items()}
+        )
+        yield _gauge(
+            "oldest_seconds", "Age of the oldest open series", [], {(): now.oldest_seconds}
+        )
+        yield _gauge("disk_free_bytes", "Free disk", [], {(): now.free_gib * 2**30})
+        yield _gauge("ready", "Whether new work is taken", [], {(): float(now.is_ready)})
+        yield _gauge(
+            "worker_up",
+            "Whether a worker runs",
+            ["worker"],
+            {(k,): v for k, v in now.workers.items()},
+        )
+        yield _gauge(
+            "alarm", "Alarms that hold", ["alarm"], {(alarm.name,): 1.0 for alarm in now.alarms}
+        )
+        shares = {}
+        for scanner in now.scanners:
+            shares[scanner.name, "amber"], shares[scanner.name, "red"] = scanner.amber, scanner.red
+            if scanner.overridden is not None:
+                shares[scanner.name, "overridden"] = scanner.overridden
+        yield _gauge("scanner_percent", "Share of a scanner's masks", ["scanner", "what"], shares)
+
+
+def _gauge(name: str, text: str, labels: list[str], values: Any) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"grata_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(list(key), float(value))
+    return family
+
+
+def _refuse() -> Response:
+    headers = {"WWW-Authenticate": "Bearer"}
+    return PlainTextResponse("A token is needed: Authorization: Bearer TOKEN", 401, headers)

@@ -1,0 +1,149 @@
+"""An instance is kept once; a series closes when it is complete; late ones open it again, once."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+from hospital import make_series
+
+from grata_monai.service.audit import Auditor
+from grata_monai.service.config import read_config
+from grata_monai.service.intake import Answer, Intake
+from grata_monai.service.ledger import Ledger, State
+from grata_monai.service.sources import Watcher
+from grata_monai.service.spool import Spool
+
+REST = """
+[completeness]
+count = "dicom://SCANNER@127.0.0.1:104"
+count_seconds = 1
+quiet_seconds = 60
+give_up_seconds = 600
+[limits]
+free_gib = 0
+[[watch]]
+folder = "drop"
+called = "GRATA"
+settle_seconds = 0.001
+"""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of the doors, which a test sets; other modules keep their own."""
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns)
+    for name in ("intake", "sources"):
+        monkeypatch.setattr(f"grata_monai.service.{name}.time", clock)
+    return now
+
+
+@pytest.fixture
+def intake(write_config, clock):
+    config = read_config(write_config(rest=REST))
+    ledger = Ledger(config)
+    intake = Intake(config, ledger, Spool(config.folder))
+    yield intake
+    intake.headers.close()
+    ledger.close()
+
+
+def take(intake, instance, **options):
+    with intake.spool.receiving() as path:
+        instance.save_as(path, enforce_file_format=True)
+        return intake.take(path, intake.config.route("GRATA"), **options)
+
+
+@pytest.fixture
+def series():
+    return make_series(0, slices=3)
+
+
+def test_an_instance_is_kept_once(intake, series):
+    assert [take(intake, series.instances[0]) for _ in range(2)] == [Answer.KEPT] * 2
+    assert intake.spool.count(series.key) == 1
+    assert list(intake.spool.incoming.iterdir()) == []
+    assert [event["event"] for _, event in intake.ledger.read_outbox(9)] == ["received"]
+
+
+def test_a_file_that_is_none_or_another_is_refused(intake, series, tmp_path):
+    (intake.spool.incoming / "text").write_text("no DICOM")
+    route = intake.config.route("GRATA")
+    assert intake.take(intake.spool.incoming / "text", route) is Answer.UNREADABLE
+    assert take(intake, series.instances[0], instance_uid="1.2.3") is Answer.OTHER
+    assert intake.ledger.find() == []
+
+
+def test_a_counted_series_closes_at_once_and_waits_for_what_lacks(intake, series, clock):
+    take(intake, series.instances[0])
+    clock[0] += 2
+    assert list(intake.list_uncounted()) == [series.key]
+    assert list(intake.list_uncounted()) == []
+    intake.note_count(series.key, 3)
+    clock[0] += 100  # beyond the quiet time
+    assert intake.close_complete() == []
+    for instance in series.instances[1:]:
+        take(intake, instance)
+    (closed,) = intake.close_complete()
+    assert (closed.state, closed.instances, closed.expected, closed.job) == ("queued", 3, 3, 1)
+
+
+def test_a_series_that_nobody_counts_closes_when_it_is_quiet(intake, series, clock):
+    take(intake, series.instances[0])
+    clock[0] += 59
+    assert intake.close_complete() == []
+    clock[0] += 2
+    (closed,) = intake.close_complete()
+    assert (closed.instances, closed.expected) == (1, 0)
+
+
+def test_what_never_comes_is_given_up_with_its_name(intake, series, clock):
+    take(intake, series.instances[0])
+    intake.note_count(series.key, 3)
+    clock[0] += 601
+    assert intake.close_complete() == []
+    row = intake.ledger.get(series.key)
+    assert (row.state, row.reason) == (State.REFUSED, "incomplete")
+
+
+def test_late_instances_open_a_series_again_once(intake, series, clock):
+    for number, instance in enumerate(series.instances[:2], start=1):
+        assert take(intake, instance) is Answer.KEPT
+        clock[0] += 61
+        (closed,) = intake.close_complete()
+        assert closed.edition == number
+    assert take(intake, series.instances[2]) is Answer.LATE
+    assert take(intake, series.instances[0]) is Answer.KEPT  # a duplicate is none
+    events = [event["event"] for _, event in intake.ledger.read_outbox(99)]
+    assert events == ["received", "complete", "reopened", "complete", "late"]
+
+
+def test_a_row_without_files_is_what_a_killed_process_left(intake, clock):
+    intake.ledger.receive("a", called="GRATA", rule="{}")
+    again = Intake(intake.config, intake.ledger, intake.spool)
+    clock[0] += 61
+    assert again.close_complete() == []
+    assert intake.ledger.get("a") is None
+    again.headers.close()
+
+
+def test_a_watched_folder_is_emptied_and_what_is_no_dicom_is_put_aside(intake, series, clock):
+    watch = intake.config.watch[0]
+    watcher = Watcher(watch, intake)
+    series.instances[0].save_as(watch.folder / "one", enforce_file_format=True)
+    (watch.folder / "letter.txt").write_text("no DICOM")
+    assert watcher.look() == 0  # it may still grow
+    clock[0] += 1
+    assert watcher.look() == 1
+    assert list(watch.folder.iterdir()) == []
+    assert len(list((intake.spool.folder / "failed").iterdir())) == 1
+
+
+def test_no_identifier_is_in_ledger_or_log(intake, series, clock):
+    take(intake, series.instances[0])
+    clock[0] += 61
+    intake.close_complete()
+    Auditor(intake.config.folder / "audit", intake.ledger).move()
+    for path in intake.config.folder.rglob("*"):
+        if path.is_file() and path.suffix != ".dcm":
+            assert series.uid.encode() not in path.read_bytes()

@@ -1,0 +1,133 @@
+"""Health, metrics and the page: worst first, closed to strangers."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+from hospital import free_port
+
+from grata_monai.report.reviews import append_review, make_review
+from grata_monai.report.rows import Row
+from grata_monai.service import parts
+from grata_monai.service.config import ServiceConfig, read_config
+from grata_monai.service.desk import Desk
+from grata_monai.service.ledger import State
+from grata_monai.service.parts import Web
+from grata_monai.service.status import ALARMS, Health
+from grata_monai.service.web import WebServer
+
+RULE = '{"destination": "archive", "priority": "normal"}'
+
+
+def add(ledger, key, state, **values):
+    series = ledger.receive(key, called="GRATA", rule=RULE)
+    return ledger.move(series, state, **values)
+
+
+@pytest.fixture
+def health(config, ledger, spool):
+    add(ledger, "green", State.DELIVERED, light="green", scanner="A")
+    add(ledger, "red", State.DELIVERED, light="red", scanner="A")
+    add(ledger, "waiting", State.QUEUED)
+    add(ledger, "lost", State.QUARANTINED, reason="<script>")
+    add(ledger, "stuck", State.SEGMENTED, reason="peer must listen, it does not.")
+    return Health(config, ledger, spool, lambda: {"segment0": True, "deliver0": False})
+
+
+def test_the_worst_come_first(health):
+    now = health.look()
+    assert [line.key for line in now.lines] == ["lost", "red", "waiting", "stuck", "green"]
+    assert [line.position for line in now.lines if line.key == "waiting"] == [1]
+    assert {alarm.name for alarm in now.alarms} == {"worker-down", "not-delivered", "quarantined"}
+    (scanner,) = now.scanners
+    assert (scanner.cases, scanner.red, scanner.amber, scanner.overridden) == (2, 50, 0, None)
+
+
+def test_overrides_are_counted_from_reviews(health, spool):
+    folder = spool.results("red", 1)
+    folder.mkdir(parents=True)
+    said = {"case": "v", "decision": "edit", "reader": "R", "digest": "d"}
+    append_review(make_review(said, {"v": Row("v", "red", "")}), folder / "reviews.jsonl")
+    (scanner,) = health.look().scanners
+    assert (scanner.reviewed, scanner.overridden) == (1, 100)
+
+
+@pytest.fixture
+def ask(health, tmp_path):
+    """Ask a server; it may want a token."""
+    servers = []
+
+    def start(**options):
+        web = Web(address=f"127.0.0.1:{free_port()}", **options)
+        servers.append(WebServer(web, health))
+
+        def ask(path, headers=None, method="GET"):
+            url = f"http://{web.address}{path}"
+            request = urllib.request.Request(url, headers=headers or {}, method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+
+        return ask
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def test_every_answer(ask):
+    get = ask()
+    assert get("/healthz") == (200, "ok")
+    status, names = get("/readyz")
+    assert (status, "worker-down" in names) == (503, True)
+    _, metrics = get("/metrics")
+    assert 'grata_series{state="quarantined"} 1.0' in metrics
+    assert 'grata_alarm{alarm="not-delivered"} 1.0' in metrics
+    assert 'grata_scanner_percent{scanner="A",what="red"} 50.0' in metrics
+    _, page = get("/")
+    assert page.index("lost") < page.index("waiting")
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert ALARMS["quarantined"] in page
+
+
+def test_strangers_get_nothing(ask, tmp_path):
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    get = ask(token=tmp_path / "token")
+    assert [get(path)[0] for path in ("/", "/metrics")] == [401, 401]
+    known = {"Authorization": "Bearer 0123456789abcdef"}
+    assert get("/", known)[0] == 200
+    assert get("/healthz", {"Host": "evil.example"})[0] == 400
+    assert get("/", known, "DELETE")[0] == 405
+
+
+def test_an_operator_cancels_and_retries(config, ledger, health):
+    desk = Desk(config)
+    assert desk.retry("lost") == "lost is tried again"
+    assert ledger.get("lost").edition == 2
+    assert desk.cancel("wait") == "waiting is cancelled"
+    assert ledger.get("waiting").reason == "cancelled"
+    assert "ALARM not-delivered: archive" in desk.status()
+    desk.switch("pause")
+    assert ledger.read_setting("mode") == "pause"
+
+
+def test_every_alarm_is_in_the_documentation(repository):
+    page = (repository / "docs" / "how-to" / "run-the-service.md").read_text()
+    assert [name for name in ALARMS if f"| `{name}` |" not in page] == []
+
+
+def test_every_key_of_the_configuration_is_in_the_documentation(repository):
+    page = (repository / "docs" / "reference" / "service.md").read_text()
+    kinds = [ServiceConfig, *(getattr(parts, name) for name in parts.__all__)]
+    models = [kind for kind in kinds if hasattr(kind, "model_fields")]
+    keys = {f.alias or n for model in models for n, f in model.model_fields.items()}
+    assert sorted(key for key in keys if f"`{key}`" not in page and f"[{key}]" not in page) == []
+
+
+def test_the_example_of_the_documentation_is_a_configuration(repository, tmp_path):
+    example = (repository / "deploy" / "service.toml").read_text()
+    (tmp_path / "service.toml").write_text(example)
+    assert read_config(tmp_path / "service.toml").routes[0].called == "GRATA"

@@ -1,0 +1,142 @@
+"""A scanner, an archive and small series for the service's tests."""
+
+import random
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    MRImageStorage,
+    SegmentationStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+)
+
+from grata_monai.service.spool import Spool
+
+PLANTED = "PLANTED^NAME"
+TITLE, SCANNER, ARCHIVE = "GRATA", "SCANNER", "ARCHIVE"
+
+
+@dataclass
+class Sent:
+    """A series of the replay.
+
+    Attributes:
+        instances: To send, in order.
+        end: How it must end.
+        late: How many of them are sent after the others were complete.
+        twice: Whether one is sent twice.
+    """
+
+    instances: list[Dataset]
+    end: str = "delivered"
+    late: int = 0
+    twice: bool = False
+    is_kept: bool = False
+
+    @property
+    def uid(self) -> str:
+        return str(self.instances[0].SeriesInstanceUID)
+
+    @property
+    def key(self) -> str:
+        return Spool.name(TITLE, self.uid)
+
+
+class Peers:
+    """A scanner that counts its instances, and an archive that may be down."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.stored: Counter[str] = Counter()
+        self.count_port, self.archive_port = free_port(), free_port()
+        counter = AE(SCANNER)
+        counter.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+        self._counter: Any = counter.start_server(
+            ("127.0.0.1", self.count_port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_FIND, self._find)],
+        )
+        self._archive: Any = None
+        self.open_archive()
+
+    def open_archive(self) -> None:
+        archive = AE(ARCHIVE)
+        archive.add_supported_context(SegmentationStorage)
+        self._archive = archive.start_server(
+            ("127.0.0.1", self.archive_port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, self._store)],
+        )
+
+    def close_archive(self) -> None:
+        self._archive.shutdown()
+
+    def close(self) -> None:
+        self._archive.shutdown()
+        self._counter.shutdown()
+
+    def _find(self, event: Any) -> Any:
+        answer = Dataset()
+        answer.QueryRetrieveLevel = "SERIES"
+        answer.NumberOfSeriesRelatedInstances = self.counts.get(
+            str(event.identifier.SeriesInstanceUID), 0
+        )
+        yield 0xFF00, answer
+        yield 0x0000, None
+
+    def _store(self, event: Any) -> int:
+        self.stored[str(event.request.AffectedSOPInstanceUID)] += 1
+        return 0x0000
+
+
+def make_series(number: int, *, slices: int = 2, wish: str = "", **options: Any) -> Sent:
+    """Make a small series; its patient's name is planted."""
+    study, series = generate_uid(), generate_uid()
+    pixels = np.full((8, 8), number % 1000, np.uint16)
+    instances = []
+    for index in range(slices):
+        each = Dataset()
+        each.SOPClassUID, each.SOPInstanceUID = MRImageStorage, generate_uid()
+        each.StudyInstanceUID, each.SeriesInstanceUID = study, series
+        each.PatientName, each.PatientID = PLANTED, f"{PLANTED}{number}"
+        each.Modality, each.Manufacturer, each.SeriesDescription = "MR", "Phantom", wish
+        each.InstanceNumber = index + 1
+        each.ImagePositionPatient = [0, 0, index * 3]
+        each.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        each.PixelSpacing, each.SliceThickness = [1, 1], 3
+        each.Rows, each.Columns, each.SamplesPerPixel = 8, 8, 1
+        each.BitsAllocated, each.BitsStored, each.HighBit = 16, 16, 15
+        each.PixelRepresentation, each.PhotometricInterpretation = 0, "MONOCHROME2"
+        each.PixelData = pixels.tobytes()
+        each.file_meta = FileMetaDataset()
+        each.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        instances.append(each)
+    return Sent(instances, **options)
+
+
+def make_week(count: int, seed: int) -> list[Sent]:
+    """Series of a replay: a few to refuse or to fail, late slices, duplicates."""
+    draw = random.Random(seed)
+    found = []
+    for number in range(count):
+        wish, end = draw.choices(
+            [("", "delivered"), ("REFUSE", "refused"), ("FAIL", "quarantined")], [96, 3, 1]
+        )[0]
+        late = int(not wish and draw.random() < 0.02)
+        twice = draw.random() < 0.03
+        found.append(make_series(number, wish=wish, end=end, late=late, twice=twice))
+    return found
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
