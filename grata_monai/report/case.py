@@ -20,6 +20,7 @@ __all__ = ["PLANES", "ReportedCase", "Volume"]
 PLANES: Mapping[str, str] = MappingProxyType({"axial": "LPS", "coronal": "LIP", "sagittal": "PIL"})
 """Where columns, rows and slices of each plane go; the patient's right is on the left."""
 
+FEWEST_VIEWS = 2  # one alone disagrees with nobody
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -32,12 +33,16 @@ class Volume:
         kept: In the mask that was kept, mL.
         source: In the source network's, mL; None if that is not known.
         dice: Overlap of both, in [0, 1]; None likewise.
+        across: Longest distance within one slice of the kept mask, mm; 0 if it is empty.
+        depth: From its first to its last slice, both included, mm.
     """
 
     name: str
     kept: float
     source: float | None
     dice: float | None
+    across: float
+    depth: float
 
     @property
     def change(self) -> float | None:
@@ -117,15 +122,18 @@ class ReportedCase:
 
     def volumes(self) -> list[Volume]:
         """The size of every label."""
-        sheet = self.sheets["axial"]
+        sheet = self.sheets[self.best_plane]
+        sizes = {name: (label, sheet.size(label)) for label, name in sheet.labels().items()}
         return [
             Volume(
                 name,
-                sheet.millilitres(sheet.mask, label),
+                size.volume_ml,
                 None if sheet.source is None else sheet.millilitres(sheet.source, label),
                 None if sheet.source is None else sheet.dice(label),
+                size.long_axis_mm,
+                size.depth_mm,
             )
-            for label, name in sheet.labels().items()
+            for name, (label, size) in sizes.items()
         ]
 
     def marks(self, plane: str) -> NDArray[np.uint8] | None:
@@ -134,6 +142,14 @@ class ReportedCase:
             return None
         turned: NDArray[np.uint8] = self._turn(self.marked, PLANES[plane])
         return turned
+
+    def doubt(self, plane: str) -> NDArray[np.bool_] | None:
+        """Cut likewise where some magnifications mark foreground and others do not."""
+        marks = self.marks(plane)
+        count = min(8, len(self.record.focus.windows))
+        if marks is None or count < FEWEST_VIEWS:
+            return None
+        return np.asarray((marks > 0) & (marks != 2**count - 1), dtype=np.bool_)
 
     def _cut(self, codes: str) -> Sheet:
         shape = self.voxels.shape

@@ -13,7 +13,7 @@ from grata_monai.record import Record
 from grata_monai.report.case import ReportedCase
 from grata_monai.report.rows import FOLDER, Row, make_row, write_row
 from grata_monai.report.templates import fill
-from grata_monai.report.tiles import cut_tiles, draw_thumbnail
+from grata_monai.report.tiles import cut_doubt, cut_tiles, draw_thumbnail
 from grata_monai.report.volume import pack_volumes
 from grata_monai.report.words import describe_score, explain
 from grata_monai.write.pictures.figure import render_sheet
@@ -92,6 +92,7 @@ def render_case(case: ReportedCase) -> str:
         volumes=case.volumes(),
         differs=case.sheets["axial"].most_changed is not None,
         tiles=cut_tiles(case),
+        doubt=cut_doubt(case),
         packed=pack_volumes(case),
         plots=_plot_steps(record),
         candidates=_list_candidates(record),

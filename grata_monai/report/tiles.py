@@ -12,11 +12,12 @@ from skimage.measure import approximate_polygon
 
 from grata_monai.report.case import ReportedCase
 from grata_monai.write.pictures.contours import trace_rings
-from grata_monai.write.pictures.sheet import Sheet
+from grata_monai.write.pictures.sheet import Sheet, choose_bar
 
-__all__ = ["Tile", "choose_frames", "cut_tiles", "draw_thumbnail"]
+__all__ = ["Slices", "Tile", "choose_frames", "cut_doubt", "cut_tiles", "draw_thumbnail"]
 
 TILES = {"axial": 6, "coronal": 3, "sagittal": 3}
+DOUBTFUL = 6
 LONGEST_SIDE = 320  # pixels of a tile's picture
 TOLERANCE = 0.2  # pixels by which an outline may be simplified
 ASPECT = 1.2
@@ -37,8 +38,11 @@ class Tile:
         kept: Outline of the kept mask as an SVG path in mm from the upper left corner.
         source: Likewise of the source network's.
         views: Likewise of every magnification.
+        doubt: Likewise of where some magnifications mark foreground and others do not.
         letters: Where left, right, top and bottom point to in the patient.
         differs: Area that only one of both masks holds, cm².
+        doubtful: Area where some magnifications mark foreground and others do not, cm².
+        bar: Length of the scale bar, mm.
     """
 
     plane: str
@@ -49,8 +53,41 @@ class Tile:
     kept: str
     source: str
     views: tuple[str, ...]
+    doubt: str
     letters: tuple[str, str, str, str]
     differs: float
+    doubtful: float
+    bar: int
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Areas in every slice of a plane, cm².
+
+    Attributes:
+        plane: ``axial``, ``coronal`` or ``sagittal``.
+        numbers: Of the slices, from 1.
+        kept: Of the kept mask.
+        source: Of the source network's; empty if that is not known.
+        doubt: Where some magnifications mark foreground and others do not.
+    """
+
+    plane: str
+    numbers: tuple[int, ...]
+    kept: tuple[float, ...]
+    source: tuple[float, ...]
+    doubt: tuple[float, ...]
+
+    @property
+    def unsure(self) -> list[tuple[int, int, float]]:
+        """Place, number and area of every slice where the magnifications disagree."""
+        triples = zip(range(len(self.numbers)), self.numbers, self.doubt, strict=True)
+        return [triple for triple in triples if triple[2]]
+
+    @property
+    def largest(self) -> float:
+        """The largest of all areas, cm²; above 0."""
+        return max(*self.kept, *self.source, *self.doubt, 1e-9)
 
 
 def choose_frames(sheet: Sheet, count: int) -> list[int]:
@@ -80,7 +117,37 @@ def choose_frames(sheet: Sheet, count: int) -> list[int]:
 
 def cut_tiles(case: ReportedCase) -> dict[str, list[Tile]]:
     """Cut the tiles of every plane."""
-    return {plane: list(_cut_plane(case, plane, count)) for plane, count in TILES.items()}
+    return {
+        plane: list(_cut_plane(case, plane, choose_frames(case.sheets[plane], count)))
+        for plane, count in TILES.items()
+    }
+
+
+def cut_doubt(case: ReportedCase) -> tuple[Slices, list[Tile]] | None:
+    """Cut where the magnifications disagree, slice by slice in the plane of acquisition.
+
+    Args:
+        case: The case.
+
+    Returns:
+        Areas of all slices, and tiles of those where they disagree most; None without two
+        magnifications.
+    """
+    plane = case.best_plane
+    sheet, doubt = case.sheets[plane], case.doubt(plane)
+    if doubt is None:
+        return None
+    areas = sheet.areas(doubt.astype(np.uint8))
+    worst = np.argsort(-areas, kind="stable")[:DOUBTFUL]
+    slices = Slices(
+        plane=plane,
+        numbers=sheet.numbers,
+        kept=tuple(sheet.areas(sheet.mask).tolist()),
+        source=() if sheet.source is None else tuple(sheet.areas(sheet.source).tolist()),
+        doubt=tuple(areas.tolist()),
+    )
+    frames = sorted(int(frame) for frame in worst if areas[frame])
+    return slices, list(_cut_plane(case, plane, frames))
 
 
 def draw_thumbnail(case: ReportedCase) -> bytes:
@@ -102,10 +169,9 @@ def draw_thumbnail(case: ReportedCase) -> bytes:
     return _to_png(picture)
 
 
-def _cut_plane(case: ReportedCase, plane: str, count: int) -> Iterator[Tile]:
-    sheet, marks = case.sheets[plane], case.marks(plane)
+def _cut_plane(case: ReportedCase, plane: str, frames: list[int]) -> Iterator[Tile]:
+    sheet, marks, doubt = case.sheets[plane], case.marks(plane), case.doubt(plane)
     part = sheet.crop(aspect=ASPECT)
-    frames = choose_frames(sheet, count)
     window = sheet.grey_window(frames, part)
     spacing = sheet.in_plane_spacing
     shape = [s.stop - s.start for s in part]
@@ -118,6 +184,8 @@ def _cut_plane(case: ReportedCase, plane: str, count: int) -> Iterator[Tile]:
         windows = range(min(8, len(case.record.focus.windows)))
         views = () if here is None else tuple(_path((here >> k) & 1, spacing) for k in windows)
         changed = 0 if source is None else int((mask != source).sum())
+        unsure = np.zeros(mask.shape, np.uint8) if doubt is None else doubt[frame][part]
+        pixel = spacing[0] * spacing[1] / 100  # cm²
         yield Tile(
             plane=plane,
             number=sheet.numbers[frame],
@@ -127,8 +195,11 @@ def _cut_plane(case: ReportedCase, plane: str, count: int) -> Iterator[Tile]:
             kept=_path(mask, spacing),
             source="" if source is None else _path(source, spacing),
             views=views,
+            doubt=_path(unsure.astype(np.uint8), spacing),
             letters=sheet.letters(),
-            differs=changed * spacing[0] * spacing[1] / 100,
+            differs=changed * pixel,
+            doubtful=int(unsure.sum()) * pixel,
+            bar=choose_bar(shape[1] * spacing[1]),
         )
 
 

@@ -1,12 +1,17 @@
 """The pages open from a file without a network, answer to keys, and can be read aloud."""
 
+import io
+
+import numpy as np
 import pytest
 from browser import Reader, chromium
+from PIL import Image
 from reported import AMBER, GREEN, RED, report_case
 
 from grata_monai.report import write_case, write_index
 from grata_monai.report.index import render_index
 from grata_monai.report.rows import FOLDER, Row, refuse, write_row
+from grata_monai.report.tiles import KEPT_COLOUR, SOURCE_COLOUR
 
 LARGEST_PAGE = 4_000_000
 SIZES = [(1280, 800), (390, 844)]
@@ -143,3 +148,61 @@ def test_axe_finds_no_serious_fault(name, scheme, browser, folder):
     found = axe.Axe().run(page).response["violations"]
     serious = [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")]
     assert serious == []
+
+
+def boxes(page, selector):
+    """Left, top, right and bottom of every element, in pixels."""
+    found = page.locator(selector).evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect())"
+        ".map(b => [b.left, b.top, b.right, b.bottom])"
+    )
+    return np.array(found).reshape(-1, 4)
+
+
+def count_columns(found):
+    """How many boxes begin at different places from left to right."""
+    return len(set(found[:, 0].round().tolist()))
+
+
+@pytest.mark.parametrize(("size", "columns"), [(SIZES[0], 6), (SIZES[1], 2)])
+@pytest.mark.parametrize("name", ["green", "amber", "red"])
+def test_a_page_is_built_as_a_reader_goes_through_it(name, size, columns, browser, folder):
+    page = Reader(browser, *size).open(folder / f"report/{name}.html")
+    unsure = ["Where the magnifications disagree"] * (name != "red")
+    assert page.locator("main h2:visible").all_inner_texts() == [
+        "Where the masks differ most",
+        *unsure,
+        "Scroll through it, and see it in 3D",
+        "Volumes and diameters",
+        "What the guard looked at",
+        "Steps of adaptation",
+    ]
+    tiles = boxes(page, ".tiles >> nth=0 >> figure")
+    assert count_columns(tiles) == min(columns, len(tiles))
+    everything = boxes(page, "main > section:visible")
+    assert (everything[:-1, 3] <= everything[1:, 1] + 1).all(), "no section lies over the next"
+
+
+def test_a_picture_of_the_page_shows_what_the_switches_say(browser, folder):
+    page = Reader(browser).open(folder / "report/green.html")
+    tile = page.locator("svg.slice").first
+
+    def share(colour):
+        pixels = np.asarray(Image.open(io.BytesIO(tile.screenshot())).convert("RGB")).astype(int)
+        return (np.abs(pixels - colour).max(axis=-1) < 40).mean()
+
+    assert share(KEPT_COLOUR) > 1e-3
+    page.keyboard.press("k")
+    assert share(SOURCE_COLOUR) < 1e-4 < share(KEPT_COLOUR)
+    page.keyboard.press("n")
+    assert share(KEPT_COLOUR) < 1e-4
+
+
+def test_on_a_narrow_screen_a_row_is_a_card_with_every_word(browser, folder):
+    page = Reader(browser, *SIZES[1]).open(folder / "index.html")
+    says = boxes(page, ".cases .says")
+    assert (says[:, 2] <= SIZES[1][0]).all()
+    assert not page.locator(".cases thead").is_visible()
+    card = page.locator(".cases tr", has_text="green").last
+    shown = card.locator("td.n").first.evaluate("e => getComputedStyle(e, '::before').content")
+    assert "Agreement" in shown

@@ -49,6 +49,8 @@ def test_a_volume_is_its_voxels_times_their_size_and_the_change_is_kept_minus_so
     assert (volume.kept, volume.source, volume.change) == pytest.approx((0.24, 0.12, 0.12))
     assert volume.percent == pytest.approx(100)
     assert volume.dice == pytest.approx(2 * 4 / 12)
+    # in the thickest slices, 5 mm: two voxels of 2 and two of 3 mm across, two slices deep
+    assert (volume.across, volume.depth) == pytest.approx((np.hypot(4, 6), 10))
 
 
 def test_the_plane_of_acquisition_is_that_of_the_thickest_slices(marked_corner):

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from reported import report_case
+from reported import GREEN, report_case
 
-from grata_monai.report.tiles import choose_frames, cut_tiles, draw_thumbnail
+from grata_monai.report.tiles import choose_frames, cut_doubt, cut_tiles, draw_thumbnail
 
 SPACING = 2.0
 
@@ -46,6 +46,36 @@ def test_outlines_lie_in_millimetres_around_the_pixels(block):
     assert len(tile.views) == 2
     assert tile.views[0] == tile.kept
     assert tile.views[1] == tile.source
+
+
+def test_doubt_is_where_some_magnifications_mark_and_others_do_not(block):
+    slices, tiles = cut_doubt(block)
+    assert (slices.plane, slices.numbers) == ("axial", tuple(range(1, 11)))
+    assert [(number, area) for _, number, area in slices.unsure] == [
+        (4, pytest.approx(2 * 20 * 0.04)),
+        (6, pytest.approx(18 * 20 * 0.04)),
+    ]
+    assert slices.kept[5] == pytest.approx(20 * 20 * 0.04) == slices.largest
+    assert slices.source[5] == pytest.approx(2 * 20 * 0.04)
+    assert [(tile.number, tile.doubtful) for tile in tiles] == [
+        (4, pytest.approx(1.6)),
+        (6, pytest.approx(14.4)),
+    ]
+    points = np.array(re.findall(r"([\d.]+) ([\d.]+)", tiles[1].doubt), dtype=float)
+    assert np.ptp(points, axis=0) == pytest.approx([40.0, 36.0], abs=0.2) or (
+        np.ptp(points, axis=0) == pytest.approx([36.0, 40.0], abs=0.2)
+    )
+
+
+def test_without_magnifications_nothing_is_said_about_their_doubt(block):
+    assert cut_doubt(replace(block, marked=None)) is None
+    alone = replace(GREEN, focus=replace(GREEN.focus, windows=GREEN.focus.windows[:1]))
+    assert cut_doubt(replace(block, text=alone.to_json())) is None
+
+
+def test_a_scale_bar_takes_less_than_a_third_of_a_tile(block):
+    for tile in cut_tiles(block)["axial"]:
+        assert 10 <= tile.bar <= 0.3 * tile.size[0]
 
 
 def test_every_plane_has_tiles_with_a_picture(block):

@@ -5,8 +5,9 @@ const PAGE = 50;
 let shown = rows;
 let start = 0;
 
-function cell(row, text, kind = "") {
+function cell(row, text, kind = "", heading = "") {
   const made = document.createElement("td");
+  made.dataset.heading = heading;  // shown on narrow screens, where a row is a card
   made.className = kind;
   made.append(text);
   row.append(made);
@@ -32,11 +33,11 @@ function draw(entry) {
   light.className = `light ${entry.light}`;
   light.textContent = entry.light === "none" ? "not judged" : entry.light;
   cell(row, light);
-  cell(row, entry.says);
-  cell(row, number(entry.agreement, 2), "n");
-  cell(row, number(entry.volume, 1), "n");
-  cell(row, signed(entry.change), "n");
-  cell(row, entry.percentile === null ? "–" : String(Math.floor(entry.percentile)), "n");
+  cell(row, entry.says, "says");
+  cell(row, number(entry.agreement, 2), "n", "Agreement");
+  cell(row, number(entry.volume, 1), "n", "Volume, mL");
+  cell(row, signed(entry.change), "n", "Change, mL");
+  cell(row, entry.percentile === null ? "–" : String(Math.floor(entry.percentile)), "n", "Foreign, %");
   return row;
 }
 function update() {

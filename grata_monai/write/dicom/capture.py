@@ -4,9 +4,10 @@ highdicom's `SCImage` is not used: it drops the clinical trial, StudyDescription
 age, and it cannot leave orientation and laterality empty, which a sheet of tiles does not have.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.case import SegmentedCase, describe_patient
 from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.objects import (
     Kind,
@@ -32,8 +33,9 @@ def write_capture(
 ) -> Instance:
     """Write the contact sheet as a Secondary Capture Image, one frame, true colour.
 
-    BurnedInAnnotation is NO: the text in the picture holds no identifier. The instance's UID
-    follows from the source, the record and the picture: writing the same again gives the same UID.
+    The picture says whose images it shows, and BurnedInAnnotation says that it does; neither is so
+    where the source does not name the patient. The instance's UID follows from the source, the
+    record and the picture: writing the same again gives the same UID.
 
     Args:
         case: What to draw.
@@ -47,7 +49,8 @@ def write_capture(
         DicomError: If the source can no longer be read.
         OutputError: If the file cannot be written.
     """
-    volume, sheet = case.volume, case.sheet
+    volume = case.volume
+    sheet = replace(case.sheet, heading=describe_patient(volume))
     pixels = render_sheet(sheet)
     uid = instance_uid("capture", volume=volume, record=case.record, arrays=[pixels])
     made = make_object(CAPTURE, case, uid=uid, series=series)
@@ -55,7 +58,7 @@ def write_capture(
     made.ConversionType = "WSD"  # made on a workstation
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.PatientOrientation = made.Laterality = ""  # tiles have their own letters
-    made.BurnedInAnnotation = "NO"
+    made.BurnedInAnnotation = "YES" if sheet.heading else "NO"
     made.DerivationDescription = sheet.verdict
     made.SourceImageSequence = reference_frames(volume, sheet.choose_frames())
     made.ReferencedSeriesSequence = [reference_series(volume, made.SourceImageSequence)]

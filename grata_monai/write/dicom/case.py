@@ -17,10 +17,10 @@ from grata_monai.read.dicom.volume import DicomVolume
 from grata_monai.record import Record
 from grata_monai.write.dicom.coded_concepts import Segment, check_numbers
 from grata_monai.write.dicom.instance import Instance
-from grata_monai.write.dicom.source import is_multiframe, quiet
+from grata_monai.write.dicom.source import is_multiframe, quiet, read_source_headers
 from grata_monai.write.pictures.sheet import Sheet
 
-__all__ = ["SegmentedCase", "number_frames"]
+__all__ = ["SegmentedCase", "describe_patient", "number_frames"]
 
 LARGEST_NUMBER = 99_999  # what fits in a tile
 BROKEN = (AttributeError, InvalidDicomError, TypeError, ValueError)
@@ -89,6 +89,30 @@ class SegmentedCase:
             source=self.source,
             numbers=number_frames(self.volume),
         )
+
+
+def describe_patient(volume: DicomVolume) -> str:
+    """Say whose images these are, for pictures that go into a DICOM object, and nowhere else.
+
+    Args:
+        volume: The source.
+
+    Returns:
+        Patient, date and study, series; what the source does not say is left out.
+
+    Raises:
+        DicomError: If the source can no longer be read.
+    """
+    header = read_source_headers(volume)[0]
+    name, date = str(header.get("PatientName", "")), str(header.get("StudyDate", ""))
+    found = (
+        " ".join(name.split("=", maxsplit=1)[0].replace("^", " ").split()),
+        str(header.get("PatientID", "")).strip(),
+        f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == len("YYYYMMDD") else "",
+        str(header.get("StudyDescription", "")).strip(),
+        volume.description.strip(),
+    )
+    return "   ·   ".join(text for text in found if text)
 
 
 def number_frames(volume: DicomVolume) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Write the report as an encapsulated PDF: the contact sheet, and a table of what was done."""
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import highdicom as hd
 from pydicom.sr.codedict import codes
 
 from grata_monai.write import RESEARCH_ONLY
-from grata_monai.write.dicom.case import SegmentedCase
+from grata_monai.write.dicom.case import SegmentedCase, describe_patient
 from grata_monai.write.dicom.instance import Instance, NewSeries, save_instance
 from grata_monai.write.dicom.objects import Kind, make_object, reference_frames
 from grata_monai.write.dicom.uids import instance_uid
@@ -28,8 +29,9 @@ def write_report(
 ) -> Instance:
     """Write a report of two pages as an Encapsulated PDF.
 
-    BurnedInAnnotation is NO: the pages hold no identifier; patient and study are in the object's
-    own attributes. The instance's UID follows from the source, the record and the pages.
+    The first page says whose images it shows, and BurnedInAnnotation says that it does; neither is
+    so where the source does not name the patient. The instance's UID follows from the source, the
+    record and the pages.
 
     Args:
         case: What it is about.
@@ -43,14 +45,16 @@ def write_report(
         DicomError: If the source can no longer be read.
         OutputError: If the file cannot be written.
     """
-    volume, pdf = case.volume, make_pdf(case.sheet)
+    volume = case.volume
+    sheet = replace(case.sheet, heading=describe_patient(volume))
+    pdf = make_pdf(sheet)
     digest = sha256(pdf).hexdigest()
     uid = instance_uid("report", volume=volume, record=case.record, settings=[digest])
     made = make_object(REPORT, case, uid=uid, series=series)
     made.ContentDate, made.ContentTime = made.InstanceCreationDate, made.InstanceCreationTime
     made.AcquisitionDateTime = ""
     made.ConversionType = "WSD"  # made on a workstation
-    made.BurnedInAnnotation = "NO"
+    made.BurnedInAnnotation = "YES" if sheet.heading else "NO"
     made.SourceInstanceSequence = reference_frames(volume, range(len(volume.frames)))
     made.DocumentTitle = f"Segmentation report, {RESEARCH_ONLY.lower()}"
     made.ConceptNameCodeSequence = [

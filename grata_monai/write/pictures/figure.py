@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from grata_monai.write import RESEARCH_ONLY
 from grata_monai.write.pictures.contours import trace_rings
-from grata_monai.write.pictures.sheet import Sheet
+from grata_monai.write.pictures.sheet import Sheet, choose_bar
 
 __all__ = ["PAPER", "SCREEN", "Theme", "draw_sheet", "render_sheet"]
 
@@ -111,6 +111,7 @@ def draw_sheet(sheet: Sheet, *, theme: Theme = SCREEN) -> Figure:
             aspect=sheet.in_plane_spacing[0] / sheet.in_plane_spacing[1],
         )
         _frame_tile(axes, part)
+        _draw_bar(axes, sheet, part)
         _label_tile(axes, sheet, frame, is_overview=part != crop)
         _draw_contours(axes, sheet, frame, thickness=1.0 if part != crop else 2.0)
         if part != crop:
@@ -143,6 +144,8 @@ def _draw_header(figure: Figure, sheet: Sheet, theme: Theme) -> None:
     facts = textwrap.wrap("   ·   ".join(sheet.facts()), 105, max_lines=2, placeholder=" …")
     size = 12.5 if len(facts) == 1 else 10
     figure.text(left, 1 - 0.57 / height, "\n".join(facts), size=size, va="top", **text)
+    heading = textwrap.shorten(sheet.heading, 150, placeholder=" …")
+    figure.text(left, 1 - 0.9 / height, heading, size=9.5, va="top", **text)
     figure.legend(
         handles=_legend(sheet),
         loc="upper right",
@@ -225,6 +228,21 @@ def _label_tile(axes: Axes, sheet: Sheet, frame: int, *, is_overview: bool) -> N
         (0.5, 0.015, bottom, "center", "bottom"),
     ):
         axes.text(x, y, letter, size=9, ha=ha, va=va, **text)
+
+
+def _draw_bar(axes: Axes, sheet: Sheet, part: tuple[slice, slice]) -> None:
+    """Draw a scale bar into the lower right corner."""
+    rows, columns = part
+    pixel = sheet.in_plane_spacing[1]
+    length = choose_bar((columns.stop - columns.start) * pixel)
+    end = columns.stop - 0.5 - 0.03 * (columns.stop - columns.start)
+    low = rows.stop - 0.5 - 0.03 * (rows.stop - rows.start)
+    outlined: dict[str, Any] = {"path_effects": [withStroke(linewidth=4, foreground="black")]}
+    axes.plot([end - length / pixel, end], [low, low], color="white", linewidth=2, **outlined)
+    axes.text(
+        end, low, f"{length} mm", size=7.5, ha="right", va="bottom", family=FONT, color="white",
+        path_effects=[withStroke(linewidth=2.5, foreground="black")],
+    )  # fmt: skip
 
 
 def _draw_contours(axes: Axes, sheet: Sheet, frame: int, *, thickness: float) -> None:

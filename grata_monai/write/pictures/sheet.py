@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from grata_monai.record import Record
 from grata_monai.record.sentences import describe_record
 from grata_monai.record.types import OutcomeName
+from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
 
-__all__ = ["Sheet"]
+__all__ = ["Sheet", "choose_bar"]
 
 LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))  # towards minus and plus of LPS
 SMALLEST_SHARE = 0.2  # of a direction, below which its letter is left out: about 12 degrees
 MOST_SLICES, SLICES_OF_AN_EMPTY_MASK = 11, 6
 MARGIN_SHARE, SMALLEST_CROP_MM = 0.3, 60.0
 GREY_PERCENTILES = (1.0, 99.5)
+BARS_MM = (5, 10, 20, 50, 100)
+LARGEST_BAR = 0.3  # of a picture's width
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class Sheet:
         names: Of the labels; a label without a name goes by its number.
         source: The source network's labels, likewise, or None if they are not known.
         numbers: What readers call the frames; 1, 2, 3, … if empty.
+        heading: Patient, study, series and date; only where the picture goes into a DICOM object.
 
     Raises:
         ValueError: If arrays differ in shape, or there are not as many numbers as frames.
@@ -44,6 +48,7 @@ class Sheet:
     names: Mapping[int, str] = field(default_factory=dict)
     source: NDArray[np.uint8] | None = None
     numbers: tuple[int, ...] = ()
+    heading: str = ""
 
     def __post_init__(self) -> None:
         """Check that everything has as many frames, rows and columns as the mask."""
@@ -68,6 +73,13 @@ class Sheet:
         """Distance between rows and between columns, mm."""
         along, down = np.linalg.norm(self.affine_lps[:3, :2], axis=0)
         return float(down), float(along)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between frames along their normal, between rows and between columns, mm."""
+        volume = abs(float(np.linalg.det(self.affine_lps[:3, :3])))
+        down, along = self.in_plane_spacing
+        return volume / (down * along), down, along
 
     @property
     def verdict(self) -> str:
@@ -160,6 +172,10 @@ class Sheet:
         voxel = abs(float(np.linalg.det(self.affine_lps[:3, :3]))) / 1000
         return float((mask == label).sum() * voxel)
 
+    def size(self, label: int) -> SegmentSize:
+        """Size of one label in the final mask."""
+        return measure_segment(self.mask, label, spacing=self.spacing)
+
     def labels(self) -> dict[int, str]:
         """Numbers and names of every segment, those without a pixel too."""
         found = {int(label) for mask in self.masks for label in np.unique(mask)} - {0}
@@ -176,15 +192,21 @@ class Sheet:
         return [*facts, f"recipe {self.record.recipe.get('name', 'unnamed')}"]
 
     def _describe_volume(self, number: int, name: str) -> str:
-        final = self.millilitres(self.mask, number)
+        size = self.size(number)
+        across = f", {size.long_axis_mm:.0f} mm across" if size.pixels else ""
         if self.source is None:
-            return f"{name} {final:.1f} ml"
+            return f"{name} {size.volume_ml:.1f} ml{across}"
         source = self.millilitres(self.source, number)
-        change = f", {final / source - 1:+.0%}" if source else ""
-        return f"{name} {final:.1f} ml (source {source:.1f} ml{change})"
+        change = f", {size.volume_ml / source - 1:+.0%}" if source else ""
+        return f"{name} {size.volume_ml:.1f} ml (source {source:.1f} ml{change}){across}"
 
     def _any_mask(self) -> NDArray[np.bool_]:
         return np.asarray(np.any([mask > 0 for mask in self.masks], axis=0), dtype=np.bool_)
+
+
+def choose_bar(width_mm: float) -> int:
+    """Choose the length of a scale bar, mm: the longest that leaves most of the width free."""
+    return max((bar for bar in BARS_MM if bar <= LARGEST_BAR * width_mm), default=BARS_MM[0])
 
 
 def _spread(first: int, last: int, most: int) -> list[int]:

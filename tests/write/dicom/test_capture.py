@@ -41,10 +41,18 @@ def test_it_is_valid_for_any_source(
 
 
 def test_it_holds_the_picture_in_true_colour(capture, case):
-    np.testing.assert_array_equal(capture.pixel_array, render_sheet(case.sheet))
+    sheet = replace(case.sheet, heading="Phantom Ada   ·   P-1   ·   2020-01-02")
+    np.testing.assert_array_equal(capture.pixel_array, render_sheet(sheet))
     assert capture.PhotometricInterpretation == "RGB"
     assert list(capture.ImageType) == ["DERIVED", "SECONDARY"]
+    assert capture.BurnedInAnnotation == "YES"
+
+
+def test_a_picture_that_names_nobody_says_so(case, tmp_path, read_back, monkeypatch):
+    monkeypatch.setattr("grata_monai.write.dicom.capture.describe_patient", lambda volume: "")
+    capture = read_back(write_capture(case, path=tmp_path / "a.dcm").path)
     assert capture.BurnedInAnnotation == "NO"
+    np.testing.assert_array_equal(capture.pixel_array, render_sheet(case.sheet))
 
 
 def test_it_joins_the_study_in_a_series_of_its_own(capture, case, read_back):

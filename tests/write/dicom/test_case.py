@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from grata_monai.core.errors import DicomError
-from grata_monai.write.dicom.case import number_frames
+from grata_monai.write.dicom.case import describe_patient, number_frames
+
+
+def test_a_patient_is_described_by_what_the_source_says(make_volume):
+    volume = replace(make_volume(), description="t2_tse")
+    assert describe_patient(volume) == "Phantom Ada   ·   P-1   ·   2020-01-02   ·   t2_tse"
 
 
 def test_frames_have_the_numbers_of_the_pacs(make_volume):

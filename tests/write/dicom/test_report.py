@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from grata_monai.write.dicom.case import describe_patient
 from grata_monai.write.dicom.report import write_report
 from grata_monai.write.pictures.pages import make_pdf
 
@@ -44,7 +45,8 @@ def test_it_is_valid_for_an_enhanced_source_and_an_empty_mask(
 
 def test_it_holds_a_pdf_of_two_pages_without_a_date(report, case):
     document = report.EncapsulatedDocument[: report.EncapsulatedDocumentLength]
-    assert document == make_pdf(case.sheet)
+    heading = describe_patient(case.volume)
+    assert document == make_pdf(replace(case.sheet, heading=heading))
     assert document.startswith(b"%PDF-")
     assert document.rstrip().endswith(b"%%EOF")
     assert len(re.findall(rb"/Type /Page\b", document)) == 2
@@ -70,9 +72,9 @@ def test_ghostscript_reads_its_text(report, tmp_path):
     assert text.count("RESEARCH USE ONLY") == 2
 
 
-def test_it_belongs_to_the_patient_and_burns_nothing_in(report, case, read_back):
+def test_it_belongs_to_the_patient_and_says_that_it_names_him(report, case, read_back):
     source = read_back(case.volume.frames[0].file)
-    assert report.BurnedInAnnotation == "NO"
+    assert report.BurnedInAnnotation == "YES"
     assert report.PatientID == source.PatientID
 
 

@@ -17,7 +17,7 @@ from grata_monai.write.pictures.figure import (
     draw_sheet,
     render_sheet,
 )
-from grata_monai.write.pictures.sheet import Sheet
+from grata_monai.write.pictures.sheet import Sheet, choose_bar
 
 FINAL, SOURCE = (tuple(int(255 * c) for c in to_rgb(c)) for c in (FINAL_COLOUR, SOURCE_COLOUR))
 
@@ -66,7 +66,7 @@ def test_without_the_source_there_is_one_contour_and_one_name(sheet):
     assert not has_colour(render_sheet(alone), SOURCE)
     (legend,) = draw_sheet(alone).legends
     assert [text.get_text() for text in legend.texts] == ["final mask"]
-    assert alone.facts() == ["prostate 4.5 ml", "recipe grata"]
+    assert alone.facts() == ["prostate 4.5 ml, 31 mm across", "recipe grata"]
 
 
 def test_contours_are_lines_around_the_pixels_of_their_own_frame(sheet):
@@ -89,6 +89,22 @@ def test_a_millimetre_is_as_long_down_as_across_and_rows_go_down(sheet):
         row, column = down - origin, along - origin
         assert row[1] < 0 < column[0]  # the canvas counts from below
         assert -row[1] / 0.75 == pytest.approx(column[0] / 0.5, rel=1e-6)
+
+
+def test_a_scale_bar_is_as_long_as_it_says(sheet):
+    for axes, texts in tiles(draw_sheet(sheet))[1:]:
+        (bar,) = axes.lines
+        length = np.ptp(bar.get_xdata()) * 0.5
+        assert f"{length:.0f} mm" in texts
+        assert length == choose_bar(np.ptp(axes.get_xlim()) * 0.5)
+    assert [choose_bar(width) for width in (10, 40, 100, 200, 1000)] == [5, 10, 20, 50, 100]
+
+
+def test_patient_and_study_are_drawn_where_they_are_given(sheet):
+    heading = "Phantom Ada   ·   P-1"
+    named = draw_sheet(replace(sheet, heading=heading))
+    assert heading in [text.get_text() for text in named.texts]
+    assert "Ada" not in " ".join(text.get_text() for text in draw_sheet(sheet).texts)
 
 
 def test_tiles_bear_the_numbers_that_they_are_given(sheet):
@@ -156,7 +172,8 @@ def test_nothing_segmented_is_said_and_shown_on_whole_frames(sheet):
 def test_the_header_says_volume_agreement_recipe_and_research(sheet):
     texts = " ".join(text.get_text() for text in draw_sheet(sheet).texts)
     # 3 × 30 × 44 pixels of 0.75 × 0.5 × 3 mm; the source has 20 + 10 + 20 of the 90 rows
-    assert "prostate 4.5 ml (source 2.5 ml, +80%)" in texts
+    # the longest distance in a slice: 30 rows of 0.75 mm and 44 columns of 0.5 mm
+    assert "prostate 4.5 ml (source 2.5 ml, +80%), 31 mm across" in texts
     assert f"Dice to source {2 * 50 / (90 + 50):.3f}" in texts
     assert "recipe grata" in texts
     assert "RESEARCH USE ONLY" in texts
