@@ -144,7 +144,7 @@ def _average(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> float:
 
 
 def summarise_scores(scores: Iterable[CaseScore]) -> str:
-    """Write a Markdown table: per centre the mean Dice and HD95 of source and adapted masks.
+    """Write a Markdown table: per centre the mean Dice and HD95 of source and final masks.
 
     Args:
         scores: Of every case.
@@ -154,8 +154,8 @@ def summarise_scores(scores: Iterable[CaseScore]) -> str:
     """
     rows = sorted(scores, key=lambda score: (score.centre, score.case))
     lines = [
-        "| centre | cases | Dice source | Dice adapted | lost / gained > .02 "
-        "| HD95 source (mm) | HD95 adapted (mm) |",
+        "| centre | cases | Dice source | Dice final | lost / gained > .02 "
+        "| HD95 source (mm) | HD95 final (mm) |",
         "|---|---|---|---|---|---|---|",
     ]
     for centre in dict.fromkeys(score.centre for score in rows):

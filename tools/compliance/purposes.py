@@ -13,6 +13,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "itk": "N4 bias field correction, a method to compare with",
         "jaxtyping": "names the shapes of tensors; checks them in tests only",
         "jinja2": "fills the pages of the report",
+        "markdown-it-py": "turns reports in Markdown into pages",
         "matplotlib": "draws contact sheet, report and plots",
         "monai": "networks, transforms, sliding windows, bundles",
         "nibabel": "reads and writes NIfTI",

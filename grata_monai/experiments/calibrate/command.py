@@ -5,9 +5,9 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grata_monai.core.errors import RecipeError
 from grata_monai.experiments.compare.command import (
@@ -16,6 +16,9 @@ from grata_monai.experiments.compare.command import (
     split_centre,
 )
 from grata_monai.experiments.harness.options import describe_weights, read_settings
+
+if TYPE_CHECKING:
+    from grata_monai.report.reviews import Review
 
 __all__ = ["add_calibrate_options", "run_calibrate"]
 
@@ -48,6 +51,12 @@ def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
         default=0.02,
         metavar="SHARE",
         help="largest allowed share of cases and shifts that lose (default: 0.02)",
+    )
+    parser.add_argument(
+        "--reviews",
+        type=Path,
+        metavar="LOG",
+        help="a run's reviews.jsonl: what readers edited or rejected may raise the amber limit",
     )
 
 
@@ -84,6 +93,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         base=arguments.base,
         most_harm=arguments.most_harm,
         seed=arguments.seed,
+        reviews=_read_log(arguments.reviews),
     )
     has_cases = arguments.cases or arguments.images or arguments.labels
     is_observed = arguments.observe and not has_cases
@@ -119,6 +129,16 @@ def _list_observed(text: str) -> list[dict[str, str]]:
     centre, folder = split_centre(text)
     has_labels = (Path(folder) / "labels").is_dir()
     return [{**case, "centre": centre} for case in list_cases(folder, labels=has_labels)]
+
+
+def _read_log(path: Path | None) -> "Sequence[Review]":
+    from grata_monai.report.reviews import read_reviews  # noqa: PLC0415
+
+    if path is None:
+        return []
+    if not path.is_file():
+        raise ValueError(f"reviews must be a log, {path.name!r} is no file. Give reviews.jsonl.")
+    return read_reviews(path)
 
 
 def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from grata_monai.core.files import atomic_path
 from grata_monai.experiments.calibrate.choose import Choice, Scores
 from grata_monai.experiments.calibrate.profile import Fit
 from grata_monai.experiments.compare.statistics import HARM
+from grata_monai.report.document import write_document
 
 __all__ = ["write_choice", "write_overlay"]
 
@@ -31,7 +32,7 @@ def write_choice(
         choice: Of `choose`.
         scores: That it was chosen from.
         settings: Of every candidate, by name, as recipes are written.
-        out: A ``.json`` file; the report takes its name with ``.md``.
+        out: A ``.json`` file; the report takes its name with ``.md`` and ``.html``.
         facts: What a reader must know besides: command, device, seed.
         refused: Candidates without scores, and why.
         fit: Of the source profile; written beside the recipe, with ``_profile`` in its name.
@@ -45,6 +46,7 @@ def write_choice(
     page = out.with_suffix(".md")
     with atomic_path(page) as path:
         path.write_text(report, encoding="utf-8")
+    write_document(page)
     return page, report
 
 

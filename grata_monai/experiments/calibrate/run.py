@@ -22,10 +22,12 @@ from grata_monai.experiments.calibrate.profile import (
     observe,
 )
 from grata_monai.experiments.calibrate.report import write_choice, write_overlay
+from grata_monai.experiments.calibrate.reviews import heed_reviews
 from grata_monai.experiments.calibrate.search import run_candidates, to_scores
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row
+from grata_monai.report.reviews import Review
 
 __all__ = ["Settings", "calibrate", "describe_source"]
 
@@ -42,6 +44,7 @@ class Settings:
         base: Recipe whose other settings are kept.
         most_harm: Largest allowed share of cases and shifts that lose.
         seed: Of everything random.
+        reviews: What readers said about earlier masks; may raise the amber limit.
     """
 
     shifts: Sequence[str]
@@ -49,6 +52,7 @@ class Settings:
     base: str = "clinical"
     most_harm: float = 0.02
     seed: int = 0
+    reviews: Sequence[Review] = ()
 
 
 def calibrate(
@@ -106,6 +110,9 @@ def calibrate(
     show_progress(remember(), total=(len(candidates) + 1) * len(cases) * len(settings.shifts))
     scores, refused = to_scores(found)
     choice = choose(scores, most_harm=settings.most_harm)
+    if settings.reviews:
+        choice, told = heed_reviews(choice, settings.reviews)
+        facts = {**facts, "reviews": told}
     fixed = {"base": settings.base, "calibrated_for": hash_weights(bench.network)}
     written = {name: {**fixed, **values} for name, values in given.items()}
     judged = [name for name, recipe in candidates.items() if recipe.multiscale.views]

@@ -48,6 +48,11 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="also compare all methods with these, not with the source alone",
     )
+    parser.add_argument(
+        "--forecast",
+        action="store_true",
+        help="run the first case alone, and say how long all will take; its rows are kept",
+    )
 
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +79,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
         arguments: With the options of `add_compare_options`.
 
     Returns:
-        The report's tables.
+        The report's tables; with ``--forecast`` how long it would take.
 
     Raises:
         DatasetError: If there are no cases, or a label is missing.
@@ -84,9 +89,13 @@ def run_compare(arguments: argparse.Namespace) -> str:
     from grata_monai.bundle import choose_device  # noqa: PLC0415
     from grata_monai.bundle.foreign import comes_unverified  # noqa: PLC0415
     from grata_monai.bundle.verify import describe_verified, verify_bundle  # noqa: PLC0415
+    from grata_monai.experiments.compare.pictures import draw_extremes  # noqa: PLC0415
     from grata_monai.experiments.compare.report import write_report  # noqa: PLC0415
     from grata_monai.experiments.harness.devices import run_on_devices  # noqa: PLC0415
-    from grata_monai.experiments.harness.progress import show_progress  # noqa: PLC0415
+    from grata_monai.experiments.harness.progress import (  # noqa: PLC0415
+        describe_forecast,
+        show_progress,
+    )
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
     from grata_monai.experiments.harness.run import run_methods  # noqa: PLC0415
     from grata_monai.methods.registry import make_systems  # noqa: PLC0415
@@ -103,12 +112,20 @@ def run_compare(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
     ) | describe_weights(settings)
     cases = list_labelled_cases(arguments)
+    count = len(cases)
     open_on = partial(_open, arguments.network, settings, unverified)
+    if arguments.forecast:
+        cases = cases[:1]
     if len(devices) == 1:
         rows = run_methods(methods, cases, open_on(devices[0]), arguments.out, seed=arguments.seed)
     else:
         rows = run_on_devices(methods, cases, open_on, devices, arguments.out, seed=arguments.seed)
     done = show_progress(rows, total=len(methods) * len(cases))
+    if arguments.forecast:
+        return describe_forecast(done, cases=count, devices=len(devices))
+    pictures = draw_extremes(
+        done, cases, methods, open_on(devices[0]), arguments.out, seed=arguments.seed
+    )
     names = [case["case"] for case in cases]
     report = write_report(
         sorted(done, key=lambda row: (list(methods).index(row.method), names.index(row.case))),
@@ -116,6 +133,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
         facts=facts,
         seed=arguments.seed,
         against=arguments.against,
+        pictures=pictures,
     )
     return f"{report.read_text(encoding='utf-8')}\nwrote {report}"
 

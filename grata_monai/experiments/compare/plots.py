@@ -30,7 +30,9 @@ def plot_pairs(rows: Sequence[Row], path: Path) -> None:
 
     def draw(axes: Any, points: _Points, colour: str, centre: str) -> None:
         axes.scatter(points.source, points.dice, s=14, color=colour, label=centre or "cases")
-        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=0)
+        if len(points.source):  # through a point of the data, so that the view stays on them
+            middle = float(points.source.mean())
+            axes.axline((middle, middle), slope=1, color="0.6", linewidth=0.8, zorder=0)
 
     _draw(rows, path, draw, labels=("source Dice", "Dice"))
 

@@ -1,7 +1,6 @@
 """The report of a comparison: tables as Markdown, HTML and CSV, and plots."""
 
 import csv
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from grata_monai.experiments.compare.plots import plot_cosines, plot_gains, plot
 from grata_monai.experiments.compare.statistics import FEW, HARM, Summary, summarise
 from grata_monai.experiments.evaluate import ODD_NAMES
 from grata_monai.experiments.harness.run import Row
+from grata_monai.report.document import write_document
 
 __all__ = ["make_tables", "write_report"]
 
@@ -38,6 +38,7 @@ def write_report(
     seed: int = 0,
     against: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    pictures: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``report.md``, ``report.html``, ``rows.csv``, ``summary.csv`` and the plots.
 
@@ -48,6 +49,7 @@ def write_report(
         seed: Of the bootstrap.
         against: Further methods that all are compared with, each in tables of its own.
         groups: Further groups of cases: name to centres.
+        pictures: Further pictures in the folder, and what they show.
 
     Returns:
         The Markdown report.
@@ -76,8 +78,11 @@ def write_report(
             plot(rows, path)
     tables = make_tables(summaries)
     refusals = {(row.method, row.refusal): None for row in rows if row.refusal}
-    _write(folder / "report.md", _to_markdown(tables, list(refusals), facts or {}, list(plots)))
-    _write(folder / "report.html", _to_html(tables, list(refusals), facts or {}, list(plots)))
+    shown = {**dict.fromkeys(plots, ""), **(pictures or {})}
+    text = _to_markdown(tables, list(refusals), facts or {}, shown)
+    with atomic_path(folder / "report.md") as path:
+        path.write_text(text, encoding="utf-8", errors=ODD_NAMES)
+    write_document(folder / "report.md")
     return folder / "report.md"
 
 
@@ -130,7 +135,7 @@ def _to_markdown(
     tables: Mapping[str, list[list[str]]],
     refusals: Sequence[tuple[str, str]],
     facts: Mapping[str, str],
-    plots: Sequence[str],
+    pictures: Mapping[str, str],
 ) -> str:
     lines = ["# Comparison", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     for group, (headings, *rows) in tables.items():
@@ -139,41 +144,13 @@ def _to_markdown(
     lines += [NOTES, ""]
     if refusals:
         lines += ["## Refused", "", *(f"- {method}: {why}" for method, why in refusals), ""]
-    lines += [f"![{name}]({name})" for name in plots]
+    for name, caption in pictures.items():
+        lines += [f"![{caption or name}]({name})", "", *([caption, ""] if caption else [])]
     return "\n".join(lines) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _to_html(
-    tables: Mapping[str, list[list[str]]],
-    refusals: Sequence[tuple[str, str]],
-    facts: Mapping[str, str],
-    plots: Sequence[str],
-) -> str:
-    e = html.escape
-    parts = [
-        "<!DOCTYPE html><html lang='en'><meta charset='utf-8'><title>Comparison</title><style>"
-        "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}"
-        "td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right}"
-        "td:first-child,th:first-child{text-align:left}img{max-width:100%}</style>",
-        "<h1>Comparison</h1><ul>",
-        *(f"<li>{e(key)}: {e(value)}</li>" for key, value in facts.items()),
-        "</ul>",
-    ]
-    for group, (headings, *rows) in tables.items():
-        parts.append(f"<h2>{e(group)}</h2><table>")
-        parts.append("<tr>" + "".join(f"<th>{e(h)}</th>" for h in headings) + "</tr>")
-        parts += ["<tr>" + "".join(f"<td>{e(c)}</td>" for c in row) + "</tr>" for row in rows]
-        parts.append("</table>")
-    parts.append(f"<p>{e(NOTES)}</p>")
-    if refusals:
-        parts += ["<h2>Refused</h2><ul>"]
-        parts += [f"<li>{e(method)}: {e(why)}</li>" for method, why in refusals] + ["</ul>"]
-    parts += [f"<p><img src='{e(name)}' alt='{e(name)}'></p>" for name in plots]
-    return "\n".join(parts) + "</html>\n"
 
 
 def _flat(row: Row) -> dict[str, object]:
@@ -185,11 +162,6 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors=ODD_NAMES)
 
 
 def _to_text(name: str) -> str:

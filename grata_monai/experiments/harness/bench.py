@@ -151,6 +151,16 @@ class Bench:
 
     def score(self, logits: Logits, prepared: Prepared) -> MaskScore:
         """Bring logits to a mask on the label's grid, and score it."""
+        mask, label = self.finish(logits, prepared)
+        spacing = label.affine[:3, :3].norm(dim=0).tolist()[: label.ndim - 1]
+        return score_mask(mask, label.as_tensor(), spacing)
+
+    def finish(self, logits: Logits, prepared: Prepared) -> tuple[Tensor, MetaTensor]:
+        """Bring logits to a mask on the label's grid; return it and the label, each (1, *s).
+
+        Raises:
+            DatasetError: If the label does not lie on its image's grid.
+        """
         image = prepared.data["image"]
         pred = MetaTensor(logits)
         pred.copy_meta_from(image, copy_attr=True)
@@ -166,8 +176,7 @@ class Bench:
                 f"{prepared.data['case'][0]!r} has {tuple(label.shape)}, its mask "
                 f"{tuple(mask.shape)}. Overlapping regions cannot be scored with one label map."
             )
-        spacing = label.affine[:3, :3].norm(dim=0).tolist()[: label.ndim - 1]
-        return score_mask(mask, label.as_tensor(), spacing)
+        return mask, label
 
 
 def open_bench(

@@ -25,7 +25,7 @@ from grata_monai.experiments.harness.cost import measured
 from grata_monai.experiments.harness.key import digest, digest_case
 from grata_monai.methods.registry import System
 
-__all__ = ["Row", "read_rows", "run_methods"]
+__all__ = ["Row", "assign", "read_rows", "run_methods"]
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _run(
     refusal = system.method.unsupported(bench.network)
     if refusal:
         return Row(**given, refusal=refusal)
-    episode = _assign(prepared.episode, system, memory)
+    episode = assign(prepared.episode, system, memory)
     try:
         with measured(bench.device) as cost:
             result = run_episode(bench.network, episode)
@@ -232,7 +232,7 @@ def _run(
     )
 
 
-def _assign(episode: Episode, system: System, memory: OnlineMemory | None) -> Episode:
+def assign(episode: Episode, system: System, memory: OnlineMemory | None = None) -> Episode:
     """Put a system into an episode: a recipe of its own is guarded, a bare one is not."""
     recipe = system.recipe or episode.recipe
     protocol = "episodic" if memory is None else "online"
