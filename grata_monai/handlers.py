@@ -146,9 +146,10 @@ class GraTaHandler:
         """
         rows, output = _state(engine).grata, engine.state.output
         if not (isinstance(output, list) and not output):
-            rows += [(case, record) for case, _, record in self._made]
+            made = _find_records(engine) or self._made  # postprocessing may have added to a verdict
+            rows += [(case, record) for case, _, record in made]
             done, total = len(rows) + len(list_failures(engine)), self.total
-            for case, path, record in self._made:
+            for case, path, record in made:
                 self._write(case, path, record)
                 place = f"{done} of {total}, " if total else ""
                 logger.info("%s%s: %s", place, case, summarise_record(record))

@@ -77,14 +77,14 @@ def segment(
                 "Leave one of them out."
             )
         asked["recipe"] = recipe if isinstance(recipe, str) else dict(recipe)
-    bundle_dir = bundle_dir or find_shipped_bundle()
+    bundle_dir, case = bundle_dir or find_shipped_bundle(), ""
     if isinstance(given, str) and Path(given).is_dir():
         asked["dataset_dir"] = given
         bundle = open_bundle(bundle_dir, ("dicom",), asked, unverified=unverified)
-        given = _name_volume(bundle.get("triage"))
+        case = given = _name_volume(bundle.get("triage"))
     else:
         bundle = open_bundle(bundle_dir, (), asked, unverified=unverified)
-    prepared = _prepare(bundle.preprocessing, given)
+    prepared = _prepare(bundle.preprocessing, {"image": given, "case": case})
     done = bundle.postprocessing(predict_case(prepared, bundle))
     mask = done["pred"]
     return Result(
@@ -112,9 +112,9 @@ def predict_case(prepared: Mapping[Hashable, Any], bundle: Bundle) -> dict[Hasha
     return dict(item)
 
 
-def _prepare(preprocessing: Compose, given: str | MetaTensor) -> Any:
+def _prepare(preprocessing: Compose, given: Mapping[str, str | MetaTensor]) -> Any:
     try:
-        return preprocessing({"image": given})
+        return preprocessing(dict(given))
     except RuntimeError as error:  # MONAI's wrapping of whatever a transform raises
         refusal = find_refusal(error)
     raise refusal

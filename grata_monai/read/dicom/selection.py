@@ -13,7 +13,10 @@ from grata_monai.core.patterns import check_pattern
 from grata_monai.read.dicom.rejection import Reason, Rejection, reject
 from grata_monai.read.dicom.volume import DicomVolume
 
-__all__ = ["Selection", "note_mismatches", "select"]
+__all__ = ["MISMATCH", "Selection", "note_mismatches", "select"]
+
+MISMATCH = "the network was trained on another "
+"""How a note begins that says that a series is not what the network knows."""
 
 MODALITIES = ("CT", "MR")
 ORIENTATIONS = ("sagittal", "coronal", "axial")  # by the axis, x, y, z, nearest to the normal
@@ -167,7 +170,7 @@ def _list_mismatches(volume: DicomVolume, expected: Selection) -> Iterator[str]:
     for name, rule in _broken_rules(volume, expected):
         told = {"body_part": volume.body_part, "description": volume.description}
         if told.get(name, "told"):
-            yield f"the network was trained on another {name}, {rule}"
+            yield f"{MISMATCH}{name}, {rule}"
 
 
 def _find_miss(volume: DicomVolume, selection: Selection) -> str:

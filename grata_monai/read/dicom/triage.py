@@ -6,11 +6,12 @@ Headers are read in a sandbox; pixels are never decoded.
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from grata_monai.core.errors import DicomError
@@ -39,11 +40,14 @@ class Triage:
         volumes: Accepted, ordered by name.
         rejections: Ordered by name.
         skipped: How many files are no DICOM; DICOMDIR files are not counted.
+        places: Folder and SeriesDescription of every series, by the names of what was found in it.
+            They may name the patient: for a terminal, never for a log or a file.
     """
 
     volumes: tuple[DicomVolume, ...]
     rejections: tuple[Rejection, ...]
     skipped: int
+    places: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def refusals(self) -> tuple[Rejection, ...]:
@@ -113,15 +117,19 @@ def triage(
             skipped += header == "foreign"
     volumes: list[DicomVolume] = []
     rejections = _reject_files(failures, tree)
+    places: dict[str, tuple[str, str]] = {}
     for headers in series.values():
         accepted, refused = judge_series(
             headers, require_frame_of_reference=rules.require_frame_of_reference, limits=limits
         )
         volumes += accepted
         rejections += refused
+        place = str(Path(tree.relative(headers[0].file)).parent), headers[0].description
+        names = [volume.name for volume in accepted] + [one.name for one in refused]
+        places |= dict.fromkeys(names, place)
     kept, passed_over = select(_note_failures(volumes, failures), rules)
     kept = note_mismatches(kept, expected or Selection())
-    result = _sort(kept, [*rejections, *passed_over], skipped)
+    result = replace(_sort(kept, [*rejections, *passed_over], skipped), places=places)
     logger.info(
         "%d volumes accepted, %d refused, %d files are no DICOM",
         *(len(result.volumes), len(result.rejections), skipped),
@@ -129,27 +137,35 @@ def triage(
     return result
 
 
-def render_table(found: Triage) -> Table:
+def render_table(found: Triage, *, has_places: bool = False) -> Table:
     """Make a table with one line per volume.
 
     Args:
         found: By `triage`.
+        has_places: Whether to say folder and description too, which may name the patient: for a
+            person at a terminal.
 
     Returns:
-        For `rich.print`; it holds no identifier.
+        For `rich.print`; without places it holds no identifier.
     """
+    headings = ("volume", *(("where",) if has_places else ()), "verdict", "what", "what to do")
     caption = f"{found.skipped} file(s) are no DICOM" if found.skipped else None
-    table = Table("volume", "verdict", "what", "what to do", title="DICOM triage", caption=caption)
+    table = Table(*headings, title="DICOM triage", caption=caption)
+
+    def tell_place(name: str) -> list[str]:
+        where = filter(None, found.places.get(name, ()))
+        return [escape(": ".join(where))] if has_places else []
+
     for volume in found.volumes:
         shape = " × ".join(map(str, volume.spatial_shape))
         spacing = " × ".join(f"{value:.4g}" for value in _spacing(volume))
         what = "; ".join((f"{volume.modality}, {shape}, {spacing} mm", *volume.notes))
-        table.add_row(volume.name, "[green]accepted[/green]", what, "")
+        place = tell_place(volume.name)
+        table.add_row(volume.name, *place, "[green]accepted[/green]", what, "")
     for rejection in found.rejections:
         what = f"{rejection.message} ({rejection.instances} instance(s))"
-        table.add_row(
-            rejection.name, f"[red]{rejection.reason.value}[/red]", what, rejection.remedy
-        )
+        verdict, place = f"[red]{rejection.reason.value}[/red]", tell_place(rejection.name)
+        table.add_row(rejection.name, *place, verdict, what, rejection.remedy)
     return table
 
 

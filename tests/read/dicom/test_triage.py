@@ -520,3 +520,18 @@ def _dicomdir() -> bytes:
     stream = io.BytesIO()
     dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def test_a_table_for_a_person_says_where_a_series_lies_and_no_other_does(tmp_path, in_process):
+    options = SeriesOptions(description=f"t2 {SECRET}")
+    write_series(tmp_path / "ward" / "one", IMAGE, AFFINE, options=options)
+    found = triage(tmp_path)
+    shown = {}
+    for has_places in (True, False):
+        file = io.StringIO()
+        Console(file=file, width=200).print(render_table(found, has_places=has_places))
+        shown[has_places] = file.getvalue()
+    assert f"ward/one: t2 {SECRET}" in shown[True]
+    assert SECRET not in shown[False]
+    assert "ward" not in shown[False]
+    assert SECRET not in found.to_json(phi="keep")
