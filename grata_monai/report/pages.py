@@ -16,7 +16,6 @@ from grata_monai.report.templates import fill
 from grata_monai.report.tiles import cut_doubt, cut_tiles, draw_thumbnail
 from grata_monai.report.volume import pack_volumes
 from grata_monai.report.words import describe_score, explain
-from grata_monai.write.pictures.figure import render_sheet
 
 __all__ = ["render_case", "write_case"]
 
@@ -53,13 +52,16 @@ class Candidate:
     is_kept: bool
 
 
-def write_case(case: ReportedCase, output_dir: str | Path, *, made_from: str = "") -> Row:
+def write_case(
+    case: ReportedCase, output_dir: str | Path, *, made_from: str = "", is_drawn: bool = True
+) -> Row:
     """Write ``report/<case>.html``, ``.png``, ``.thumb.png`` and ``.json`` in a run's folder.
 
     Args:
         case: The case.
         output_dir: The run's folder; made if missing.
         made_from: As the record says it, see `list_pending`; the line, written last, names it.
+        is_drawn: Whether to write the picture too, ``.png``; it needs matplotlib.
 
     Returns:
         Its line of the index.
@@ -71,8 +73,13 @@ def write_case(case: ReportedCase, output_dir: str | Path, *, made_from: str = "
     page = render_case(case)
     with atomic_path(folder / f"{case.name}.html") as path:
         path.write_text(page, encoding="utf-8")
-    with atomic_path(folder / f"{case.name}.png") as path:
-        Image.fromarray(render_sheet(case.sheets[case.best_plane])).save(path, "PNG")
+    if is_drawn:
+        from grata_monai.write.pictures.figure import (  # noqa: PLC0415  # not beside MONAI Label
+            render_sheet,
+        )
+
+        with atomic_path(folder / f"{case.name}.png") as path:
+            Image.fromarray(render_sheet(case.sheets[case.best_plane])).save(path, "PNG")
     with atomic_path(folder / f"{case.name}.thumb.png") as path:
         path.write_bytes(draw_thumbnail(case))
     row = make_row(case, made_from=made_from)

@@ -1,5 +1,6 @@
 """Say in a reader's words what was decided about a case, why, and what to do."""
 
+import re
 from dataclasses import dataclass
 
 from grata_monai.adapt.scores import Quality, Score, Selected
@@ -35,6 +36,23 @@ _SCORES = {
     ),
 }
 """Score to the question that it answers, and to what it means below its limit."""
+_AVERAGED = "averaged magnified views"  # what was decided says so already
+_CLAUSES = {
+    r"low agreement, (\S+) < (\S+)": (
+        "The views of this image agree to {0} of 1; green asks for {1}."
+    ),
+    r"too little agreement to rely on, (\S+) < (\S+)": (
+        "The views of this image agree to {0} of 1 only; {1} is the least to rely on."
+    ),
+    r"organ found anew in the whole image at .*": (
+        "The first look had not found the organ well; it was found anew in the whole image."
+    ),
+    r"kept without asking the guard": "The guard was not asked whether to keep it.",
+    r"nobody has calibrated the guard .*": (
+        "Nobody has calibrated the guard for this network, so nothing is green."
+    ),
+}
+"""What a guard's reason may go on with, and how a reader is told."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +79,14 @@ def explain(record: Record) -> Words:
         record: Of the case.
 
     Returns:
-        Sentences without numbers that a reader cannot check; those stand in the tables.
+        Sentences; of numbers, the agreement alone, which the page shows.
     """
     light = record.verdict.light
     is_empty = record.change.final_voxels == 0
     headline = "Nothing was found" if is_empty else _LIGHTS[light]
-    return Words(headline, _decided(record), _why(record), _ADVICE[light])
+    main, *clauses = record.verdict.reason.split("; ")
+    told = [_why(record, main), *map(_tell_clause, clauses)]
+    return Words(headline, _decided(record), " ".join(filter(None, told)), _ADVICE[light])
 
 
 def describe_score(score: Score) -> str:
@@ -89,7 +109,7 @@ def _decided(record: Record) -> str:
     return "The network was not adapted; this is its mask."
 
 
-def _why(record: Record) -> str:
+def _why(record: Record, main: str) -> str:
     verdict = record.verdict
     failed = [score for score in verdict.scores if score.is_below]
     if failed:
@@ -102,6 +122,16 @@ def _why(record: Record) -> str:
         return "The recipe asks for no guard."
     if verdict.kept == Selected.ADAPTED and any(s.name == "neighbour_gain" for s in verdict.scores):
         return "Because the magnifications agree at least as well after adaptation as before."
-    if verdict.reason:
-        return f"{verdict.reason[0].upper()}{verdict.reason[1:].rstrip('.')}."
-    return ""
+    return "" if main == _AVERAGED else _to_sentence(main)
+
+
+def _tell_clause(clause: str) -> str:
+    """Say one further clause of a guard's reason; an unknown one in its own words."""
+    for pattern, sentence in _CLAUSES.items():
+        if match := re.fullmatch(pattern, clause):
+            return sentence.format(*match.groups())
+    return _to_sentence(clause)
+
+
+def _to_sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""

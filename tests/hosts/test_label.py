@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -25,6 +26,7 @@ from monai.bundle import ConfigWorkflow
 
 from grata_monai.bundle.lint import write_manifest
 from grata_monai.bundle.verify import find_differences
+from grata_monai.hosts.label.worklist import STRATEGY
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
 from grata_monai.record import Record
@@ -153,6 +155,23 @@ def test_the_light_and_the_verdict_come_first(server):
     assert answer.params["light"] == answer.record["verdict"]["light"] != "none"
     assert answer.params["verdict"] == describe_record(Record.from_json(json.dumps(answer.record)))
     assert answer.params["label_names"] == {"prostate": 1}
+
+
+def test_a_study_gets_a_page_a_place_in_the_worklist_and_the_original_s_mask(server):
+    answers = {case: server.segment(case) for case in ("case_3", "case_4")}
+    page = answers["case_3"].params["report"]
+    assert page == "/reports/report/case_3.html"
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{page}") as shown:
+        assert "case_3</title>" in shown.read().decode()
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        server.ask("reports/report/..%2F..%2Fmain.py")
+    lowest = min(answers, key=lambda case: answers[case].record["verdict"]["agreement"])
+    sample = server.ask_for_sample(STRATEGY)
+    assert sample["id"] == lowest
+    assert sample["PatientID"] == f"{answers[lowest].params['light'].upper()} {lowest}"
+    original = server.infer({"image": "case_3"}, {}, model=f"{MODEL}_original")
+    assert original.params["label_names"] == {"prostate, original network": 1}
+    assert np.array_equal(original.mask, server.segment("case_3", adapt=False).mask)
 
 
 def test_as_slicer_asks_an_upload_and_an_nrrd_give_the_same_mask(server, expected):

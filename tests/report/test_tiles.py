@@ -49,7 +49,9 @@ def test_outlines_lie_in_millimetres_around_the_pixels(block):
 
 
 def test_doubt_is_where_some_magnifications_mark_and_others_do_not(block):
-    slices, tiles = cut_doubt(block)
+    found = cut_doubt(block)
+    assert found is not None
+    slices, tiles = found
     assert (slices.plane, slices.numbers) == ("axial", tuple(range(1, 11)))
     assert [(number, area) for _, number, area in slices.unsure] == [
         (4, pytest.approx(2 * 20 * 0.04)),

@@ -38,6 +38,29 @@ def test_a_failure_is_told_with_its_own_reason():
     assert explain(record).why == "Because out of memory."
 
 
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        (
+            "averaged magnified views; low agreement, 0.91 < 0.93",
+            "The views of this image agree to 0.91 of 1; green asks for 0.93.",
+        ),
+        (
+            "averaged magnified views; organ found anew in the whole image at scale:0.6:0,1; "
+            "too little agreement to rely on, 0.50 < 0.73",
+            "The first look had not found the organ well; it was found anew in the whole image. "
+            "The views of this image agree to 0.50 of 1 only; 0.73 is the least to rely on.",
+        ),
+        ("averaged magnified views; kept without asking the guard", "The guard was not asked"),
+        ("averaged magnified views; something new.", "Something new."),
+        ("kept source: the case is like home", "Kept source: the case is like home."),
+    ],
+)
+def test_every_clause_of_a_reason_is_told_in_a_reader_s_words(reason, why):
+    verdict = replace(AMBER.verdict, reason=reason, scores=())
+    assert explain(replace(AMBER, verdict=verdict)).why.startswith(why)
+
+
 def test_every_score_of_the_guard_is_put_as_a_question():
     questions = {describe_score(Score(score.name, 0.5)) for score in GUARD_SCORES}
     assert len(questions) == len(GUARD_SCORES)

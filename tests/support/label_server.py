@@ -79,6 +79,12 @@ class LabelServer:
         with self._open(urllib.request.Request(self._url(path))) as answer:
             return json.load(answer)
 
+    def ask_for_sample(self, strategy: str) -> Any:
+        """The next study, as Slicer's button asks for it."""
+        path = f"activelearning/{urllib.parse.quote(strategy)}"
+        with self._open(urllib.request.Request(self._url(path), method="POST")) as answer:
+            return json.load(answer)
+
     def request(self, path: str, *, headers: Mapping[str, str]) -> Any:
         """GET something with headers of one's own."""
         with self._open(urllib.request.Request(self._url(path), headers=dict(headers))) as answer:

@@ -6,7 +6,9 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 import argparse
 from pathlib import Path
 
-__all__ = ["add_label_options", "run_install"]
+__all__ = ["add_label_options", "run_collect", "run_install"]
+
+SLICER = Path(__file__).parent / "assets" / "slicer_window.py"
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,36 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
         "--link", action="store_true", help="make a symbolic link instead of a copy"
     )
     installer.set_defaults(run=run_install)
+    collector = actions.add_parser(
+        "collect",
+        help="gather submitted labels for calibrate and train",
+        description="Copy the studies with a submitted label into OUT/images, and the labels into "
+        "OUT/labels, as --cases CENTRE=OUT of calibrate and compare takes them.",
+    )
+    collector.add_argument("studies", type=Path, metavar="STUDIES", help="folder of the server")
+    collector.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    collector.set_defaults(run=run_collect)
+
+
+def run_collect(arguments: argparse.Namespace) -> str:
+    """Gather submitted labels.
+
+    Args:
+        arguments: With the options of `add_label_options`.
+
+    Returns:
+        How many, and where they are.
+
+    Raises:
+        DatasetError: If STUDIES is no folder of MONAI Label, or a label is no NIfTI.
+        OutputError: If OUT cannot be written.
+    """
+    from grata_monai.bundle.shipped import find_shipped_bundle  # noqa: PLC0415
+    from grata_monai.hosts.label.collect import collect_labels, read_names  # noqa: PLC0415
+
+    names = read_names(find_shipped_bundle() / "configs" / "metadata.json")
+    found = collect_labels(arguments.studies, arguments.out, names)
+    return f"{len(found)} submitted label(s) in {arguments.out}"
 
 
 def run_install(arguments: argparse.Namespace) -> str:
@@ -58,5 +90,7 @@ def run_install(arguments: argparse.Namespace) -> str:
         "    --uvicorn_app grata_monai.hosts.label.server:app \\",
         f"    --conf models {MODEL} --conf zoo_source local --conf sam2 false \\",
         "    --conf skip_trainers true --host 127.0.0.1 --port 8000",
+        "light and verdict in 3D Slicer's window: one line in its .slicerrc.py",
+        f"  exec(open({str(SLICER)!r}).read())",
     ]
     return "\n".join(lines)

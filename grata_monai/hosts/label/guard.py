@@ -25,6 +25,11 @@ GIBIBYTE = 2**30
 NAME = re.compile(r"\w[\w.+ -]{0,199}")
 NAMED = ("image", "id", "label", "tag", "session_id")
 """Parameters of a request that become names of files on the server."""
+NOTHING_ELSE = "this server segments images, and offers nothing else."
+NO_TRAINING = (
+    "this server does not train. Submitted labels are kept; `python -m grata_monai label collect` "
+    "gathers them for calibrate and train."
+)
 CLOSED = re.compile(
     r"/+(batch|infer/wsi_v2|logs|model|proxy|reload|scoring|train|wsi_infer)(/|$)", re.IGNORECASE
 )
@@ -121,7 +126,7 @@ class Guard:
                    for key, value in scope["headers"]}  # fmt: skip
         self._check_host(headers)
         if CLOSED.match(scope["path"]):
-            raise Refused(403, "this server segments images, and offers nothing else.")
+            raise Refused(403, NO_TRAINING if "train" in scope["path"] else NOTHING_ELSE)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.access.bytes:
             raise self._too_large()

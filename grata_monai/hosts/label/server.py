@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from grata_monai.core.errors import CaseError, DatasetError, GrataError, RecipeError, find_cause
+from grata_monai.hosts.label.answer import PAGES, REPORTS_FOLDER
 from grata_monai.hosts.label.guard import Access, Guard
 from grata_monai.hosts.label.requests import (
     check_image,
@@ -37,6 +38,7 @@ from grata_monai.hosts.label.requests import (
     check_parameters,
     check_upload,
 )
+from grata_monai.hosts.label.worklist import extend_app, note, take_original
 
 __all__ = ["check_device", "correct_status", "describe_error", "make_app"]
 
@@ -49,6 +51,7 @@ ASKED_WRONGLY = {
     "DICOM SEG format": "output must be image, json or all, dicom_seg needs a DICOMweb datastore.",
 }
 """How MONAI Label begins what it says of a client's fault with status 500, and what we say."""
+PAGE = re.compile(r"index\.html|report/\w[\w.+-]*\.(html|thumb\.png)")
 DEVICE = re.compile(r"[\w .,:+()/-]*")  # cpu, cuda:1, NVIDIA H100 80GB HBM3:0
 
 
@@ -128,10 +131,12 @@ def make_app() -> Guard:
         return JSONResponse(content, status_code=status)
 
     _keep_uploads_apart()
+    MONAILabelApp.__init__ = _with_worklist(MONAILabelApp.__init__)
     MONAILabelApp.infer = _with_checked_request(MONAILabelApp.infer)
     LocalDatastore.add_image = _with_checked_file(LocalDatastore.add_image)
     LocalDatastore.save_label = _with_checked_file(LocalDatastore.save_label, has_tag=True)
     BundleInferTask._load_bundle_config = _with_overlay(BundleInferTask._load_bundle_config)
+    app.add_api_route(PAGES + "/{path:path}", _show_page, include_in_schema=False)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
     # RuntimeError: MONAI wraps what a component raises; the others: parameters that are no JSON
     for kind in (GrataError, RuntimeError, MONAILabelException, OSError, TypeError, ValueError):
@@ -166,6 +171,7 @@ def _with_checked_request(infer: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(infer)
     def checked(app: Any, request: dict[str, Any], datastore: Any = None) -> Any:
+        request = take_original(request)
         models = app._infers
         check_model(request.get("model"), models)
         check_device(request.get("device"))
@@ -175,9 +181,34 @@ def _with_checked_request(infer: Callable[..., Any]) -> Callable[..., Any]:
             folders.append(Path(app.sessions().store_path))
         ids = (datastore or app.datastore()).list_images()
         check_image(request.get("image"), ids, folders)
-        return infer(app, request, datastore)
+        result = infer(app, request, datastore)
+        if request.get("adapt") is not False:
+            note(datastore or app.datastore(), request["image"], result.get("params") or {})
+        return result
 
     return checked
+
+
+def _with_worklist(make: Callable[..., None]) -> Callable[..., None]:
+    """The app comes by here once, when the server starts."""
+
+    @functools.wraps(make)
+    def extended(app: Any, *args: Any, **more: Any) -> None:
+        make(app, *args, **more)
+        extend_app(app)
+        os.environ.setdefault(REPORTS_FOLDER, str(Path(app.app_dir).absolute() / "reports"))
+
+    return extended
+
+
+def _show_page(path: str) -> Any:
+    """Show a report's file: a page, its index, or a small picture."""
+    from fastapi.responses import FileResponse, JSONResponse  # noqa: PLC0415
+
+    file = Path(os.environ[REPORTS_FOLDER]) / path
+    if PAGE.fullmatch(path) and file.is_file():
+        return FileResponse(file)
+    return JSONResponse({"detail": "there is no such report; segment the study first."}, 404)
 
 
 def _with_checked_file(keep: Callable[..., Any], *, has_tag: bool = False) -> Callable[..., Any]:
