@@ -1,13 +1,15 @@
 """The command line: parse, call, report; no logic.
 
-Each subcommand has one function that describes its options, called when the subcommand is, and one
-that runs it. Both import what they call, so that ``--help`` need not wait for a deep-learning
-framework.
+A subcommand is a row of one table. What describes and runs it is imported when it is called, so
+that ``--help`` need not wait for a deep-learning framework.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -96,7 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_installed_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, (describe, summary) in _COMMANDS.items():
+    for name, (summary, command) in _COMMANDS.items():
+        describe = partial(command.describe, name) if isinstance(command, Command) else command
         commands.add_parser(name, help=summary, describe=describe)
     return parser
 
@@ -166,25 +169,12 @@ def _run_triage(arguments: argparse.Namespace) -> str:
             selection=rules,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    Console().print(render_table(found))
+    console = Console()  # only a person at a terminal is told what may name a patient
+    console.print(render_table(found, has_places=console.is_terminal))
     if arguments.json:
         with atomic_path(arguments.json) as path:
             path.write_text(found.to_json(phi=arguments.phi) + "\n", encoding="utf-8")
     return f"{len(found.volumes)} accepted, {len(found.rejections)} refused"
-
-
-def _describe_send(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.transfer import commands
-
-    commands.add_send_options(parser)
-    parser.set_defaults(run=commands.run_send)
-
-
-def _describe_fetch(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.transfer import commands
-
-    commands.add_fetch_options(parser)
-    parser.set_defaults(run=commands.run_fetch)
 
 
 def _describe_wrap(parser: argparse.ArgumentParser) -> None:
@@ -228,50 +218,6 @@ def _run_wrap(arguments: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _describe_compare(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.experiments.compare import command
-
-    parser.description = (
-        "Run methods over labelled cases. What is done stays done: start it again "
-        "with the same --out to go on after an interruption."
-    )
-    command.add_compare_options(parser)
-    parser.set_defaults(run=command.run_compare)
-
-
-def _describe_calibrate(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.experiments.calibrate import command
-
-    parser.description = (
-        "Choose a recipe for a network on your own labelled source cases, under "
-        "scanner shifts. Never give it cases of the hospital where the network shall work."
-    )
-    command.add_calibrate_options(parser)
-    parser.set_defaults(run=command.run_calibrate)
-
-
-def _describe_benchmark(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.experiments.reproduce import command
-
-    parser.description = (
-        "Train where it is needed, calibrate on source cases, compare on foreign ones. "
-        "What is done stays done: start it again with the same --out to go on."
-    )
-    command.add_benchmark_options(parser)
-    parser.set_defaults(run=command.run_benchmark)
-
-
-def _describe_lint(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.bundle.lint import command
-
-    parser.description = (
-        "Check a bundle against the rules of a careful hospital. Nothing of the bundle "
-        "is run, except with --zoo."
-    )
-    command.add_lint_options(parser)
-    parser.set_defaults(run=command.run_lint)
-
-
 def _describe_sign(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Sign a bundle that is as its manifest says. Where the environment variable "
@@ -290,131 +236,139 @@ def _run_sign(arguments: argparse.Namespace) -> str:
     return f"signed: {sign_bundle(arguments.bundle_dir, arguments.key)}"
 
 
-def _describe_review(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.report import command
+@dataclass(frozen=True)
+class Command:
+    """A command whose options and work lie in a module of their own.
 
-    parser.description = (
-        "Serve a run's reports to a browser on this machine, where masks can be accepted, edited "
-        "or rejected with a name. The log only grows: reviews.jsonl."
-    )
-    command.add_review_options(parser)
-    parser.set_defaults(run=command.run_review)
+    Attributes:
+        module: Has ``add_NAME_options``, and ``run_NAME`` unless the options say what runs.
+        description: Of what it does, below its usage.
+    """
 
+    module: str
+    description: str
 
-def _describe_label(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.hosts.label import command
-
-    command.add_label_options(parser)
-
-
-def _describe_deploy(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.hosts.deploy import command
-
-    parser.description = (
-        "Run the bundle as an application of the MONAI Deploy App SDK: DICOM series "
-        "in, DICOM Segmentations and records out. INPUT, OUTPUT and the bundle may also come from "
-        "HOLOSCAN_INPUT_PATH, HOLOSCAN_OUTPUT_PATH and HOLOSCAN_MODEL_PATH."
-    )
-    command.add_deploy_options(parser)
-    parser.set_defaults(run=command.run_deploy)
+    def describe(self, name: str, parser: argparse.ArgumentParser) -> None:
+        """Add the options, and what runs."""
+        module, plain = import_module(f"grata_monai.{self.module}"), name.replace("-", "_")
+        parser.description = self.description
+        parser.set_defaults(run=getattr(module, f"run_{plain}", None))
+        getattr(module, f"add_{plain}_options")(parser)
 
 
-def _describe_serve(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.service import command
-
-    parser.description = (
-        "Receive DICOM series day and night, segment them and deliver the results. "
-        "SIGTERM drains; the next start goes on."
-    )
-    command.add_serve_options(parser)
-    parser.set_defaults(run=command.run_serve)
-
-
-def _describe_service(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.service import command
-
-    parser.description = "Look at a service, and steer it; its audit log too."
-    command.add_service_options(parser)
-    parser.set_defaults(run=command.run_service)
-
-
-def _describe_segment(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.hosts.terminal import command
-
-    parser.description = (
-        "Segment every image and every acceptable DICOM series of IN with the network adapted to "
-        "it. Start the same command again to go on after an interruption."
-    )
-    command.add_segment_options(parser)
-    parser.set_defaults(run=command.run_segment)
-
-
-def _describe_nnunet(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.hosts.nnunet import command
-
-    parser.description = (
-        "Segment images and DICOM series with a trained nnU-Net v2 folder, adapted to every case. "
-        "Preprocessing, window, export and file names are nnU-Net's own."
-    )
-    command.add_nnunet_options(parser)
-    parser.set_defaults(run=command.run_command)
-
-
-def _describe_demo(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.hosts.terminal import demo
-
-    parser.description = "Segment a phantom with an endorectal coil; neither data nor GPU needed."
-    demo.add_demo_options(parser)
-    parser.set_defaults(run=demo.run_demo)
-
-
-def _describe_check_upgrade(parser: argparse.ArgumentParser) -> None:
-    from grata_monai.hosts.terminal import upgrade
-
-    parser.description = (
-        "Segment kept cases again, and compare every mask with what an older version wrote."
-    )
-    upgrade.add_upgrade_options(parser)
-    parser.set_defaults(run=upgrade.run_check_upgrade)
-
-
-_COMMANDS = {
-    "segment": (_describe_segment, "segment images and DICOM series, adapted to every case"),
-    "nnunet": (_describe_nnunet, "segment with a trained nnU-Net v2, adapted to every case"),
-    "demo": (_describe_demo, "segment a phantom, and compare with its exact label"),
-    "phantom": (_describe_phantom, "write synthetic pelvic MR cases with exact ground truth"),
-    "triage": (
-        _describe_triage,
-        "say which DICOM volumes a folder holds, and why others are refused",
+_COMMANDS: dict[str, tuple[str, Command | Callable[[argparse.ArgumentParser], None]]] = {
+    "segment": (
+        "segment images and DICOM series, adapted to every case",
+        Command(
+            "hosts.terminal.command",
+            "Segment every image and every acceptable DICOM series of IN with the network adapted "
+            "to it. Start the same command again to go on after an interruption.",
+        ),
     ),
-    "send": (_describe_send, "send DICOM files to a peer: C-STORE or DICOMweb"),
-    "fetch": (_describe_fetch, "fetch a study or series by DICOMweb"),
-    "wrap": (_describe_wrap, "make any MONAI bundle adapt to every case"),
+    "nnunet": (
+        "segment with a trained nnU-Net v2, adapted to every case",
+        Command(
+            "hosts.nnunet.command",
+            "Segment images and DICOM series with a trained nnU-Net v2 folder, adapted to every "
+            "case. Preprocessing, window, export and file names are nnU-Net's own.",
+        ),
+    ),
+    "demo": (
+        "segment a phantom, and compare with its exact label",
+        Command(
+            "hosts.terminal.demo",
+            "Segment a phantom with an endorectal coil; neither data nor GPU needed.",
+        ),
+    ),
+    "phantom": ("write synthetic pelvic MR cases with exact ground truth", _describe_phantom),
+    "triage": (
+        "say which DICOM volumes a folder holds, and why others are refused",
+        _describe_triage,
+    ),
+    "send": (
+        "send DICOM files to a peer: C-STORE or DICOMweb",
+        Command("transfer.commands", "Send DICOM files to a peer, and say what it stored."),
+    ),
+    "fetch": (
+        "fetch a study or series by DICOMweb",
+        Command("transfer.commands", "Fetch DICOM files by DICOMweb."),
+    ),
+    "wrap": ("make any MONAI bundle adapt to every case", _describe_wrap),
     "compare": (
-        _describe_compare,
         "run adaptation methods over labelled cases, with paired statistics",
+        Command(
+            "experiments.compare.command",
+            "Run methods over labelled cases. What is done stays done: start it again with the "
+            "same --out to go on after an interruption.",
+        ),
     ),
     "calibrate": (
-        _describe_calibrate,
         "choose a recipe on labelled source cases under scanner shifts",
+        Command(
+            "experiments.calibrate.command",
+            "Choose a recipe for a network on your own labelled source cases, under scanner "
+            "shifts. Never give it cases of the hospital where the network shall work.",
+        ),
     ),
-    "benchmark": (_describe_benchmark, "reproduce a table of the documentation from public data"),
+    "benchmark": (
+        "reproduce a table of the documentation from public data",
+        Command(
+            "experiments.reproduce.command",
+            "Train where it is needed, calibrate on source cases, compare on foreign ones. What is "
+            "done stays done: start it again with the same --out to go on.",
+        ),
+    ),
     "lint": (
-        _describe_lint,
         "check that a bundle is data only, complete, and as its manifest says",
+        Command(
+            "bundle.lint.command",
+            "Check a bundle against the rules of a careful hospital. Nothing of the bundle is run, "
+            "except with --zoo.",
+        ),
     ),
-    "sign": (_describe_sign, "sign a bundle with a key, offline"),
+    "sign": ("sign a bundle with a key, offline", _describe_sign),
     "review": (
-        _describe_review,
         "serve a run's reports on this machine, and keep what readers decide",
+        Command(
+            "report.command",
+            "Serve a run's reports to a browser on this machine, where masks can be accepted, "
+            "edited or rejected with a name. The log only grows: reviews.jsonl.",
+        ),
     ),
-    "check-upgrade": (_describe_check_upgrade, "segment kept cases again, and say what changed"),
-    "label": (_describe_label, "put the bundle into MONAI Label"),
-    "deploy": (_describe_deploy, "segment DICOM series as a MONAI Deploy application does"),
-    "serve": (_describe_serve, "receive, segment and deliver DICOM series day and night"),
-    "service": (_describe_service, "look at a service: status, pause, drain, retry, verify-audit"),
+    "check-upgrade": (
+        "segment kept cases again, and say what changed",
+        Command(
+            "hosts.terminal.upgrade",
+            "Segment kept cases again, and compare every mask with what an older version wrote.",
+        ),
+    ),
+    "label": (
+        "put the bundle into MONAI Label, and take submitted labels out",
+        Command("hosts.label.command", "Serve the bundle to 3D Slicer with MONAI Label."),
+    ),
+    "deploy": (
+        "segment DICOM series as a MONAI Deploy application does",
+        Command(
+            "hosts.deploy.command",
+            "Run the bundle as an application of the MONAI Deploy App SDK: DICOM series in, DICOM "
+            "Segmentations and records out. INPUT, OUTPUT and the bundle may also come from "
+            "HOLOSCAN_INPUT_PATH, HOLOSCAN_OUTPUT_PATH and HOLOSCAN_MODEL_PATH.",
+        ),
+    ),
+    "serve": (
+        "receive, segment and deliver DICOM series day and night",
+        Command(
+            "service.command",
+            "Receive DICOM series day and night, segment them and deliver the results. SIGTERM "
+            "drains; the next start goes on.",
+        ),
+    ),
+    "service": (
+        "look at a service: status, pause, drain, retry, verify-audit",
+        Command("service.command", "Look at a service, and steer it; its audit log too."),
+    ),
 }
-"""Of every command: what adds its options, and a line of help."""
+"""Of every command: a line of help, and what adds its options."""
 
 
 def _find_extra(module: str) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from grata_monai.cli import main
+from grata_monai.cli import _COMMANDS, main
 from grata_monai.core.errors import DatasetError
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import SeriesOptions, write_series
@@ -34,6 +34,13 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     assert "phantom" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_describes_itself_and_knows_what_it_runs(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert f"usage: grata-monai {name}" in capsys.readouterr().out
 
 
 def test_no_command_is_refused_with_the_usage(capsys):

@@ -73,6 +73,7 @@ def add_nnunet_options(parser: argparse.ArgumentParser) -> None:
         "--trust", action="store_true",
         help="run code that the folder brings: pickles, classes of any package",
     )  # fmt: skip
+    parser.set_defaults(run=run_command)
 
 
 def run_command(arguments: argparse.Namespace) -> tuple[str, int]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from grata_monai.hosts.terminal.command import EXIT_NOT_ALL, EXIT_OK, add_how_options, read_asked
 
-__all__ = ["add_upgrade_options", "compare_results", "run_check_upgrade"]
+__all__ = ["add_check_upgrade_options", "compare_results", "run_check_upgrade"]
 
 
-def add_upgrade_options(parser: argparse.ArgumentParser) -> None:
+def add_check_upgrade_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``check-upgrade`` to its parser."""
     parser.add_argument("old", type=Path, metavar="OLD", help="what `segment` wrote before")
     parser.add_argument("out", type=Path, metavar="NEW", help="folder for what it writes now")
@@ -23,7 +23,7 @@ def run_check_upgrade(arguments: argparse.Namespace) -> tuple[str, int]:
     """Segment the kept cases, and compare every mask with the old one.
 
     Args:
-        arguments: With the options of `add_upgrade_options`.
+        arguments: With the options of `add_check_upgrade_options`.
 
     Returns:
         A line per case, and the exit status: 1 unless every mask is the same.
