@@ -20,7 +20,7 @@ PORT ?= 8000
 .PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env audit serve map clean
 
 help:
-	@echo 'make demo      segment a phantom and compare with its exact label; results in demo_output/'
+	@echo 'make demo      segment a phantom, compare with its exact label; report: demo_output/index.html'
 	@echo 'make test      run every test'
 	@echo 'make fuzz      change at random what strangers send, five minutes; FUZZ_SECONDS=... SEED=... change it'
 	@echo 'make lint      ruff, mypy and import-linter'

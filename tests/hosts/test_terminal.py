@@ -242,15 +242,17 @@ def test_an_upgrade_is_checked_against_results_only(tmp_path, capsys):
 # ------------------------------------------------------------------------------- demo
 
 
-def test_the_demonstration_ends_with_dice_before_and_after_and_a_picture(tmp_path, capsys):
-    options = ["--recipe", "source", *TINY]
-    assert main(["demo", str(tmp_path / "demo"), *options]) == 0
+def test_the_demonstration_compares_refuses_and_ends_with_its_report(tmp_path, capsys):
+    report = [*TINY[:-1], "report=true"]
+    assert main(["demo", str(tmp_path / "demo"), "--recipe", "source", *report]) == 0
     lines = capsys.readouterr().out.splitlines()
     told = re.fullmatch(r"Dice with .* label: (0\.\d{3}) before, (0\.\d{3}) after", lines[0])
     assert told[1] == told[2]  # the recipe `source` changes nothing
-    assert lines[-1].startswith("picture of both masks: ")
-    picture = Path(lines[-1].partition(": ")[2])
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert lines[-1] == f"open in a browser: {tmp_path / 'demo' / 'index.html'}"
+    page = (tmp_path / "demo" / "index.html").read_text()
+    rows = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["rows"]
+    assert [row["light"] for row in rows] == ["refused", "none"]
+    assert "'cut_off.nii.gz' is cut off. Copy it again" in rows[0]["says"]
 
 
 # ------------------------------------------------------------------------------- planes
