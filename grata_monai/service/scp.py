@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 MEBIBYTE = 2**20
 HANDSHAKE_SECONDS = 20.0
+ASKING_SECONDS = 10.0  # who connects and asks for nothing, as probes do, holds a place so long
 IDLE_SECONDS = 120.0
 PREAMBLE = b"\0" * 128 + b"DICM"
 SYNTAXES = [uid for uid in ALL_TRANSFER_SYNTAXES if uid != DeflatedExplicitVRLittleEndian]
@@ -52,7 +53,8 @@ class Receiver:
         entity.require_called_aet = True  # `_route` lets each of our titles pass
         entity.require_calling_aet = list(listener.peers)
         entity.maximum_associations = listener.associations
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = IDLE_SECONDS
+        entity.acse_timeout = ASKING_SECONDS
+        entity.dimse_timeout = entity.network_timeout = IDLE_SECONDS
         for context in StoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), SYNTAXES)
         entity.add_supported_context(Verification)
@@ -103,7 +105,10 @@ class Receiver:
 
     def _note_rejection(self, event: Any) -> None:
         """Say that a peer was rejected, but not what it calls itself: it may say anything."""
-        logger.warning("An association was rejected: its AE titles are not those of dicom.peers")
+        logger.warning(
+            "An association was rejected: its AE titles are not those of dicom.peers and of the "
+            "routes, or there are dicom.associations already"
+        )
         self._intake.ledger.note("association rejected")
 
     def _store(self, event: Any) -> int:

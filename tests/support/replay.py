@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -180,9 +179,6 @@ address = "127.0.0.1:{self.web_port}"
 
     def _send_once(self, instances: list[Dataset]) -> list[Dataset]:
         """Send on one association; return what was taken."""
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", self.port)) != 0:
-                return []  # it is being started again
         scanner = AE(SCANNER)
         scanner.connection_timeout = scanner.acse_timeout = scanner.dimse_timeout = 30
         scanner.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
