@@ -162,11 +162,14 @@ class Method(ABC):
     Attributes:
         name: As tables, ``--methods`` and ``--method`` write it.
         is_online: Whether the method was published with one state for all cases.
+        form: Counts up when the method does otherwise under the same settings; rows of an earlier
+            form are computed anew.
         keeps_network: Whether weights and statistics stay the source network's, and the image alone
             is looked at otherwise: then nothing is called adapted.
     """
 
     name: ClassVar[str]
+    form: ClassVar[int] = 1
     keeps_network: ClassVar[bool] = False
     is_online: bool = False
 

@@ -47,6 +47,7 @@ class DeTTA(Method):
     betas: tuple[float, float] = (0.9, 0.99)
     steps: int = 1
     name: ClassVar[str] = "detta"
+    form: ClassVar[int] = 2
 
     def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without a denoising head or without normalisation."""

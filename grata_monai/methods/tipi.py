@@ -58,6 +58,7 @@ class TIPI(Method):
     steps: int = 1
     is_online: bool = True
     name: ClassVar[str] = "tipi"
+    form: ClassVar[int] = 2
 
     def unsupported(self, network: nn.Module) -> str:
         """Refuse networks without any normalisation layer."""

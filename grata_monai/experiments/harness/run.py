@@ -165,6 +165,7 @@ def _make_keys(
                 bench=bench.fingerprint,
                 profile="" if profile is None else profile.to_json(),
                 seed=seed,
+                **({} if system.method.form == 1 else {"form": system.method.form}),
             )
             keys[name, case] = before = key
     return keys

@@ -136,6 +136,9 @@ def test_what_is_done_is_not_done_again(bench, cases, tmp_path, monkeypatch):
     rows = list(run_methods({"c": System(Counting())}, cases, bench, tmp_path))
     assert repr(rows[0]) == repr(done)  # NaN differs from itself
     assert len(met) == 1
+    monkeypatch.setattr(Counting, "form", 2)
+    list(run_methods({"c": System(Counting())}, cases, bench, tmp_path))
+    assert len(met) == 3  # rows of another form do not count
 
 
 def test_an_online_method_meets_all_cases_again_after_a_kill(bench, cases, tmp_path, monkeypatch):
