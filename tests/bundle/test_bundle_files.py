@@ -10,6 +10,9 @@ import torch
 from monai.bundle import ConfigParser, verify_net_in_out
 from monai.utils import set_determinism
 
+from grata_monai import CLINICAL
+from grata_monai.adapt.profile import SourceProfile
+
 REQUIRED = (
     "schema",
     "version",
@@ -74,7 +77,18 @@ def test_the_version_is_in_its_changelog(metadata):
 def test_what_the_zoo_asks_for_is_there(bundle):
     for name in ("LICENSE", "configs/metadata.json", "configs/inference.json", "models/model.pt"):
         assert (bundle / name).is_file()
-    assert [path.name for path in (bundle / "models").iterdir()] == ["model.pt"]
+    # MONAI Label offers every .pt
+    assert {path.name for path in (bundle / "models").iterdir()} == {"model.pt", "profile.json"}
+
+
+def test_the_profile_is_that_of_the_weights_and_predicts_quality(bundle):
+    profile = SourceProfile.read(bundle / "models" / "profile.json")
+    assert profile.weights == CLINICAL.guard.calibrated_for
+    assert profile.is_fitted
+    assert profile.organ is not None
+    assert profile.cases == 26
+    assert profile.home_lower > profile.useful_above  # a case at home can be green
+    assert (bundle / "models" / "profile.json").stat().st_size < 2e6
 
 
 def test_the_bundle_is_data_only_and_every_file_small(bundle):

@@ -51,19 +51,19 @@ def test_a_target_case_is_adapted_and_the_network_left_alone(shared_data, reposi
     rows = run_bundle(
         repository,
         tmp_path,
-        dataset_dir=str(shared_data / "promise12" / "HK"),
-        only=["Case44"],
+        dataset_dir=str(shared_data / "promise12" / "BIDMC"),
+        only=["Case00"],
         recipe=recipe,
     )
-    record = json.loads((tmp_path / "Case44_record.json").read_text())
+    record = json.loads((tmp_path / "Case00_record.json").read_text())
     assert record["weights"]["before"] == record["weights"]["restored"]
     assert record["outcome"] in ("adapted", "views")
-    mask = nib.Nifti1Image.from_filename(tmp_path / "Case44_seg.nii.gz")
+    mask = nib.Nifti1Image.from_filename(tmp_path / "Case00_seg.nii.gz")
     image = nib.Nifti1Image.from_filename(
-        shared_data / "promise12" / "HK" / "images" / "Case44.nii.gz"
+        shared_data / "promise12" / "BIDMC" / "images" / "Case00.nii.gz"
     )
     label = nib.Nifti1Image.from_filename(
-        shared_data / "promise12" / "HK" / "labels" / "Case44.nii.gz"
+        shared_data / "promise12" / "BIDMC" / "labels" / "Case00.nii.gz"
     )
     assert mask.shape == image.shape
     assert np.allclose(mask.affine, image.affine)

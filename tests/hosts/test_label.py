@@ -62,7 +62,8 @@ def save(case, path):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """The bundle on a coarse grid, with a quick recipe."""
-    settings = {"spacing": list(SPACING), "roi_size": list(SHAPE), "recipe": QUICK}
+    # the profile is of the full grid, where nobody would adapt this case
+    settings = {"spacing": list(SPACING), "roi_size": list(SHAPE), "recipe": QUICK, "profile": None}
     return make_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle", **settings)
 
 

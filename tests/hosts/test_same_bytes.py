@@ -75,7 +75,8 @@ def given(tmp_path_factory):
     image = nib.Nifti1Image(voxels.astype(np.float32), affine)
     image.set_sform(affine, code=1)
     nib.save(image, folder / "case.nii.gz")
-    settings = {"spacing": list(SPACING), "roi_size": list(SHAPE), "recipe": QUICK}
+    # the profile is of the full grid, where nobody would adapt this case
+    settings = {"spacing": list(SPACING), "roi_size": list(SHAPE), "recipe": QUICK, "profile": None}
     bundle = make_tiny_bundle(folder / "bundle", **settings)
     return Given(bundle, folder / "case.nii.gz", folder / "series", folder)
 
