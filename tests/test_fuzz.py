@@ -1,7 +1,11 @@
 """Targets of fuzzing: good content passes, changed content finds nothing, and judges do judge."""
 
+import importlib.util
 import random
+import signal
 import sys
+from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -10,6 +14,10 @@ from fuzz_images import IMAGES
 from fuzz_texts import CONFIGURATIONS, HIT, RECIPES_AS_JSON, RECORDS, SELECTIONS
 from fuzz_web import DICOMWEB
 from fuzzing import mutate
+
+SPEC = importlib.util.spec_from_file_location("fuzz", Path(__file__).parent / "measure" / "fuzz.py")
+fuzz = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(fuzz)
 
 GOOD = {"images": "read", "dicom": "read", "dicomweb": "fetched", "records": "read"}
 GOOD |= {"recipes": "read", "selections": "read"}
@@ -88,3 +96,23 @@ def test_a_record_with_an_infinite_number_is_refused(tmp_path):
     assert content != RECORDS.seeds["adapted"]
     with RECORDS.open(tmp_path) as judge:
         assert judge("adapted", content) == ("RecordError", "")
+
+
+def test_memory_and_errors_of_others_are_findings():
+    def fail(name, content):
+        raise TimeoutError
+
+    assert fuzz.ask(fail, "a", b"", 2**60) == ("TimeoutError", "an error that is not ours")
+    assert fuzz.ask(lambda name, content: ("read", ""), "a", b"", 2**60) == ("read", "")
+    assert fuzz.ask(lambda name, content: ("read", ""), "a", b"", 1) == ("read", "too much memory")
+
+
+def test_what_hangs_is_ended_and_told(monkeypatch):
+    monkeypatch.setattr(fuzz, "HANG", 0.2)
+    monkeypatch.setattr(fuzz, "SLOW", 0.1)
+    before = signal.signal(signal.SIGALRM, fuzz.stop)
+    try:
+        answer = fuzz.ask(lambda name, content: sleep(60), "a", b"", 2**60)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert answer == ("TimeoutError", "too slow")

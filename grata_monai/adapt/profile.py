@@ -166,7 +166,8 @@ class SourceProfile:
 
     def to_json(self) -> str:
         """Write as JSON text."""
-        return json.dumps(asdict(self), indent=None, separators=(",", ":"), sort_keys=True)
+        content = asdict(self)
+        return json.dumps(content, separators=(",", ":"), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "SourceProfile":

@@ -55,8 +55,8 @@ class QualityModel:
         intercept: Of the logistic function.
         weights: Sign to weight, at least 0.
         slack: So many times the room that a prediction leaves to a Dice of 1.1 are taken off for
-            the lower bound: a middling prediction errs by more than a high one. Infinite if there
-            are too few cases for the confidence.
+            the lower bound: a middling prediction errs by more than a high one. None if there are
+            too few cases for the confidence: then the lower bound is 0.
         confidence: Of the lower bound, for a whole case under all shifts of the calibration.
         cases: Number of source cases.
     """
@@ -64,7 +64,7 @@ class QualityModel:
     best: float
     intercept: float
     weights: Mapping[str, float]
-    slack: float
+    slack: float | None
     confidence: float
     cases: int
 
@@ -72,7 +72,7 @@ class QualityModel:
         """Predict the Dice of a mask from its signs."""
         costs = {name: weight * signs[name] for name, weight in self.weights.items()}
         dice = self.best * float(expit(self.intercept - sum(costs.values())))
-        lower = max(dice - self.slack * (_ROOM - dice), 0.0)
+        lower = 0.0 if self.slack is None else max(dice - self.slack * (_ROOM - dice), 0.0)
         return QualityPrediction(dice, lower, max(costs, key=lambda name: costs[name]))
 
 
@@ -124,13 +124,13 @@ def fit_quality(
         found = _predict(others, table[is_out])
         excess.append(float(((found - values[is_out]) / (_ROOM - found)).max()))
     rank = math.ceil((len(known) + 1) * confidence)
-    slack = sorted(excess)[rank - 1] if rank <= len(known) else math.inf
+    slack = max(round(sorted(excess)[rank - 1], 4), 0.0) if rank <= len(known) else None
     best, intercept, *weights = (round(float(value), 4) for value in _fit(table, values))
     return QualityModel(
         best=best,
         intercept=intercept,
         weights=dict(zip(names, weights, strict=True)),
-        slack=max(round(slack, 4), 0.0) if math.isfinite(slack) else slack,
+        slack=slack,
         confidence=confidence,
         cases=len(known),
     )

@@ -3,10 +3,13 @@
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from fire.parser import DefaultParseValue
 
 from grata_monai.core.errors import OutputError
 from grata_monai.core.working import OLD, working_folder
@@ -124,6 +127,9 @@ def ensure_writable(folder: Typed) -> Path:
 def as_text(value: Typed, *, name: str) -> str:
     """Undo what a command line does to a text: ``2025`` comes as a number, ``a,b`` as a tuple.
 
+    What was typed itself is taken if it is on the command line of this process: ``2025_11`` comes
+    as 202511.
+
     Args:
         value: As it came; a text or path passes through.
         name: Of the setting, for an error.
@@ -139,6 +145,8 @@ def as_text(value: Typed, *, name: str) -> str:
     """
     if isinstance(value, str | os.PathLike):
         return os.fspath(value)
+    if (typed := _find_typed(value, name)) is not None:
+        return typed
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, tuple):
@@ -147,6 +155,16 @@ def as_text(value: Typed, *, name: str) -> str:
         f"{name} must be a text, got {value!r}. Put quotes inside the quotes of the command line, "
         f"as in --{name} '\"2025.10\"', or begin a path with ./"
     )
+
+
+def _find_typed(value: object, name: str) -> str | None:
+    """Find the text of which `fire` made this value, as ``--name VALUE`` or ``--name=VALUE``."""
+    for option, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        given, sign, text = option.partition("=")
+        text = text if sign else following
+        if given == f"--{name}" and DefaultParseValue(text) == value:
+            return text
+    return None
 
 
 def as_path(value: Typed, *, name: str) -> Path:

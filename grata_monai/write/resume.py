@@ -95,15 +95,9 @@ def list_pending(  # noqa: PLR0913  # lines of a configuration
         named.append({**case, "made_from": key})
     if again or inferer.memory is not None:
         return named
-    files_last = [*notes, *([f"{REPORT_FOLDER}/{{case}}.json"] if has_reports else [])]
+    notes = [*notes, *([f"{REPORT_FOLDER}/{{case}}.json"] if has_reports else [])]
     pending = [
-        case
-        for case in named
-        if not _is_done(folder, case["case"], case["made_from"])
-        or any(
-            read_json(folder / note.format(case=case["case"])).get("made_from") != case["made_from"]
-            for note in files_last
-        )
+        case for case in named if not _is_done(folder, case["case"], case["made_from"], notes)
     ]
     if len(pending) < len(named):
         done = len(named) - len(pending)
@@ -178,10 +172,11 @@ def _hash_detached(header: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _is_done(folder: Path, case: str, made_from: str) -> bool:
-    """Whether all that a record names is there, and was made from this."""
+def _is_done(folder: Path, case: str, made_from: str, notes: Sequence[str]) -> bool:
+    """Whether all that a record names is there, and it and the notes were made from this."""
     record = folder / f"{case}{RECORD_ENDING}"
-    if not made_from:
+    files = [folder / note.replace("{case}", case) for note in notes]
+    if not made_from or any(read_json(file).get("made_from") != made_from for file in files):
         return False
     if read_written(folder / case / RECORD, "dicom").get("made_from") == made_from:
         return bool(list_objects(folder / case))

@@ -1,7 +1,5 @@
 """A predicted Dice falls with every sign, and its lower bound holds for cases left out."""
 
-import math
-
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -52,9 +50,9 @@ def test_the_bound_holds_for_nine_of_ten_new_cases():
 
 def test_too_few_cases_bound_nothing():
     model = fit_quality(*make_rows(8), confidence=0.9)
-    assert model.slack == math.inf
+    assert model.slack is None
     assert model.predict({"shift": 0.0, "entropy": 0.0}).lower == 0
-    assert math.isfinite(fit_quality(*make_rows(9), confidence=0.9).slack)
+    assert fit_quality(*make_rows(9), confidence=0.9).slack >= 0
 
 
 def test_a_prediction_is_a_logistic_function_and_names_what_costs_most():

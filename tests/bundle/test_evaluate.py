@@ -1,6 +1,7 @@
 """The evaluate overlay: source and adapted masks against labels, on the labels' own grids."""
 
 import csv
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -87,3 +88,61 @@ def test_a_label_on_another_grid_fails_alone(defect, centres, tmp_path, render, 
     assert [(failure.case, failure.reason) for failure in failures] == [("north", "GeometryError")]
     assert failures[0].message.startswith("label must lie on its image's grid")
     assert [row["case"] for row in read_rows(tmp_path / "out")] == ["south"]
+
+
+GOOD = ("1", "2025_11", "a b", "case1.mha", "größe", "n" * 200, "x,y", "%d", "{case}")
+
+
+def write_bad(folder: Path, image: np.ndarray) -> dict[str, str]:
+    """Write three images that are wrong in ways of their own; give what they are refused for."""
+    sizes = " ".join(map(str, image.shape))
+    voxels = image.astype("<i2").tobytes(order="F")
+    stream = bytearray(zlib.compress(voxels))
+    stream[len(stream) // 2] ^= 0xFF
+    header = "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\n"
+    header += f"CompressedDataSize = {len(stream)}\nElementSpacing = 2.4 2.4 6\n"
+    header += "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+    header += f"DimSize = {sizes}\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    (folder / "damaged.mha").write_bytes(header.encode() + stream)
+    header = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {sizes}\nencoding: raw\n"
+    header += "endian: little\nspace: left-posterior-superior\n\n"
+    (folder / "nowhere.nrrd").write_bytes(header.encode() + voxels)
+    nifti = nib.Nifti1Image(image.astype(np.int16), np.diag([2.4, 2.4, 6.0, 1.0]))
+    content = bytearray(nifti.to_bytes())
+    content[112:120] = np.array([np.inf, 0], "<f4").tobytes()  # scl_slope, scl_inter
+    (folder / "scaled.nii").write_bytes(content)
+    return {
+        "damaged": "UnreadableImageError",
+        "nowhere": "GeometryError",
+        "scaled": "IntensityError",
+    }
+
+
+@pytest.mark.slow
+def test_of_twelve_files_nine_get_masks_three_get_reasons_and_both_tables_are_there(
+    tmp_path, render, save, run_process, bundle
+):
+    case = render()
+    for name in GOOD:
+        save(case.image, case.affine_ras, tmp_path / "images" / f"{name}.nii.gz")
+    reasons = write_bad(tmp_path / "images", case.image)
+    for name in (*GOOD, *reasons):
+        save(case.label, case.affine_ras, tmp_path / "labels" / f"{name}.nii.gz")
+    configs = [str(bundle / "configs" / f"{name}.json") for name in ("inference", "evaluate")]
+    done = run_process(
+        "evaluate", "--config_file", str(configs), "--recipe", "source",
+        "--dataset_dir", str(tmp_path), "--output_dir", "2025_11",
+    )  # fmt: skip
+    assert done.returncode == 1
+    out = tmp_path / "2025_11"
+    masks = {path.name.removesuffix("_seg.nii.gz") for path in out.glob("*_seg.nii.gz")}
+    assert masks == {"case1" if name == "case1.mha" else name for name in GOOD}
+    for name, reason in reasons.items():
+        assert f"{name}: {reason}: " in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: CaseError: every case must be segmented, 3 failed ("
+    )
+    rows = read_rows(out)
+    assert {row["case"] for row in rows} == masks
+    assert len({row["adapted_dice"] for row in rows}) == 1
+    assert "| - | 9 |" in (out / "evaluation.md").read_text()

@@ -6,9 +6,10 @@ import stat
 
 import pytest
 from crash import kill_at_call
+from fire.parser import DefaultParseValue
 
 from grata_monai.core.errors import OutputError
-from grata_monai.core.files import atomic_folder, atomic_path, ensure_writable
+from grata_monai.core.files import as_text, atomic_folder, atomic_path, ensure_writable
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -183,3 +184,12 @@ def test_a_folder_replaces_a_link_and_not_what_it_points_to(tmp_path, is_danglin
     assert (tmp_path / "out" / "a.txt").exists()
     assert (tmp_path / "other").exists() != is_dangling
     assert {path.name for path in tmp_path.iterdir()} <= {"out", "other"}
+
+
+@pytest.mark.parametrize("text", ["2025_11", "0x10", "2025.10", "1e3", "a,2_0"])
+@pytest.mark.parametrize("form", ["--output_dir={}", "--output_dir {}"])
+def test_what_was_typed_is_taken_not_what_a_command_line_made_of_it(monkeypatch, text, form):
+    arguments = form.format(text).split()
+    monkeypatch.setattr("sys.argv", ["run", "--other", "1", *arguments])
+    assert as_text(DefaultParseValue(text), name="output_dir") == text
+    assert as_text(7, name="output_dir") == "7"  # from somewhere else

@@ -1,4 +1,4 @@
-"""Every input of ../shared/field ends as its page says, in a run of the bundle.
+"""Every input of ../shared/field ends as its page says, in a run of the bundle and MONAI Label.
 
 The bundle works on the inputs' own grid in one window, with the shipped weights.
 """
@@ -14,7 +14,7 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
-from label_server import make_tiny_bundle
+from label_server import NOT_INSTALLED, is_installed, make_tiny_bundle, running_label
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
@@ -90,3 +90,26 @@ def test_clinical_adapts_what_source_segments(field, bundle, tmp_path):
     status, said = run(bundle, tmp_path, str(tmp_path / "out"), "--recipe", json.dumps(QUICK))
     assert status == 0, said
     assert outcome(tmp_path / "out" / "int8_record.json") == "adapted"
+
+
+@pytest.mark.hosts
+@pytest.mark.skipif(not is_installed(), reason=NOT_INSTALLED)
+def test_monai_label_answers_as_the_run_does(field, bundle, ran, tmp_path):
+    studies = tmp_path / "studies"
+    (studies / "ppvneg").mkdir(parents=True)
+    for file in [*field.glob("*.*"), *field.glob("ppvneg/*")]:
+        copy2(file, studies / file.relative_to(field))
+    with running_label(tmp_path, bundle=bundle) as server:
+        for name, reason in REFUSED.items():
+            answer = server.segment(studies / name)
+            assert answer.status == 422, name
+            assert re.search(reason, answer.params["detail"])
+        for name in READ:
+            expected = nib.Nifti1Image.from_filename(
+                ran[0] / f"{name.partition('.')[0]}_seg.nii.gz"
+            )
+            assert np.array_equal(server.segment(studies / name).mask, expected.dataobj)
+        padded = server.segment(studies / "ppvneg", result_extension="")
+        assert padded.mask.any()
+        assert not padded.mask[:PADDED].any()
+        assert server.segment(studies / READ[1], recipe=QUICK).status == 200

@@ -2,7 +2,8 @@
 
 Targets: image files, DICOM series, answers of a DICOMweb service, records, recipes, selections and
 configurations of a bundle. Each has its own rules, in ``tests/support/fuzz_*.py``; beside them
-every answer must come within seconds and little memory. Run it with ``make fuzz``::
+every answer must come within seconds and little memory; what hangs is ended after a minute. Run it
+with ``make fuzz``::
 
     python tests/measure/fuzz.py --seconds 300 --seed 0 --targets dicom records
 
@@ -11,9 +12,11 @@ finding becomes a case of ``tests/support/image_corpus.py``, ``dicom_corpus.py``
 """
 
 import argparse
+import faulthandler
 import hashlib
 import random
 import resource
+import signal
 import sys
 import tempfile
 import warnings
@@ -42,19 +45,30 @@ TARGETS: dict[str, Target] = {
     "configurations": CONFIGURATIONS,
 }
 SLOW = 6.0  # seconds
+HANG = 60.0
 GROWTH = 1024 * MEBIBYTE  # of this process and its children, beyond what imports took
 
 
 def ask(judge: Judge, name: str, content: bytes, largest: int) -> tuple[str, str]:
     """Name the answer, and what is wrong with it: by its own rules, or too slow, or too large."""
     start = monotonic()
+    signal.setitimer(signal.ITIMER_REAL, HANG)
+    faulthandler.dump_traceback_later(2 * HANG, exit=True)  # code in C hears no signal
     try:
         answer, finding = judge(name, content)
     except Exception as error:
         answer, finding = type(error).__name__, "an error that is not ours"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
     if monotonic() - start > SLOW:
         finding = "too slow"
     return answer, finding or ("too much memory" if peak() > largest else "")
+
+
+def stop(number: int, frame: object) -> None:
+    """End a try that hangs."""
+    raise TimeoutError
 
 
 def peak() -> int:
@@ -76,6 +90,9 @@ def main() -> int:
     answers: dict[str, Counter[str]] = {name: Counter() for name in arguments.targets}
     findings: Counter[str] = Counter()
     spent = dict.fromkeys(arguments.targets, 0.0)
+    signal.signal(signal.SIGALRM, stop)
+    arguments.keep.mkdir(exist_ok=True)
+    last = arguments.keep / "last"
     largest, end = peak() + GROWTH, monotonic() + arguments.seconds
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         judges = {}
@@ -86,12 +103,13 @@ def main() -> int:
             name = min(spent, key=lambda each: spent[each])  # the same time for each
             seed = generator.choice(list(TARGETS[name].seeds))
             content = mutate(TARGETS[name].seeds[seed], generator, TARGETS[name].tokens)
+            last.write_bytes(content)  # of a try after which this process is no more
             answer, finding = ask(judges[name], seed, content, largest)
+            largest = max(largest, peak())  # who needed that much is told once
             spent[name] += monotonic() - start
             answers[name][answer] += 1
             if finding:
                 findings[finding] += 1
-                arguments.keep.mkdir(exist_ok=True)
                 digest = hashlib.sha256(content).hexdigest()[:16]
                 (arguments.keep / f"{name}_{digest}_{seed}").write_bytes(content)
                 print(f"{finding}: {answer}: {name}_{digest}_{seed}", flush=True)

@@ -471,3 +471,34 @@ def test_a_folder_is_read_as_the_one_dicom_volume_that_it_holds(tmp_path):
     files[3].unlink()
     with pytest.raises(DatasetError, match=r"got 0 and 1 rejection\(s\) \(missing_slices\)"):
         load({"image": str(tmp_path / "series")})
+
+
+def add_line(path, line):
+    """Put a line before the last one of a text header, with which MetaImage ends."""
+    head, mark, voxels = path.read_bytes().partition(b"ElementDataFile")
+    path.write_bytes(head + line.encode() + b"\n" + mark + voxels)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("DistanceUnits = cm", GeometryError, "DistanceUnits must be mm, 'a.mha' has another"),
+        ("ElementToIntensityFunctionSlope = 2", IntensityError, "Slope must be 1, 'a.mha' has 2"),
+        ("ElementToIntensityFunctionOffset = 5", IntensityError, "Offset must be 0, .* has 5"),
+    ],
+)
+def test_a_scale_that_other_readers_pass_over_is_refused(tmp_path, voxels, line, error, message):
+    with pytest.raises(error, match=message):
+        read_image(add_line(save_itk(voxels, tmp_path / "a.mha"), line))
+    plain = line.replace("cm", "mm").replace("Slope = 2", "Slope = 1").replace("= 5", "= 0")
+    image = read_image(add_line(save_itk(voxels, tmp_path / "b.mha"), plain))
+    np.testing.assert_array_equal(image.numpy()[0], voxels)
+
+
+def test_units_of_the_axes_of_an_nrrd_must_be_mm(tmp_path, voxels):
+    path = save_itk(voxels, tmp_path / "a.nrrd")
+    head, end, data = path.read_bytes().partition(b"\n\n")
+    path.write_bytes(head + b'\nunits: "cm" "cm" "cm"' + end + data)
+    with pytest.raises(GeometryError, match="space units must be mm, the header of"):
+        read_image(path)

@@ -178,7 +178,8 @@ def describe_fit(fit: Fit | None) -> str:
     for name, model in profile.models.items():
         weights = [model.weights.get(sign, 0.0) for sign in signs]
         cells = (model.best, model.intercept, *weights, model.slack)
-        lines.append(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
+        told = ("none" if cell is None else f"{cell:.3f}" for cell in cells)
+        lines.append(f"| {name} | {' | '.join(told)} |")
     return "\n".join(lines) + "\n"
 
 

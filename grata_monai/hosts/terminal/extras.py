@@ -61,7 +61,7 @@ class Extras:
             picture = self.folder / f"{case}_preview.png"
             draw_preview(item, self.bundle, self.images[case], picture, names=names)
         note = {"made_from": item["made_from"], "sizes": _measure(item["pred"], names)}
-        path = self.folder / NOTE.format(case=case)
+        path = self.folder / NOTE.replace("{case}", case)
         ensure_writable(path.parent)
         with atomic_path(path) as file:
             file.write_text(json.dumps(note, sort_keys=True) + "\n", encoding="utf-8")
@@ -119,7 +119,7 @@ def write_statistics(folder: Path, cases: Iterable[str]) -> None:
         folder: The output folder.
         cases: Names of all cases.
     """
-    notes = {case: read_json(folder / NOTE.format(case=case)) for case in sorted(cases)}
+    notes = {case: read_json(folder / NOTE.replace("{case}", case)) for case in sorted(cases)}
     sizes = {
         case: note["sizes"]
         for case, note in notes.items()

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from grata_monai.core.errors import GeometryError, UnreadableImageError
+from grata_monai.core.errors import GeometryError, IntensityError, UnreadableImageError
 from grata_monai.read.formats.stored import (
     EXPORT_AGAIN,
     HEADER_BYTES,
@@ -61,12 +61,14 @@ def open_metaimage(file: BinaryIO, path: Path, budget: int, stack: ExitStack) ->
     Raises:
         UnreadableImageError: If it is no MetaImage that we read, or cannot hold its voxels.
         GeometryError: If the header does not say where the image lies, or contradicts itself.
+        IntensityError: If it scales the voxels, which readers do not agree about.
     """
     fields = _read_fields(file, path.name)
     dims = _read_count(fields, "NDims", path.name)
     shape = tuple(_read_counts(fields.get("DimSize", ""), dims, path.name))
     channels = _read_count(fields, "ElementNumberOfChannels", path.name, default="1")
     first = 0 if channels == 1 else 1
+    _check_scales(fields, path.name)
     data = fields["ElementDataFile"]
     if data.upper() != "LOCAL":
         file = stack.enter_context(open_beside(path, data))
@@ -139,6 +141,22 @@ def _find_type(fields: Fields, name: str) -> str:
         )
     is_big = any(_read_flag(fields, f"{what}ByteOrderMSB") for what in ("BinaryData", "Element"))
     return (">" if is_big else "<") + TYPES[kind]
+
+
+def _check_scales(fields: Fields, name: str) -> None:
+    """Refuse what readers pass over though it changes what spacing and voxels mean."""
+    if fields.get("DistanceUnits", "mm").lower() not in ("mm", "?", ""):
+        raise GeometryError(
+            f"DistanceUnits must be mm, {name!r} has another unit. Save the image in mm."
+        )
+    for key, plain in (("Slope", 1.0), ("Offset", 0.0)):
+        field = f"ElementToIntensityFunction{key}"
+        (value,) = read_numbers(fields.get(field, f"{plain}"), count=1, what=field, name=name)
+        if value != plain:
+            raise IntensityError(
+                f"{field} must be {plain:g}, {name!r} has {value:g}, which readers pass over. "
+                "Save the image with its intensities as they are."
+            )
 
 
 def _read_affine(fields: Fields, dims: int, name: str) -> list[list[float]]:

@@ -173,8 +173,10 @@ def _read_geometry(
     signs = _read_space(fields, name)
     vectors = _read_vectors(fields, dims, name)
     spatial = tuple(i for i, v in enumerate(vectors) if v and _find_length(v, signs) > 0)
-    units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
-    if any(unit.strip().lower() not in MILLIMETRES for unit in units[: len(signs)]):
+    units = re.findall(r'"([^"]*)"', fields.get("space units", ""))[: len(signs)]
+    axes = re.findall(r'"([^"]*)"', fields.get("units", ""))
+    units += [axes[i] for i in spatial if i < len(axes)]
+    if any(unit.strip().lower() not in MILLIMETRES for unit in units):
         raise GeometryError(
             f"space units must be mm, the header of {name!r} says otherwise. Save the image in mm."
         )

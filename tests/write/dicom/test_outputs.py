@@ -39,8 +39,8 @@ def toy(monkeypatch):
 def save(make_volume, masks, segments, record, tmp_path):
     """Save the fixtures' mask with these objects as a bundle does; gives the case's folder."""
 
-    def run(also, record=record):
-        volume = make_volume()
+    def run(also, record=record, notes=()):
+        volume = replace(make_volume(), notes=notes)
         label_map = MetaTensor(
             torch.as_tensor(masks.transpose(2, 1, 0)[None].copy()),
             affine=torch.as_tensor(volume.affine_ras),
@@ -129,3 +129,9 @@ def test_every_object_names_the_bundle_and_who_vouches_for_it(
         assert named.get("SoftwareVersions", "") == bundle.version
         assert named.get("DeviceSerialNumber") == bundle.manifest_sha256
         assert find_dicom_errors(path) == expected[path.name]
+
+
+def test_the_record_says_that_an_identity_may_be_altered(save):
+    note = "the patient's text does not fit its character set: it may be altered"
+    folder = save([], notes=(note,))
+    assert json.loads((folder / "record.json").read_text())["dicom"]["notes"] == [note]
