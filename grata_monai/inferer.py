@@ -188,6 +188,7 @@ class GraTaInferer(Inferer):
             spacing=spacing,
             single_piece=self.single_piece,
             mirroring=self.mirroring,
+            keeps_source=self.keep_source,
             memory=self.memory,
             profile=self.profile,
         )
@@ -211,16 +212,21 @@ class GraTaInferer(Inferer):
     def _assemble(
         self, inputs: Tensor, results: Sequence[EpisodeResult], records: Sequence[str]
     ) -> MetaTensor:
-        pred = MetaTensor(torch.cat([result.logits for result in results]))
+        pred = MetaTensor(_join([result.logits for result in results]))
         if isinstance(inputs, MetaTensor):
             pred.copy_meta_from(inputs, copy_attr=True)
         pred.meta["grata"] = records[0] if len(records) == 1 else list(records)
         if self.keep_source:
-            pred.meta["grata_source"] = torch.cat([result.source.logits for result in results])
+            pred.meta["grata_source"] = _join([result.source.logits for result in results])
         if self.keep_maps:
             maps = [make_maps(result, single_piece=self.single_piece) for result in results]
             pred.meta["grata_maps"] = torch.cat(maps)
         return pred
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """Make a batch; of one, without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _spacings(inputs: Tensor) -> list[tuple[float, ...] | None]:

@@ -38,6 +38,7 @@ from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
 from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground_size
 from grata_monai.adapt.scores import Quality, Selected
 from grata_monai.adapt.settle import is_judged, keep_source, measure, measure_source, settle
+from grata_monai.adapt.several import look_at_parts, plan_parts
 from grata_monai.adapt.source import predict_source
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views, parse_view
 from grata_monai.core.errors import AdaptationError, GrataError, NothingToAdaptError
@@ -69,7 +70,17 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
     """
     # methods alone turn gradients on; resampling under a caller's autocast would be coarse
     with torch.inference_mode(False), torch.no_grad(), autocast(episode.images.device, "fp32"):
+        is_given = episode.source is not None
         source, episode = predict_source(network, episode)
+        parts = None if episode.method.is_source else plan_parts(source, episode)
+        if parts is not None:
+            _refuse_unsuited(source, episode)
+            if parts.footprint.way == "parts":
+                logits = source.logits.clone() if is_given else source.logits.new_empty((0, 0))
+                source, episode = replace(source, logits=logits), replace(episode, source=None)
+                del logits
+            result = look_at_parts(network, source, episode, parts, run_episode)
+            return replace(result, weights_restored=hash_weights(network))
         result = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
         result = measure_source(result, episode)
         if episode.method.is_source and episode.recipe.is_single_pass:
@@ -79,12 +90,7 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
                 weights_after=source.weights,
                 weights_restored=source.weights,
             )
-        why_not = episode.method.unsupported(source.network)
-        if why_not:
-            raise NothingToAdaptError(
-                f"method {episode.method.name!r} must suit the network: {why_not} "
-                "Choose another method; for GraTa, other parameters in the recipe may do."
-            )
+        _refuse_unsuited(source, episode)
         try:
             with _exclusive(episode.memory):
                 for done in _stages(result, episode):
@@ -94,6 +100,15 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
                 raise  # what was asked for is wrong, for every case alike
             result = _fall_back(result, error)
         return replace(result, weights_restored=hash_weights(network))
+
+
+def _refuse_unsuited(source: SourcePrediction, episode: Episode) -> None:
+    why_not = episode.method.unsupported(source.network)
+    if why_not:
+        raise NothingToAdaptError(
+            f"method {episode.method.name!r} must suit the network: {why_not} "
+            "Choose another method; for GraTa, other parameters in the recipe may do."
+        )
 
 
 def _exclusive(memory: OnlineMemory | None) -> AbstractContextManager[object]:

@@ -101,7 +101,8 @@ def _predict_about(
 ) -> LocalisedOrgan:
     """Locate the organ in one pass, and predict the regions about it."""
     shape = tuple(episode.images.shape[2:])
-    location = locate_organ(maps, episode.activation)
+    known = episode.location if name == "identity" else None
+    location = known or locate_organ(maps, episode.activation)
     if location is None:
         return LocalisedOrgan(maps, name)
     plan = plan_patches(episode.inferer, shape)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.deadline import Clock, Deadline
 from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
+from grata_monai.adapt.multiscale import OrganLocation
 from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.parameters import MovingParameters
 from grata_monai.adapt.patches import Patches
@@ -68,8 +69,11 @@ class Episode:
         spacing: Of the images in mm per axis, or None.
         single_piece: Whether the target is one connected piece: then nothing is marked where no
             magnified region sees the image.
+        location: Of the organ to look at, where it is known; found in the source's prediction if
+            None.
         mirroring: Which mirrored views the network takes, and which labels have sides.
         memory: Where ``online`` keeps what it learnt, else None.
+        keeps_source: Whether the caller wants the source's logits too, whatever memory they take.
         is_guarded: If not, the method's prediction is handed on whatever it is: for measuring.
         source: Logits (1, k, *s) of the network's single pass; made if None.
         statistics: What `probe` read during that pass; needed if `source` stands beside `profile`.
@@ -86,8 +90,10 @@ class Episode:
     activation: str = "auto"
     spacing: tuple[float, ...] | None = None
     single_piece: bool = False
+    location: OrganLocation | None = None
     mirroring: Mirroring = ANY_MIRRORING
     memory: "OnlineMemory | None" = None
+    keeps_source: bool = False
     is_guarded: bool = True
     source: Logits | None = None
     statistics: LayerStatistics | None = None

@@ -35,7 +35,8 @@ __all__ = [
     "weigh",
 ]
 
-_MARGIN = 1.2  # a region is this much wider than the organ
+MARGIN = 1.2
+"""A region is so much wider than the organ."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def plan_rois(
             factors[plan.slice_axis] = 1.0
             centre[plan.slice_axis] = (spatial_shape[plan.slice_axis] - 1) / 2
             size[plan.slice_axis] = spatial_shape[plan.slice_axis]
-        wanted = [math.ceil(_MARGIN * e * f) for e, f in zip(location.extent, factors, strict=True)]
+        wanted = [math.ceil(MARGIN * e * f) for e, f in zip(location.extent, factors, strict=True)]
         if plan.slice_axis is not None:
             wanted[plan.slice_axis] = size[plan.slice_axis]
         too_large = [w > s and f > 1 for w, s, f in zip(wanted, size, factors, strict=True)]
@@ -247,20 +248,20 @@ def predict_rois(
     where = (slice(None), slice(None), *box)
     start = [part.start for part in box]
     size = [part.stop - part.start for part in box]
-    found, coverages = [], []
+    scores_own, means, coverages = [], [], []
     for roi in rois:
         centre = tuple(c - s for c, s in zip(roi.centre, start, strict=True))
         inside = replace(roi, centre=centre)
         cut = roi.apply(images)
         maps = [view.invert(predict(view.apply(cut))) for view in views]
-        found.append([inside.invert(part, size) for part in maps])
+        found = [inside.invert(part, size) for part in maps]
+        scores_own.append(_score_own(found, activation))
+        means.append(torch.stack(found).mean(0))
         coverages.append(inside.coverage(size, images.device))
-    scores = consistency_scores(found, coverages, activation)
+    masks = [foreground_one_hot(mean, activation).to(torch.uint8) for mean in means]
+    scores = list(zip(scores_own, _score_neighbours(masks, coverages), strict=True))
     weights = weigh(scores, sharpness)
-    total = sum(
-        w * seen * torch.stack(parts).mean(0)
-        for w, seen, parts in zip(weights, coverages, found, strict=True)
-    )
+    total = sum(w * seen * mean for w, seen, mean in zip(weights, coverages, means, strict=True))
     share = torch.as_tensor(sum(w * seen for w, seen in zip(weights, coverages, strict=True)))
     mean = torch.as_tensor(total) / share.clamp_min(1e-6)
     result = mean.new_zeros((1, mean.shape[1], *shape))
@@ -268,15 +269,13 @@ def predict_rois(
     seen = mean.new_zeros((1, 1, *shape))
     seen[where] = (share > 0).float()
     marked = torch.zeros_like(seen, dtype=torch.uint8)
-    marked[where] = _pack(found, activation)
+    marked[where] = _pack(masks)
     return MultiscalePrediction(result, seen, tuple(scores), tuple(weights), marked)
 
 
-def _pack(found: Sequence[Sequence[Tensor]], activation: str) -> Tensor:
+def _pack(masks: Sequence[Tensor]) -> Tensor:
     """Say in one bit each which of the first eight magnifications mark a voxel."""
-    means = [torch.stack(list(parts)).mean(0) for parts in found[:8]]
-    masks = [foreground_one_hot(mean, activation).amax(1, keepdim=True) for mean in means]
-    bits = [mask.to(torch.uint8) << k for k, mask in enumerate(masks)]
+    bits = [mask.amax(1, keepdim=True) << k for k, mask in enumerate(masks[:8])]
     return torch.stack(bits).sum(0, dtype=torch.uint8)
 
 
@@ -307,18 +306,28 @@ def consistency_scores(
         is one alone; and of its mean with the means of its neighbours, where both saw the image, 1
         if there are none. Classes that neither marks do not count.
     """
-    masks = [[foreground_one_hot(view, activation) for view in views] for views in predictions]
+    own = [_score_own(views, activation) for views in predictions]
     means = [
         foreground_one_hot(torch.stack(list(views)).mean(0), activation) for views in predictions
     ]
-    own = [_mean([_dice(first, other) for other in others]) for first, *others in masks]
-    beside: list[list[float]] = [[] for _ in means]
-    for k, (one, two) in enumerate(itertools.pairwise(means)):
+    return list(zip(own, _score_neighbours(means, coverages), strict=True))
+
+
+def _score_own(views: Sequence[Tensor], activation: str) -> float:
+    """Mean Dice of the first view with the others."""
+    first = foreground_one_hot(views[0], activation)
+    return _mean([_dice(first, foreground_one_hot(other, activation)) for other in views[1:]])
+
+
+def _score_neighbours(masks: Sequence[Tensor], coverages: Sequence[Tensor]) -> list[float]:
+    """Per magnification the mean Dice of its mask with its neighbours', where both saw."""
+    beside: list[list[float]] = [[] for _ in masks]
+    for k, (one, two) in enumerate(itertools.pairwise(masks)):
         seen = coverages[k] * coverages[k + 1]
         value = _dice(one * seen, two * seen)
         beside[k].append(value)
         beside[k + 1].append(value)
-    return list(zip(own, map(_mean, beside), strict=True))
+    return [_mean(values) for values in beside]
 
 
 def weigh(scores: Sequence[tuple[float, float]], sharpness: float) -> list[float]:

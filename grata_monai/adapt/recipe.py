@@ -103,7 +103,12 @@ class Recipe:
         """SHA-256 of the settings, as hexadecimal text."""
         settings = self.to_dict()
         del settings["time_limit_s"]  # changes nothing; if it is hit, the record's reason says so
-        for name, default in (("guard", True), ("mirror_margin", None), ("calibrated_for", None)):
+        for name, default in (
+            ("guard", True),
+            ("mirror_margin", None),
+            ("calibrated_for", None),
+            ("organs", 4),
+        ):
             if settings[name] is default:  # digests from before there was such a field stay valid
                 del settings[name]
         text = json.dumps(settings, sort_keys=True)

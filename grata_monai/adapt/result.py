@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from grata_monai.adapt.footprint import Footprint
 from grata_monai.adapt.guard import UNGUARDED, Decision
 from grata_monai.adapt.localise import LocalisedOrgan
 from grata_monai.adapt.losses import probabilities
@@ -17,7 +19,15 @@ from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.scores import Evidence, Selected
 from grata_monai.core.types import Logits, Probabilities
 
-__all__ = ["EpisodeResult", "SourcePrediction", "foreground_size", "mean_dice"]
+__all__ = [
+    "EpisodeResult",
+    "OrganResult",
+    "SourcePrediction",
+    "dice_of_marks",
+    "foreground_size",
+    "mark",
+    "mean_dice",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class SourcePrediction:
         network: The network in evaluation mode, not to be changed.
         seconds: Wall time.
         shift: How foreign the case is; None without a profile of this network.
+        masks: What the logits mark, as of `mark`, where they were written over; else None.
     """
 
     logits: Logits
@@ -39,11 +50,34 @@ class SourcePrediction:
     network: nn.Module
     seconds: float
     shift: Shift | None = None
+    masks: Tensor | None = None
 
     @property
     def maps(self) -> Probabilities:
         """Probabilities (1, k, *s)."""
         return probabilities(self.logits, self.activation)
+
+    @property
+    def marks(self) -> Tensor:
+        """What it marks, as of `mark`."""
+        return mark(self.logits, self.activation) if self.masks is None else self.masks
+
+
+@dataclass(frozen=True)
+class OrganResult:
+    """What became of one organ of several.
+
+    Attributes:
+        channel: Output channel; None for a piece of all foreground together.
+        centre: In voxels of the network's grid.
+        voxels: In the source's prediction.
+        decision: Of the guard.
+    """
+
+    channel: int | None
+    centre: tuple[float, ...]
+    voxels: int
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -78,6 +112,10 @@ class EpisodeResult:
         weights_after: Hash of the private copy's weights that predicted.
         weights_restored: Hash of the caller's network at the end.
         seconds: Wall time of ``adaptation`` and ``prediction``.
+        organs: Each by itself, where the case was taken apart; what stands above is of the largest.
+        organs_left_out: Number of organs that were not looked at.
+        footprint: What memory was estimated, where the case was taken apart.
+        marked: In place of the organ's, for all of them.
     """
 
     source: SourcePrediction
@@ -104,6 +142,10 @@ class EpisodeResult:
     weights_after: str = ""
     weights_restored: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    organs: tuple[OrganResult, ...] = ()
+    organs_left_out: int = 0
+    footprint: Footprint | None = None
+    marked: Tensor | None = None
 
     @property
     def has_moved(self) -> bool:
@@ -136,13 +178,31 @@ def foreground_size(logits: Logits, activation: str) -> int:
     return int((logits.argmax(1) > 0).sum())
 
 
+def mark(logits: Logits, activation: str) -> Tensor:
+    """Say which classes a prediction marks, in a byte or two a voxel, or a bit a region.
+
+    Args:
+        logits: (1, k, *s).
+        activation: ``sigmoid``: the answer is bool (1, k, *s); ``softmax``: a label map (1, 1, *s).
+    """
+    if activation == "sigmoid":
+        return logits > 0
+    labels = logits.argmax(1, keepdim=True)
+    return labels.to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
+
+
 def mean_dice(source: Tensor, final: Tensor, activation: str) -> float:
     """Mean foreground Dice between two predictions; classes absent from both do not count."""
+    return dice_of_marks(mark(source, activation), mark(final, activation), activation)
+
+
+def dice_of_marks(source: Tensor, final: Tensor, activation: str) -> float:
+    """Mean foreground Dice of what two predictions mark, as of `mark`."""
     if activation == "sigmoid":
-        pairs = [(source[:, k] > 0, final[:, k] > 0) for k in range(source.shape[1])]
+        pairs = [(source[:, k], final[:, k]) for k in range(source.shape[1])]
     else:
-        one, two = source.argmax(1), final.argmax(1)
-        pairs = [(one == k, two == k) for k in range(1, source.shape[1])]
+        present = torch.cat([source.unique(), final.unique()]).unique().tolist()
+        pairs = [(source == k, final == k) for k in present if k > 0]
     sizes = [(int((a & b).sum()), int(a.sum()) + int(b.sum())) for a, b in pairs]
     scores = [2 * both / total for both, total in sizes if total]
     return float(np.mean(scores)) if scores else 1.0

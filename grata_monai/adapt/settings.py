@@ -155,12 +155,15 @@ class Multiscale:
             magnified predictions are too little consistent: the source network may have found the
             wrong place. They count only beside `views`.
         search_below: Consistency below which that happens.
+        organs: Most organs that are looked at, each by itself, by volume; the case cannot be green
+            if there are more. A target of one connected piece is one organ.
     """
 
     views: tuple[str, ...] = _named("focus_views", ())
     sharpness: float = _named("focus_sharpness", 20.0)
     search_views: tuple[str, ...] = ()
     search_below: float = 0.9
+    organs: int = 4
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -173,6 +176,7 @@ class Multiscale:
                 )
         is_sharpness = 0 <= self.sharpness < float("inf")
         check("focus_sharpness", self.sharpness, is_sharpness, "be at least 0, and finite")
+        check("organs", self.organs, self.organs >= 1, "be at least 1")
         check("search_below", self.search_below, 0 <= self.search_below <= 1, "lie in [0, 1]")
 
 

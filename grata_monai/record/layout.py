@@ -15,6 +15,7 @@ _ADDED: Mapping[int, tuple[str, ...]] = MappingProxyType(
         7: ("shift", "verdict.predicted", "verdict.signs"),  # and the outcome `views`
         # and `mirrored` in verdict.kept
         8: tuple(f"environment.bundle.{key}" for key in ("name", "version", "signed_by")),
+        9: ("organs",),
     }
 )
 """Minor version to the keys that it added. Settings that `recipe` gained need no entry."""

@@ -9,7 +9,7 @@ import torch
 
 from grata_monai.adapt.method import Episode, Method
 from grata_monai.adapt.recipe import Recipe
-from grata_monai.adapt.result import EpisodeResult, foreground_size, mean_dice
+from grata_monai.adapt.result import EpisodeResult, dice_of_marks, mark
 from grata_monai.record.environment import name_device, versions
 from grata_monai.record.layout import SCHEMA_VERSION
 from grata_monai.record.types import (
@@ -20,6 +20,8 @@ from grata_monai.record.types import (
     FocusWindow,
     MethodEntry,
     MovingParameters,
+    OrganEntry,
+    Organs,
     OutcomeName,
     Precision,
     PredictedQuality,
@@ -83,6 +85,7 @@ def make_record(
         verdict=_describe_verdict(result, asked),
         focus=_describe_focus(result),
         change=_describe_change(result),
+        organs=_describe_organs(result),
         shift=None if result.source.shift is None else ShiftEntry(**asdict(result.source.shift)),
         environment=Environment(
             device=name_device(device),
@@ -143,12 +146,31 @@ def _describe_focus(result: EpisodeResult) -> Focus:
     )
 
 
+def _describe_organs(result: EpisodeResult) -> Organs:
+    entries = tuple(
+        OrganEntry(
+            channel=organ.channel,
+            centre=organ.centre,
+            voxels=organ.voxels,
+            light=organ.decision.quality,
+            kept=organ.decision.selected,
+            reason=organ.decision.reason,
+            agreement=organ.decision.consistency,
+        )
+        for organ in result.organs
+    )
+    if result.footprint is None:
+        return Organs()
+    footprint = result.footprint
+    return Organs(entries, result.organs_left_out, footprint.way, footprint.needed)
+
+
 def _describe_change(result: EpisodeResult) -> Change:
     activation = result.source.activation
-    source = foreground_size(result.source.logits, activation)
-    final = foreground_size(result.logits, activation)
+    before, after = result.source.marks, mark(result.logits, activation)
+    source, final = (int((marks > 0).any(1).sum()) for marks in (before, after))
     return Change(
-        dice=mean_dice(result.source.logits, result.logits, activation),
+        dice=dice_of_marks(before, after, activation),
         source_voxels=source,
         final_voxels=final,
         volume_ratio=final / source if source else None,

@@ -26,14 +26,14 @@ def make_maps(result: EpisodeResult, *, single_piece: bool) -> Tensor:
         set where window k of the record's focus marks foreground, after adaptation if that was
         kept, else before; 0 everywhere if nothing was magnified. More than eight do not fit.
     """
-    logits = result.source.logits
-    is_sigmoid = result.source.activation == "sigmoid"
-    labels = _number_channels(logits > 0) if is_sigmoid else logits.argmax(1, keepdim=True)
+    marks = result.source.marks
+    labels = _number_channels(marks) if result.source.activation == "sigmoid" else marks
     if single_piece:
         labels = torch.as_tensor(KeepLargestConnectedComponent()(labels[0]))[None]
     is_adapted = result.decision.selected is Selected.ADAPTED
     organ = result.after if is_adapted and result.after is not None else result.organ
     marked = None if organ is None or organ.prediction is None else organ.prediction.marked
+    marked = marked if result.marked is None else result.marked
     return torch.cat(
         [labels.byte(), torch.zeros_like(labels.byte()) if marked is None else marked], 1
     )

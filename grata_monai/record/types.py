@@ -27,6 +27,8 @@ __all__ = [
     "Mask",
     "MethodEntry",
     "MovingParameters",
+    "OrganEntry",
+    "Organs",
     "OutcomeName",
     "Output",
     "Precision",
@@ -233,6 +235,47 @@ class Focus:
 
 
 @dataclass(frozen=True)
+class OrganEntry:
+    """One organ of several, looked at by itself.
+
+    Attributes:
+        channel: Output channel of the network; null for a piece of all foreground together.
+        centre: In voxels of the network's grid.
+        voxels: In the source's prediction.
+        light: As of the case, which has the worst of its organs.
+        kept: As of the case.
+        reason: In plain words.
+        agreement: Of the magnified views about it; null if it was not measured.
+    """
+
+    channel: Count | None
+    centre: tuple[FiniteFloat, ...]
+    voxels: Count
+    light: Quality
+    kept: Selected
+    reason: str
+    agreement: Share | None
+
+
+@dataclass(frozen=True)
+class Organs:
+    """How a case was taken apart, each organ in its own part of the image.
+
+    Attributes:
+        entries: The organs that were looked at, by volume.
+        left_out: Number of further ones.
+        way: whole: predictions of the whole image were kept; parts: for the sake of memory only
+            those of parts; empty: the case was not taken apart.
+        estimated_bytes: Of memory at the peak, from which the way was chosen.
+    """
+
+    entries: tuple[OrganEntry, ...] = ()
+    left_out: Count = 0
+    way: Annotated[str, Field(pattern="^(whole|parts|)$")] = ""
+    estimated_bytes: Count = 0
+
+
+@dataclass(frozen=True)
 class Change:
     """How the final prediction differs from the source's, on the network's grid.
 
@@ -332,6 +375,7 @@ class Record:
         asked: Settings as they were asked for, where the guard's caution changed them.
         asked_sha256: Digest of the recipe that was asked for; before 1.6 empty.
         shift: How foreign the case is; null without a profile of the source cases.
+        organs: Each by itself, where there are several, or the prediction is large.
     """
 
     schema_version: Version
@@ -354,6 +398,7 @@ class Record:
     asked: Mapping[str, Any] = field(default_factory=dict)
     asked_sha256: Sha256 = ""
     shift: ShiftEntry | None = None
+    organs: Organs = Organs()
 
     def __hash__(self) -> int:
         """Hash by content, times left out."""

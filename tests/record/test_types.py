@@ -124,7 +124,7 @@ def test_an_outcome_by_its_old_name_is_read():
 
 def test_a_record_of_another_layout_is_refused_with_the_versions_that_are_read():
     with pytest.raises(
-        RecordError, match=r"schema_version of 1\.0 to 1\.8 or .* got '2\.0'\. Read it"
+        RecordError, match=r"schema_version of 1\.0 to 1\.9 or .* got '2\.0'\. Read it"
     ):
         Record.from_json(broken(schema_version="2.0"))
 
