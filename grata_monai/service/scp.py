@@ -92,6 +92,7 @@ class Receiver:
         def receive_bounded(size: int) -> bytearray:
             event.assoc.left -= size
             if event.assoc.left < 0:
+                transport.close()
                 raise OSError("the peer sends too much")
             return receive(size)
 

@@ -91,6 +91,8 @@ def test_a_message_above_its_limit_ends_the_association(intake):
     large.Rows = large.Columns = 1024
     large.PixelData = np.zeros((1024, 1024), np.uint16).tobytes()
     association = associate(intake)
+    connection = association.dul.socket.socket
     answer = association.send_c_store(large)
+    connection.close()  # pynetdicom leaves open what the peer has cut
     assert "Status" not in answer
     assert intake.ledger.find() == []
