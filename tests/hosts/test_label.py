@@ -125,7 +125,8 @@ def expected(server, run, tmp_path_factory):
 def test_info_shows_the_options(server):
     info = server.ask("info/")
     config = info["models"][MODEL]["config"]
-    assert info["labels"] == ["prostate"]
+    assert set(info["labels"]) == {"prostate", "prostate, original network"}
+    assert info["models"][MODEL]["labels"] == {"prostate": 1}
     assert config["adapt"] is True
     assert config["guard"] is True
     assert config["recipe"] == ["quick", "paper", "clinical", "views"]
