@@ -99,7 +99,7 @@ def test_the_model_has_version_licence_data_and_card(model, repository):
     (value,) = (
         m["value"]
         for m in metrics
-        if m["type"] == "mean Dice, clinical" and m["slice"].startswith("BIDMC")
+        if m["type"] == "mean Dice, clinical as shipped" and m["slice"].startswith("BIDMC")
     )
     assert row.split("|")[-2].strip().startswith(f"**{value}**")
 
