@@ -229,10 +229,15 @@ class ForeignBundle:
     device: torch.device
 
 
-def is_foreign(root: Path | str) -> bool:
-    """Whether no GraTaInferer stands in a bundle's inference configuration."""
+def is_foreign(root: Path | str, *, unverified: bool = False) -> bool:
+    """Whether no GraTaInferer stands in a bundle's inference configuration.
+
+    Raises:
+        BundleError: If there is a manifest and the bundle is not as it says; nothing was parsed.
+    """
     root = Path(root)
-    config = open_bundle(root, unverified=True, is_foreign=True).config
+    unverified = unverified or not (root / MANIFEST).exists()
+    config = open_bundle(root, unverified=unverified, is_foreign=True).config
     targets = [item.value for item in iterate_items(config) if item.key == "_target_"]
     return not any(str(target).endswith("GraTaInferer") for target in targets)
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_given_settings",
     "check_running_bundle",
     "find_bundle_root",
+    "find_profile",
     "hash_configuration",
     "report_errors_in_one_line",
     "verify_own_bundle",
@@ -50,6 +51,20 @@ def find_bundle_root() -> str:
     """
     root = _running_root()
     return str(Path.cwd() if root is None else root)
+
+
+def find_profile(bundle_root: str) -> str | None:
+    """Find the source profile of a bundle.
+
+    Args:
+        bundle_root: The bundle's folder.
+
+    Returns:
+        Path of ``models/profile.json``; None without one, as where a host does not say where the
+        bundle lies. That a verified bundle still has its profile, its manifest says.
+    """
+    path = Path(bundle_root) / "models" / "profile.json"
+    return str(path) if path.is_file() else None
 
 
 def hash_configuration(bundle_root: str) -> str:

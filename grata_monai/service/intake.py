@@ -25,7 +25,7 @@ __all__ = ["Answer", "HeaderReader", "Intake", "deadline"]
 
 logger = logging.getLogger(__name__)
 
-EPOCH = 1_767_225_600  # 2026-01-01; priorities of the queue have 31 bits
+EPOCH = 1_767_225_600.0  # 2026-01-01; priorities of the queue have 31 bits
 INCOMPLETE = "incomplete"
 
 

@@ -39,6 +39,7 @@ WAIT_SECONDS = 60.0  # for a writer outside a run, which holds the folder for on
 RUN_WAIT_SECONDS = 1.0
 
 _moving = threading.Lock()
+_claiming = threading.Lock()
 
 
 @contextmanager
@@ -62,14 +63,20 @@ def claim(output_dir: Typed, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     ensure_writable(folder)
     lock = FileLock(folder.resolve() / LOCK, is_singleton=True, thread_local=False)
-    is_locked = _acquire(lock, folder.name, wait_seconds)
-    try:
+    with _claiming:  # a thread that comes second must not write before the first has recovered
+        is_locked = _acquire(lock, folder.name, wait_seconds)
         if is_locked and lock.lock_counter == 1:
-            _recover(folder)
+            try:
+                _recover(folder)
+            except BaseException:
+                _release(lock)
+                raise
+    try:
         yield folder
     finally:
         if is_locked:
-            _release(lock)
+            with _claiming:
+                _release(lock)
         with suppress(OSError):
             for path in made:
                 path.rmdir()

@@ -82,7 +82,8 @@ def test_all_weights_may_move():
 
 def test_nothing_to_adapt_says_what_to_do():
     with pytest.raises(
-        NothingToAdaptError, match=r"found none for norm .* parameters=\('input',\)"
+        NothingToAdaptError,
+        match=r"found none for norm .* parameters=\('all',\) in the recipe, or \('input',\)",
     ):
         resolve_parameters(nn.Conv3d(1, 1, 1), ("norm",))
 

@@ -49,7 +49,7 @@ def measure(maps, distance=1.0, **given):
 
 
 def test_nothing_speaks_against_a_sure_mask_of_a_case_at_home():
-    assert measure(make_maps(1.0)) == {"shift": 0.0, "entropy": 0.0}
+    assert measure(make_maps(1.0)) == {"shift": 0.0, "entropy": 0.0, "change": 0.0}
 
 
 def test_a_foreign_case_counts_by_the_logarithm_of_its_distance():

@@ -93,10 +93,11 @@ def test_wrapping_a_bundle_without_a_manifest_says_so(copy, tmp_path):
     (copy / "manifest.sha256").unlink()
     config = json.loads((copy / "configs" / "inference.json").read_text())
     config["inferer"] = config["inferer"]["inferer"]
+    config["run"] = ["$@evaluator.run()"]
     (copy / "configs" / "inference.json").write_text(json.dumps(config))
     assert any("unverified" in n for n in wrap_bundle(copy, tmp_path / "overlay.json").notes)
     write_manifest(copy)
-    assert wrap_bundle(copy, tmp_path / "overlay.json").notes == ()
+    assert not any("unverified" in n for n in wrap_bundle(copy, tmp_path / "overlay.json").notes)
     report = wrap_bundle(copy, tmp_path / "overlay.json", unverified=True)
     assert any("unverified" in note for note in report.notes)
 
@@ -249,6 +250,7 @@ def test_a_host_that_builds_the_inferer_alone_verifies_too(copy, tmp_path, monke
     assert known.bundle["manifest_sha256"] == manifest_digest(copy)
     unknown = parse(copy).get_parsed_content("inferer")
     assert unknown.bundle["reason"] == "the host does not say where the bundle lies"
+    assert (known.profile is None, unknown.profile is None) == (False, True)
     (copy / "docs" / "README.md").write_text("changed")
     with pytest.raises(RuntimeError) as caught:  # MONAI's
         parse(copy, bundle_root=str(copy)).get_parsed_content("inferer")

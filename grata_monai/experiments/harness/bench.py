@@ -200,7 +200,7 @@ def open_bench(
         BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
         SettingError: If a setting has no id of the configuration.
     """
-    if is_foreign(bundle_dir):
+    if is_foreign(bundle_dir, unverified=unverified):
         return _open_wrapped(bundle_dir, dict(settings or {}), unverified=unverified)
     bundle = open_bundle(bundle_dir, ("evaluate",), settings, unverified=unverified)
     if bundle.config.get("report") is True:  # a row has no page, and no maps to put on one

@@ -1,4 +1,5 @@
 import argparse
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -45,7 +46,12 @@ def test_a_window_must_step(capsys):
 
 
 @pytest.mark.skipif(find_spec("nnunetv2") is not None, reason="nnU-Net is installed here")
-def test_without_nnunet_its_extra_is_named(trained, capsys, tmp_path):
+def test_without_nnunet_its_extra_is_named(trained, capsys, tmp_path, monkeypatch):
+    for name in (
+        "run",
+        "predictor",
+    ):  # pytest's search for doctests leaves what it could not import
+        monkeypatch.delitem(sys.modules, f"grata_monai.hosts.nnunet.{name}", raising=False)
     places = ["-i", str(tmp_path), "-o", str(tmp_path / "out"), "-m", str(trained())]
     assert main(["nnunet", *places, "--device", "cpu"]) == 2
     assert "pip install 'grata-monai[nnunet]'" in capsys.readouterr().err
