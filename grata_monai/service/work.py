@@ -5,7 +5,7 @@ and results have the same UIDs each time.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from grata_monai.core.errors import TransferError, find_cause, find_root
@@ -188,15 +188,8 @@ def _try_again(
         _end(ledger, series, State.QUARANTINED, reason)
         return None
     seconds = _delay(config, series.tries)
-    done = ledger.move(
-        series,
-        series.state,
-        event="try failed",
-        details={"reason": reason, "tries": series.tries},
-        job=series.job + 1,
-        reason=reason,
-    )
-    return None if done is None else Follow.of(done, delay_seconds=seconds)
+    told = {"reason": reason, "tries": series.tries}
+    return _queue_again(ledger, series, "try failed", told, seconds)
 
 
 def _explain(error: Exception) -> str:
@@ -215,14 +208,27 @@ def _send_again(
     if waited > config.limits.deliver_days * DAY:
         _end(ledger, series, State.QUARANTINED, reason)
         return None
+    told = {"reason": reason, "sends": series.sends}
+    return _queue_again(ledger, series, "not delivered", told, seconds, waited=waited)
+
+
+def _queue_again(
+    ledger: Ledger,
+    series: Series,
+    event: str,
+    told: Mapping[str, object],
+    seconds: float,
+    **columns: object,
+) -> Follow | None:
+    """Give a series its next job, in so many seconds; None if it was opened again meanwhile."""
     done = ledger.move(
         series,
         series.state,
-        event="not delivered",
-        details={"reason": reason, "sends": series.sends},
+        event=event,
+        details=told,
         job=series.job + 1,
-        waited=waited,
-        reason=reason,
+        reason=told["reason"],
+        **columns,
     )
     return None if done is None else Follow.of(done, delay_seconds=seconds)
 

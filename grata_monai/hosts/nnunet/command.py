@@ -6,20 +6,23 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 import argparse
 import contextlib
 import io
-import json
-import logging
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from grata_monai.hosts.shell import (
+    EXIT_NOT_ALL,
+    EXIT_OK,
+    begin_to_log,
+    describe_done,
+    read_recipe,
+)
 
 if TYPE_CHECKING:
-    from grata_monai.hosts.nnunet.run import Done
+    pass
 
 __all__ = ["add_nnunet_options", "run_command"]
 
-EXIT_OK = 0
-EXIT_NOT_ALL = 1
 CHECKPOINT = "checkpoint_final.pth"
 
 
@@ -90,9 +93,7 @@ def run_command(arguments: argparse.Namespace) -> tuple[str, int]:
         ValueError: If an option is wrong.
         ModuleNotFoundError: Without nnunetv2.
     """
-    is_shown = sys.stderr.isatty()  # else a line per case takes the place of the bar
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("grata_monai").setLevel(logging.WARNING if is_shown else logging.INFO)
+    begin_to_log()
 
     from grata_monai.adapt.recipe import resolve_recipe  # noqa: PLC0415
     from grata_monai.bundle.network import choose_device  # noqa: PLC0415
@@ -100,7 +101,7 @@ def run_command(arguments: argparse.Namespace) -> tuple[str, int]:
 
     if not 0 < arguments.step_size <= 1:
         raise ValueError(f"-step_size must lie in (0, 1], got {arguments.step_size:g}. Use 0.5.")
-    recipe, device = resolve_recipe(_read_recipe(arguments.recipe)), choose_device(arguments.device)
+    recipe, device = resolve_recipe(read_recipe(arguments.recipe)), choose_device(arguments.device)
     folder = read_folder(
         arguments.model,
         folds=arguments.folds,
@@ -127,7 +128,7 @@ def run_command(arguments: argparse.Namespace) -> tuple[str, int]:
     )
     done = run_nnunet(folder, asked)
     missing = len(done.failures) + len(done.refusals)
-    return _describe(done, arguments.out), EXIT_NOT_ALL if missing else EXIT_OK
+    return describe_done(done, arguments.out), EXIT_NOT_ALL if missing else EXIT_OK
 
 
 def _read_fold(text: str) -> str:
@@ -145,27 +146,3 @@ def _read_orientation(text: str) -> str:
 
 def _axis(code: str) -> int:
     return next(index for index, pair in enumerate(("RL", "AP", "SI")) if code in pair)
-
-
-def _read_recipe(recipe: str) -> Any:
-    if not recipe.endswith(".json"):
-        return recipe
-    try:
-        return json.loads(Path(recipe).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--recipe must be a name or a readable JSON file, {Path(recipe).name!r} is not "
-            f"({type(error).__name__}). Check the path and its syntax."
-        ) from error
-
-
-def _describe(done: "Done", out: Path) -> str:
-    lines = [f"refused {r.name}: {r.reason.value}. {r.message} {r.remedy}" for r in done.refusals]
-    counts = {
-        "segmented": done.segmented,
-        "done before": done.before,
-        "refused": len(done.refusals),
-        "failed": len(done.failures),
-    }
-    told = [f"{count} {what}" for what, count in counts.items() if count or what == "segmented"]
-    return "\n".join([*lines, f"{', '.join(told)}; results in {out}"])

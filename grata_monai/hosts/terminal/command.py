@@ -4,20 +4,23 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 """
 
 import argparse
-import json
-import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grata_monai.hosts.shell import (
+    EXIT_NOT_ALL,
+    EXIT_OK,
+    begin_to_log,
+    describe_done,
+    read_recipe,
+)
+
 if TYPE_CHECKING:
-    from grata_monai.hosts.terminal.run import Asked, Done
+    from grata_monai.hosts.terminal.run import Asked
 
 __all__ = ["add_how_options", "add_segment_options", "read_asked", "run_segment"]
 
-EXIT_OK = 0
-EXIT_NOT_ALL = 1
 FAST = "views"
 
 
@@ -88,7 +91,7 @@ def run_segment(arguments: argparse.Namespace) -> tuple[str, int]:
         statistics=arguments.statistics,
     )
     done = segment_all(asked)
-    return _describe(done, arguments.out), EXIT_NOT_ALL if done.missing else EXIT_OK
+    return describe_done(done, arguments.out), EXIT_NOT_ALL if done.missing else EXIT_OK
 
 
 def read_asked(arguments: argparse.Namespace) -> "Asked":
@@ -101,9 +104,7 @@ def read_asked(arguments: argparse.Namespace) -> "Asked":
         BundleError: If the package has no bundle, and none was given.
         ValueError: If an option is wrong.
     """
-    is_shown = sys.stderr.isatty()  # else a line per case takes the place of the bar
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("grata_monai").setLevel(logging.WARNING if is_shown else logging.INFO)
+    begin_to_log()
 
     from grata_monai.bundle.shipped import find_shipped_bundle  # noqa: PLC0415
     from grata_monai.hosts.terminal.run import Asked  # noqa: PLC0415
@@ -122,7 +123,7 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
     recipe = FAST if arguments.fast else arguments.recipe
     options = {
-        "recipe": _read_recipe(recipe),
+        "recipe": read_recipe(recipe),
         "method": arguments.method,
         "device#name": arguments.device,
     }
@@ -131,28 +132,3 @@ def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     if twice := sorted(given.keys() & settings.keys()):
         raise ValueError(f"{twice[0]} must be given once, got an option and --set. Leave one out.")
     return {**given, **settings}
-
-
-def _read_recipe(recipe: str | None) -> Any:
-    if recipe is None or not recipe.endswith(".json"):
-        return recipe
-    path = Path(recipe)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--recipe must be a name or a readable JSON file, {path.name!r} is not "
-            f"({type(error).__name__}). Check the path and its syntax."
-        ) from error
-
-
-def _describe(done: "Done", out: Path) -> str:
-    lines = [f"refused {r.name}: {r.reason.value}. {r.message} {r.remedy}" for r in done.refusals]
-    counts = {
-        "segmented": done.segmented,
-        "done before": done.before,
-        "refused": len(done.refusals),
-        "failed": len(done.failures),
-    }
-    told = [f"{count} {what}" for what, count in counts.items() if count or what == "segmented"]
-    return "\n".join([*lines, f"{', '.join(told)}; results in {out}"])

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grata_monai.hosts.terminal.command import EXIT_NOT_ALL, EXIT_OK, add_how_options, read_asked
+from grata_monai.hosts.shell import EXIT_NOT_ALL, EXIT_OK
+from grata_monai.hosts.terminal.command import add_how_options, read_asked
 
 __all__ = ["add_check_upgrade_options", "compare_results", "run_check_upgrade"]
 
