@@ -27,7 +27,6 @@ from grata_monai.adapt.guard import (
     Decision,
     decide_after,
     decide_before,
-    keep_home,
 )
 from grata_monai.adapt.localise import localise, predict_organ
 from grata_monai.adapt.losses import probabilities, to_logits
@@ -37,7 +36,7 @@ from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
 from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground_size
 from grata_monai.adapt.scores import Quality, Selected
-from grata_monai.adapt.settle import is_judged, keep_source, measure, measure_source, settle
+from grata_monai.adapt.settle import find_home, keep_source, measure, measure_source, settle
 from grata_monai.adapt.several import look_at_parts, plan_parts
 from grata_monai.adapt.source import predict_source
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views, parse_view
@@ -72,8 +71,12 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
     with torch.inference_mode(False), torch.no_grad(), autocast(episode.images.device, "fp32"):
         is_given = episode.source is not None
         source, episode = predict_source(network, episode)
-        parts = None if episode.method.is_source else plan_parts(source, episode)
+        result = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
+        result = measure_source(result, episode)
+        is_whole = episode.method.is_source or find_home(result, episode) is not None
+        parts = None if is_whole else plan_parts(source, episode)
         if parts is not None:
+            del result  # which holds the source's prediction
             _refuse_unsuited(source, episode)
             if parts.footprint.way == "parts":
                 logits = source.logits.clone() if is_given else source.logits.new_empty((0, 0))
@@ -81,8 +84,6 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
                 del logits
             result = look_at_parts(network, source, episode, parts, run_episode)
             return replace(result, weights_restored=hash_weights(network))
-        result = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
-        result = measure_source(result, episode)
         if episode.method.is_source and episode.recipe.is_single_pass:
             return replace(
                 result,
@@ -215,12 +216,7 @@ def _with_dropped(
 
 def _keep_home(result: EpisodeResult, episode: Episode) -> EpisodeResult:
     """Keep the source prediction of a case that is like those at home."""
-    profile, shift = episode.profile, result.source.shift
-    if profile is None or shift is None or not is_judged(episode):
-        return result
-    if not foreground_size(result.logits, result.source.activation):
-        return result
-    decision = keep_home(shift, result.signs["source"], profile)
+    decision = find_home(result, episode)
     if decision is None:
         return result
     return settle(keep_source(result, decision), episode, is_home=True)

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit
 
-__all__ = ["SIGNS", "QualityModel", "QualityPrediction", "doubt_source", "fit_quality"]
+__all__ = [
+    "SIGNS",
+    "QualityModel",
+    "QualityPrediction",
+    "doubt_source",
+    "fit_quality",
+    "predict_left_out",
+]
 
 _ROOM = 1.1  # no prediction is so high that it could not be too high
 _STEEPEST = 5.0  # logit of .993
@@ -113,16 +120,11 @@ def fit_quality(
     Returns:
         The model of all rows.
     """
-    names = list(signs[0])
-    table = np.array([[row[name] for name in names] for row in signs])
+    names, table = _tabulate(signs)
     values, groups = np.asarray(dice, dtype=float), np.asarray(cases)
     known = sorted(set(groups))
-    excess = []
-    for case in known:
-        is_out = groups == case
-        others = _fit(table[~is_out], values[~is_out])
-        found = _predict(others, table[is_out])
-        excess.append(float(((found - values[is_out]) / (_ROOM - found)).max()))
+    found = predict_left_out(signs, dice, cases)
+    excess = [float(((found - values) / (_ROOM - found))[groups == case].max()) for case in known]
     rank = math.ceil((len(known) + 1) * confidence)
     slack = max(round(sorted(excess)[rank - 1], 4), 0.0) if rank <= len(known) else None
     best, intercept, *weights = (round(float(value), 4) for value in _fit(table, values))
@@ -134,6 +136,33 @@ def fit_quality(
         confidence=confidence,
         cases=len(known),
     )
+
+
+def predict_left_out(
+    signs: Sequence[Mapping[str, float]], dice: Sequence[float], cases: Sequence[str]
+) -> NDArray[np.float64]:
+    """Predict the Dice of every row by a model of the other cases.
+
+    Args:
+        signs: Per row, the same names.
+        dice: Per row.
+        cases: Per row the case's name.
+
+    Returns:
+        Per row.
+    """
+    _, table = _tabulate(signs)
+    values, groups = np.asarray(dice, dtype=float), np.asarray(cases)
+    found = np.empty(len(values))
+    for case in sorted(set(groups)):
+        is_out = groups == case
+        found[is_out] = _predict(_fit(table[~is_out], values[~is_out]), table[is_out])
+    return found
+
+
+def _tabulate(signs: Sequence[Mapping[str, float]]) -> tuple[list[str], NDArray[np.float64]]:
+    names = list(signs[0])
+    return names, np.array([[row[name] for name in names] for row in signs])
 
 
 def _fit(table: NDArray[np.float64], dice: NDArray[np.float64]) -> NDArray[np.float64]:

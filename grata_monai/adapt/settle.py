@@ -6,19 +6,19 @@ kept, the average of the network's mirrored predictions may be.
 
 from dataclasses import replace
 
-from grata_monai.adapt.guard import Decision, choose_kept, keep_mirrored, promise
+from grata_monai.adapt.guard import Decision, choose_kept, keep_home, keep_mirrored, promise
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.mirrored import average_mirrored, predict_mirrored
-from grata_monai.adapt.result import EpisodeResult, mean_dice
+from grata_monai.adapt.result import EpisodeResult, foreground_size, mean_dice
 from grata_monai.adapt.scores import Selected
 from grata_monai.adapt.signs import measure_signs
 from grata_monai.core.types import Logits
 
-__all__ = ["is_judged", "keep_source", "measure", "measure_source", "settle"]
+__all__ = ["find_home", "keep_source", "measure", "measure_source", "settle"]
 
 
-def is_judged(episode: Episode) -> bool:
+def _is_judged(episode: Episode) -> bool:
     """Whether the guard decides what is handed on: it compares magnified views."""
     return episode.recipe.guard.is_binding and bool(episode.recipe.multiscale.views)
 
@@ -28,6 +28,24 @@ def measure_source(result: EpisodeResult, episode: Episode) -> EpisodeResult:
     if result.source.shift is None:
         return result
     return replace(result, signs={"source": measure(result, None, episode)})
+
+
+def find_home(result: EpisodeResult, episode: Episode) -> Decision | None:
+    """Decide whether a case is like those at home, and keeps its source mask.
+
+    Args:
+        result: With the source's signs, if there is a profile.
+        episode: The case at hand.
+
+    Returns:
+        The decision; None to go on.
+    """
+    profile, shift = episode.profile, result.source.shift
+    if profile is None or shift is None or not _is_judged(episode):
+        return None
+    if not foreground_size(result.source.logits, result.source.activation):
+        return None
+    return keep_home(shift, result.signs["source"], profile)
 
 
 def measure(
@@ -83,7 +101,7 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
     Returns:
         The result with the prediction to hand on; as it came if the guard does not decide.
     """
-    if not is_judged(episode):
+    if not _is_judged(episode):
         return result
     signs = dict(result.signs)
     if signs and result.decision.selected is not Selected.SOURCE:

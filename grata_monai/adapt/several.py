@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.footprint import Footprint, free_bytes, plan_footprint
-from grata_monai.adapt.guard import NOTHING_FOUND, Decision, keep_home
+from grata_monai.adapt.guard import NOTHING_FOUND, Decision
 from grata_monai.adapt.localise import LocalisedOrgan
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.multiscale import MARGIN, read_zoom
@@ -24,7 +24,6 @@ from grata_monai.adapt.organs import OrganPart, find_organs
 from grata_monai.adapt.patches import plan_patches
 from grata_monai.adapt.result import EpisodeResult, OrganResult, SourcePrediction, mark
 from grata_monai.adapt.scores import Quality, Selected
-from grata_monai.adapt.settle import measure_source
 
 __all__ = ["Parts", "look_at_parts", "plan_parts"]
 
@@ -79,8 +78,6 @@ def plan_parts(source: SourcePrediction, episode: Episode) -> Parts | None:
     is_part = episode.location is not None
     if is_part or episode.single_piece or not multiscale.views or episode.memory is not None:
         return None
-    if _is_home(source, episode):
-        return None
     shape = tuple(episode.images.shape[2:])
     masks = mark(source.logits, source.activation)
     window = plan_patches(episode.inferer, shape)
@@ -108,14 +105,6 @@ def plan_parts(source: SourcePrediction, episode: Episode) -> Parts | None:
 def _has_classes(source: SourcePrediction) -> bool:
     """Whether there is more than one kind of foreground: pieces of one kind are one organ."""
     return source.logits.shape[1] > (1 if source.activation == "sigmoid" else 2)
-
-
-def _is_home(source: SourcePrediction, episode: Episode) -> bool:
-    if source.shift is None or episode.profile is None:
-        return False
-    given = EpisodeResult(source, source.logits, episode.recipe, episode.method.name)
-    signs = measure_source(given, episode).signs["source"]
-    return keep_home(source.shift, signs, episode.profile) is not None
 
 
 def _surround(organ: OrganPart, episode: Episode) -> tuple[slice, ...]:

@@ -115,7 +115,7 @@ def write_oracle(tables: Sequence[Rows], judge: str, home: set[str]) -> str:
 
 
 def write_over_flip(tables: Sequence[Rows], judge: str, home: set[str]) -> str:
-    """Mean gain over the flip average on foreign cases, and its p by signs of whole cases."""
+    """Mean gain over the flip average on foreign cases, and its p by Wilcoxon's signed ranks."""
     if any(FLIP not in table for table in tables):
         return "–"
     values = gains(tables, judge, home, at_home=False, over=FLIP)

@@ -16,7 +16,7 @@ from grata_monai.adapt.profile import (
     describe_image,
     profile_layers,
 )
-from grata_monai.adapt.quality import doubt_source, fit_quality
+from grata_monai.adapt.quality import doubt_source, fit_quality, predict_left_out
 from grata_monai.adapt.signs import excess_distance
 from grata_monai.core.errors import ProfileError
 from grata_monai.experiments.compare.statistics import HARM
@@ -196,8 +196,8 @@ def fit_profile(
     if mirrored and mirrored != candidate and can_fit(rows, mirrored):
         found["mirrored"] = _collect(rows, mirrored, "kept")
     cases = sorted({case for case, _ in plain})
-    left_out = _leave_out(found["kept"], confidence)
-    before = _leave_out(plain, confidence)
+    left_out = _leave_out(found["kept"])
+    before = _leave_out(plain)
     true = {
         name: {key: part[key][1] - plain[key][1] for key in part if key in plain}
         for name, part in found.items()
@@ -275,14 +275,9 @@ def _unzip(part: _Part) -> tuple[list[Mapping[str, float]], list[float], list[st
     return [s for s, _ in part.values()], [d for _, d in part.values()], [case for case, _ in part]
 
 
-def _leave_out(part: _Part, confidence: float) -> dict[_Key, float]:
+def _leave_out(part: _Part) -> dict[_Key, float]:
     """Predict the Dice of every row by a model of the other cases."""
-    predicted: dict[_Key, float] = {}
-    for left in {case for case, _ in part}:
-        others = {key: value for key, value in part.items() if key[0] != left}
-        model = fit_quality(*_unzip(others), confidence=confidence)
-        predicted |= {key: model.predict(part[key][0]).dice for key in part if key[0] == left}
-    return predicted
+    return dict(zip(part, map(float, predict_left_out(*_unzip(part))), strict=True))
 
 
 def _control(
