@@ -15,7 +15,12 @@ MODULES = sorted(
 
 
 NEED_SDK = {"grata_monai.hosts.deploy.application", "grata_monai.hosts.deploy.operators"}
-NEED_NNUNET = {f"grata_monai.hosts.nnunet.{name}" for name in ("build", "predictor", "run")}
+NEED_NNUNET = {
+    "grata_monai.experiments.harness.nnunet",
+    "grata_monai.hosts.nnunet.run",
+    "grata_monai.nnunet.build",
+    "grata_monai.nnunet.predictor",
+}
 
 
 def load(module_name: str) -> ModuleType:

@@ -7,15 +7,16 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigComponent, ReferenceResolver
 
-from grata_monai.core.errors import SettingError
+from grata_monai.core.errors import RecipeError, SettingError
 
-__all__ = ["check_setting", "parse_settings", "suggest"]
+__all__ = ["check_setting", "parse_settings", "read_recipe", "suggest"]
 
 FOUND_OUT = ("bundle_root", "unverified", "verified")
 """What `open_bundle` finds out by itself."""
@@ -44,6 +45,40 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[id] = DefaultParseValue(value)
     return settings
+
+
+def read_recipe(recipe: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Read what ``--recipe`` names.
+
+    Args:
+        recipe: A recipe's name or settings; or a ``.json`` file of settings, or one that
+            ``calibrate`` wrote, which also names a source profile.
+
+    Returns:
+        Settings for a configuration: ``recipe``, and ``profile`` if the file names one.
+
+    Raises:
+        RecipeError: If the file cannot be read, or holds something else.
+    """
+    if recipe is None:
+        return {}
+    if not (isinstance(recipe, str) and recipe.endswith(".json")):
+        return {"recipe": recipe}
+    try:
+        found = json.loads(Path(recipe).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"recipe must be a name or a readable JSON file, {Path(recipe).name!r} is not "
+            f"({type(error).__name__}). Check the path and its syntax."
+        ) from error
+    if not isinstance(found, dict) or not found:
+        raise RecipeError(
+            f"recipe must be a name or a file of settings, {Path(recipe).name!r} holds none. "
+            "Take the file that calibrate wrote."
+        )
+    if not found.keys() & {"recipe", "profile"}:
+        return {"recipe": found}
+    return {key: found[key] for key in ("recipe", "profile") if key in found}
 
 
 def check_setting(

@@ -31,8 +31,9 @@ from grata_monai.bundle.foreign import (
 from grata_monai.bundle.forms import Engine
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.rehearse import choose_input, rehearse
+from grata_monai.bundle.settings import read_recipe
 from grata_monai.bundle.verify import MANIFEST
-from grata_monai.core.errors import NetworkError, RecipeError
+from grata_monai.core.errors import NetworkError
 from grata_monai.core.files import atomic_path
 
 __all__ = ["WrapReport", "wrap_bundle"]
@@ -95,7 +96,8 @@ def wrap_bundle(
         NothingToAdaptError: If the network has nothing that the recipe wants to move.
         RecipeError: If the recipe is wrong.
     """
-    recipe, more = _read_recipe(recipe)
+    more = read_recipe(recipe)
+    recipe = more.pop("recipe", "clinical")
     settings = resolve_recipe(recipe)
     root = Path(bundle_dir).absolute()
     _refuse_scripts(root)
@@ -134,22 +136,6 @@ def wrap_bundle(
         notes=(*_note_unverified(bundle), *form.notes, *note, *rescaling, *notes),
         command=command,
     )
-
-
-def _read_recipe(
-    recipe: str | Mapping[str, Any],
-) -> tuple[str | Mapping[str, Any], dict[str, str]]:
-    """Take recipe and profile out of a file of ``calibrate``; leave names and settings."""
-    if not (isinstance(recipe, str) and recipe.endswith(".json")):
-        return recipe, {}
-    try:
-        found = json.loads(Path(recipe).read_text(encoding="utf-8"))
-        return found["recipe"], {k: found[k] for k in ("profile",) if k in found}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(
-            f"recipe must be a name or a file that calibrate wrote, {Path(recipe).name!r} is "
-            f"neither ({type(error).__name__}). Check the path."
-        ) from error
 
 
 def _spare_scaling(

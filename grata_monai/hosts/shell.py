@@ -1,16 +1,15 @@
-"""What commands that segment have in common: exit status, logging, recipe, and the report."""
+"""What commands that segment have in common: exit status, logging, and the report."""
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from grata_monai.core.failures import CaseFailure
     from grata_monai.read.dicom.rejection import Rejection
 
-__all__ = ["EXIT_NOT_ALL", "EXIT_OK", "Done", "begin_to_log", "describe_done", "read_recipe"]
+__all__ = ["EXIT_NOT_ALL", "EXIT_OK", "Done", "begin_to_log", "describe_done"]
 
 EXIT_OK = 0
 EXIT_NOT_ALL = 1
@@ -31,24 +30,6 @@ def begin_to_log() -> None:
     is_shown = sys.stderr.isatty()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("grata_monai").setLevel(logging.WARNING if is_shown else logging.INFO)
-
-
-def read_recipe(recipe: str | None) -> Any:
-    """Read a recipe's fields if the option names a JSON file; else it is a name.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
-    if recipe is None or not recipe.endswith(".json"):
-        return recipe
-    path = Path(recipe)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--recipe must be a name or a readable JSON file, {path.name!r} is not "
-            f"({type(error).__name__}). Check the path and its syntax."
-        ) from error
 
 
 def describe_done(done: Done, out: Path) -> str:

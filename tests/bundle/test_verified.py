@@ -15,7 +15,7 @@ from grata_monai.bundle.verify import manifest_digest
 from grata_monai.bundle.wrap import wrap_bundle
 from grata_monai.cli import main
 from grata_monai.core.errors import BundleError, DatasetError, find_cause
-from grata_monai.experiments.harness.bench import open_bench
+from grata_monai.experiments.harness.opening import open_bench
 from grata_monai.experiments.reproduce.part import Part
 from grata_monai.experiments.reproduce.run import Options, run_part
 from grata_monai.hosts.python_dicom import segment_dicom
@@ -80,7 +80,7 @@ def test_unverified_is_asked_for_on_the_command_line(
     def arrive(path, *, settings, unverified):
         raise ValueError(f"came with unverified={unverified}")
 
-    monkeypatch.setattr("grata_monai.experiments.harness.bench.open_bench", arrive)
+    monkeypatch.setattr("grata_monai.experiments.harness.opening.open_bench", arrive)
     main([command, *places, "--network", str(copy), "--unverified"])
     assert "came with unverified=True" in capsys.readouterr().err
 

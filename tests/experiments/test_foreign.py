@@ -56,14 +56,14 @@ def test_a_recipe_is_calibrated_for_it_and_wrap_takes_what_was_written(cases, bu
 
 def test_a_file_that_holds_no_recipe_is_refused(bundle, tmp_path):
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(RecipeError, match="must be a name or a file that calibrate wrote"):
+    with pytest.raises(RecipeError, match="must be a name or a file of settings"):
         wrap_bundle(bundle, tmp_path / "overlay.json", recipe=str(tmp_path / "other.json"))
 
 
 def test_its_checkpoint_is_loaded(bundle):
     import torch
 
-    from grata_monai.experiments.harness.bench import open_bench
+    from grata_monai.experiments.harness.opening import open_bench
 
     state = torch.load(bundle / "models" / "model.pt", weights_only=True)
     network = open_bench(bundle, settings={"device#name": "cpu"}).network

@@ -142,6 +142,40 @@ def test_dicom_is_refused_for_several_channels(said):
     assert "must take one channel where DICOM series are given" in said["mixed"]["err"]
 
 
+def test_methods_are_compared_by_the_masks_that_nnunet_makes(said, folder):
+    assert said["compare"]["status"] == 0
+    assert "| grata-views | 2 |" in said["compare"]["out"]
+    labels = folder / "nnUNet_raw" / "Dataset900_Balls" / "labelsTr"
+    for case in ("case_0", "case_1"):
+        row = json.loads((folder / "compared" / "rows" / "source" / f"{case}.json").read_text())
+        mask = read_mask(folder / "native" / "labelled" / f"{case}.nii.gz")
+        label = read_mask(labels / f"{case}.nii.gz")
+        dice = [
+            2 * ((mask == v) & (label == v)).sum() / ((mask == v).sum() + (label == v).sum())
+            for v in (1, 2)
+        ]
+        assert row["dice"] == pytest.approx(np.mean(dice), abs=1e-6)
+        assert 0 < row["dice"] < 1
+    assert {"report.md", "best.png"} <= {path.name for path in (folder / "compared").iterdir()}
+
+
+def test_a_recipe_and_a_profile_are_calibrated_and_taken(said, folder):
+    assert said["calibrate"]["status"] == 0
+    assert "Made of 5 cases" in said["calibrate"]["out"]
+    overlay = json.loads((folder / "chosen.json").read_text())
+    assert set(overlay) == {"recipe", "profile"}
+    assert said["chosen"]["status"] == 0
+    record = read_record(folder, "chosen")
+    assert record.shift is not None
+    assert 0 <= record.shift.percentile <= 100
+    assert "predicted Dice" in record.reason
+
+
+def test_a_setting_that_an_nnunet_does_not_have_is_refused(said):
+    assert said["strange"]["status"] == 2
+    assert "got 'fold'. Did you mean 'folds'?" in said["strange"]["err"]
+
+
 @pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="no dcm2niix")
 def test_a_series_gets_the_mask_that_its_conversion_by_dcm2niix_gets(folder):
     (file,) = (folder / "out" / "dicom").glob("*/segmentation.dcm")

@@ -40,7 +40,8 @@ from grata_monai.adapt.recipe import CLINICAL
 from grata_monai.adapt.views import parse_view
 from grata_monai.experiments.calibrate.search import shift_bench
 from grata_monai.experiments.calibrate.shifts import check_shifts
-from grata_monai.experiments.harness.bench import Bench, Prepared, open_bench
+from grata_monai.experiments.harness.bench import Bench, Prepared
+from grata_monai.experiments.harness.opening import open_bench
 from grata_monai.experiments.reproduce.hippocampus import hippocampus
 from grata_monai.read.cases import list_cases
 

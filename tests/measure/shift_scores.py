@@ -21,7 +21,8 @@ from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.profile import describe_image, profile_layers
 from grata_monai.adapt.signs import measure_entropy
 from grata_monai.experiments.calibrate.search import shift_bench
-from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.opening import open_bench
 from grata_monai.experiments.harness.options import add_network_options, read_settings
 from grata_monai.read.cases import list_cases
 

@@ -21,12 +21,13 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from grata_monai.adapt.recipe import resolve_recipe
 from grata_monai.cli import main as run_cli
-from grata_monai.hosts.nnunet.folder import read_folder
-from grata_monai.hosts.nnunet.options import Options
-from grata_monai.hosts.nnunet.predictor import GraTaPredictor
+from grata_monai.nnunet.folder import read_folder
+from grata_monai.nnunet.options import Options
+from grata_monai.nnunet.predictor import GraTaPredictor
 from grata_monai.phantom.dicom import write_series
 
 MOVING = {"base": "clinical", "guard": False, "steps": 1, "windows": 1, "search_views": []}
+NEAR = {"steps": 0, "focus_views": ["identity", "scale:1.33:0,1"], "search_views": []}
 QUICK = {"base": "views", "focus_views": ["identity"], "search_views": []}
 
 
@@ -52,14 +53,33 @@ def main(folder: Path, *, is_oldest: bool) -> None:
         "cascade": ask(folder, "cascade", "one", "cascade"),
         "mixed": ask(folder, "mixed", "series", "plane"),
     }
+    said.update(calibrate(folder))
     if any((folder / "converted").iterdir()):
         said["nifti"] = ask(folder, "nifti", "converted", "trained", "--recipe", "source")
     (folder / "said.json").write_text(json.dumps(said))
     predict_natively(folder, "source", "images", "trained", (0, 1))
     predict_with_ours(folder)
+    predict_natively(folder, "labelled", "nnUNet_raw/Dataset900_Balls/imagesTr", "trained", (0,))
     predict_natively(folder, "regions", "one", "regions", (0,))
     predict_natively(folder, "plane", "whole_pairs", "plane", (0,))
     predict_natively(folder, "total", "one", "total", (0,))
+
+
+def calibrate(folder: Path) -> dict[str, dict[str, object]]:
+    """Compare and calibrate on the cases that training had, and run with what was chosen."""
+    candidates, recipe = folder / "candidates.json", folder / "chosen.json"
+    candidates.write_text(json.dumps({"near": NEAR}))
+    raw = folder / "nnUNet_raw" / "Dataset900_Balls"
+    places = ["--images", raw / "imagesTr", "--labels", raw / "labelsTr", "--device", "cpu"]
+    given = [*places, "--network", folder / "trained", "--set", "folds=0"]
+    calibrating = ["--out", recipe, "--candidates", candidates, "--shifts", "none"]
+    comparing = ["--out", folder / "compared", "--methods", "source", "grata-views"]
+    return {
+        "calibrate": call("calibrate", *given, *calibrating),
+        "compare": call("compare", *given, *comparing, "--only", "case_0", "case_1"),
+        "strange": call("compare", *given, *comparing, "--set", "fold=1"),
+        "chosen": ask(folder, "chosen", "one", "trained", "-f", "0", "--recipe", str(recipe)),
+    }
 
 
 def run_oldest(folder: Path) -> dict[str, object]:
@@ -109,9 +129,14 @@ def write_inputs(folder: Path) -> None:
 def ask(folder: Path, name: str, images: str, model: str, *options: str) -> dict[str, object]:
     """Run the command line, and say how it ended."""
     places = ["-i", folder / images, "-o", folder / "out" / name, "-m", folder / model]
+    return call("nnunet", *places, "--device", "cpu", *options)
+
+
+def call(*arguments: object) -> dict[str, object]:
+    """Run a command, and say how it ended."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = run_cli(["nnunet", *map(str, places), "--device", "cpu", *options])
+        status = run_cli([str(argument) for argument in arguments])
     return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
 
 

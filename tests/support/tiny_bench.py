@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from grata_monai.adapt.method import State, Step
 from grata_monai.adapt.patches import Patches
-from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.opening import open_bench
 from grata_monai.methods.source import Source
 
 BUNDLE = Path(__file__).parents[2] / "bundle"

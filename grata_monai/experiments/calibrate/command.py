@@ -82,7 +82,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         describe_source,
     )
     from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
-    from grata_monai.experiments.harness.bench import open_bench  # noqa: PLC0415
+    from grata_monai.experiments.harness.opening import open_bench  # noqa: PLC0415
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
 
     if arguments.out.suffix != ".json":
@@ -99,7 +99,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     is_observed = arguments.observe and not has_cases
     cases = [] if is_observed else list_labelled_cases(arguments)
     given = read_settings(arguments)
-    others = [case for text in arguments.observe for case in _list_observed(text)]
+    others = [c for text in arguments.observe for c in _list_observed(text, arguments.network)]
     weights = describe_weights(given)
     bench = open_bench(
         arguments.network,
@@ -122,13 +122,13 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     return f"{report}\nwrote {arguments.out} and {page}"
 
 
-def _list_observed(text: str) -> list[dict[str, str]]:
+def _list_observed(text: str, network: Path) -> list[dict[str, str]]:
     """The cases of a folder, with labels where it has them."""
-    from grata_monai.read.cases import list_cases  # noqa: PLC0415
+    from grata_monai.experiments.harness.cases import list_centre  # noqa: PLC0415
 
     centre, folder = split_centre(text)
     has_labels = (Path(folder) / "labels").is_dir()
-    return [{**case, "centre": centre} for case in list_cases(folder, labels=has_labels)]
+    return list_centre(network, Path(folder), centre, labels=has_labels)
 
 
 def _read_log(path: Path | None) -> "Sequence[Review]":

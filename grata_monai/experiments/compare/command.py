@@ -87,11 +87,10 @@ def run_compare(arguments: argparse.Namespace) -> str:
         WeightsError: If weights are not there, or do not fit.
     """
     from grata_monai.bundle import choose_device  # noqa: PLC0415
-    from grata_monai.bundle.foreign import comes_unverified  # noqa: PLC0415
-    from grata_monai.bundle.verify import describe_verified, verify_bundle  # noqa: PLC0415
     from grata_monai.experiments.compare.pictures import draw_extremes  # noqa: PLC0415
     from grata_monai.experiments.compare.report import write_report  # noqa: PLC0415
     from grata_monai.experiments.harness.devices import run_on_devices  # noqa: PLC0415
+    from grata_monai.experiments.harness.opening import verify_network  # noqa: PLC0415
     from grata_monai.experiments.harness.progress import (  # noqa: PLC0415
         describe_forecast,
         show_progress,
@@ -103,17 +102,15 @@ def run_compare(arguments: argparse.Namespace) -> str:
     methods = make_systems(arguments.methods) | make_systems(arguments.against or ["source"])
     settings = read_settings(arguments)
     devices = [str(choose_device(name)) for name in arguments.device]
-    unverified = arguments.unverified or comes_unverified(arguments.network)
-    verified = verify_bundle(arguments.network, unverified=unverified)
     facts = describe_run(
         device=", ".join(devices),
-        bundle=describe_verified(verified),
+        bundle=verify_network(arguments.network, unverified=arguments.unverified),
         precision=settings["precision"],
         seed=arguments.seed,
     ) | describe_weights(settings)
     cases = list_labelled_cases(arguments)
     count = len(cases)
-    open_on = partial(_open, arguments.network, settings, unverified)
+    open_on = partial(_open, arguments.network, settings, arguments.unverified)
     if arguments.forecast:
         cases = cases[:1]
     if len(devices) == 1:
@@ -139,7 +136,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
 
 
 def _open(network: Path, settings: Mapping[str, Any], unverified: bool, device: str) -> "Bench":
-    from grata_monai.experiments.harness.bench import open_bench  # noqa: PLC0415
+    from grata_monai.experiments.harness.opening import open_bench  # noqa: PLC0415
 
     here = {"device#name": device, **settings}
     return open_bench(network, settings=here, unverified=unverified)
@@ -151,7 +148,8 @@ def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:
     Raises:
         DatasetError: If they name none, a label is missing, or two cases have one name.
     """
-    from grata_monai.read.cases import list_cases, select_cases  # noqa: PLC0415
+    from grata_monai.experiments.harness.cases import list_centre, list_pairs  # noqa: PLC0415
+    from grata_monai.read.cases import select_cases  # noqa: PLC0415
 
     if bool(arguments.cases) == bool(arguments.images or arguments.labels):
         raise DatasetError(
@@ -160,10 +158,12 @@ def list_labelled_cases(arguments: argparse.Namespace) -> list[dict[str, str]]:
         )
     found = []
     if arguments.images or arguments.labels:
-        found += _pair(arguments.images, arguments.labels)
+        if arguments.images is None or arguments.labels is None:
+            raise DatasetError("--images and --labels must both be given, got one. Add the other.")
+        found += list_pairs(arguments.network, arguments.images, arguments.labels)
     for text in arguments.cases:
         centre, folder = split_centre(text)
-        found += [{**case, "centre": centre} for case in list_cases(folder, labels=True)]
+        found += list_centre(arguments.network, Path(folder), centre, labels=True)
     names = [case["case"] for case in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -181,20 +181,3 @@ def split_centre(text: str) -> tuple[str, str]:
     if not (centre and folder):
         raise DatasetError(f"cases must be CENTRE=DIR, got {text!r}. Write --cases north=/data/a.")
     return centre, folder
-
-
-def _pair(images: Path | None, labels: Path | None) -> list[dict[str, str]]:
-    from grata_monai.read.cases import list_cases  # noqa: PLC0415
-
-    if images is None or labels is None:
-        raise DatasetError("--images and --labels must both be given, got one. Add the other.")
-    found = list_cases(images)
-    for case in found:
-        label = labels / Path(case["image"]).name
-        if not label.is_file():
-            raise DatasetError(
-                f"every image must have a label of its name, {label.name!r} has none. "
-                "Add it, or leave the image out."
-            )
-        case["label"] = str(label.absolute())
-    return found

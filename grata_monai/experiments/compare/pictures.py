@@ -16,7 +16,7 @@ from grata_monai.adapt.episode import run_episode
 from grata_monai.core.errors import GrataError
 from grata_monai.core.files import atomic_path
 from grata_monai.experiments.harness.bench import Bench
-from grata_monai.experiments.harness.run import Row, assign
+from grata_monai.experiments.harness.run import Row, assign, fit_system
 from grata_monai.methods.registry import System
 from grata_monai.write.pictures.contours import trace_rings
 from grata_monai.write.pictures.figure import DASHES, FINAL_COLOUR, SOURCE_COLOUR
@@ -89,15 +89,17 @@ def draw_extremes(
     for kind, (row, gain) in find_extremes(rows, methods).items():
         case = named[row.case]
         prepared = bench.prepare(case, seed=seed)
+        system = fit_system(methods[row.method], bench)
         try:
-            result = run_episode(bench.network, assign(prepared.episode, methods[row.method]))
+            result = run_episode(bench.network, assign(prepared.episode, system))
         except GrataError:  # it has a row, so this is another machine's trouble
             continue
         final, label = bench.finish(result.logits, prepared)
         source, _ = bench.finish(result.source.logits, prepared)
         if label.ndim != VOLUME:
             continue
-        image = bench.preprocessing.transforms[0]({"image": case["image"]})["image"]
+        files = {key: path for key, path in case.items() if key != "label"}
+        image = bench.preprocessing.transforms[0](files)["image"]
         affine = np.asarray(label.affine.cpu(), dtype=np.float64)
         planes = [
             cut_into_planes(np.asarray(torch.as_tensor(one).cpu())[0], affine)

@@ -1,9 +1,8 @@
 """A bundle taken apart, so that every method meets the same cases in the same way."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,28 +13,20 @@ from torch import Tensor, nn
 
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.mirroring import ANY_MIRRORING, Mirroring
-from grata_monai.adapt.network import choose_activation, first_tensor, hash_weights
+from grata_monai.adapt.network import choose_activation, first_tensor
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.source import predict_probed
-from grata_monai.bundle.foreign import is_foreign, open_foreign
-from grata_monai.bundle.network import choose_device
-from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.verify import describe_verified
 from grata_monai.core.errors import DatasetError
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 from grata_monai.experiments.evaluate import MaskScore, score_mask
 from grata_monai.experiments.harness.cost import measured
-from grata_monai.experiments.harness.key import digest
-from grata_monai.experiments.harness.options import WEIGHTS
 from grata_monai.methods.source import Source
 from grata_monai.read.image import ReadLabeld
-from grata_monai.record.environment import versions
 
-__all__ = ["Bench", "Prepared", "open_bench"]
-
-NOT_DECIDING = ("bundle_root", "dataset_dir", "device", "only", "output_dir", "verified")
+__all__ = ["Bench", "Prepared", "make_bare"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +58,8 @@ class Bench:
         activation: ``sigmoid``, ``softmax`` or ``auto``.
         single_piece: Whether the target is one connected piece.
         mirroring: Which mirrored views the network takes, and which labels have sides.
+        inferer_of: Makes the inferer of a case from its images, where it depends on them.
+        fit: Turns a recipe's views to the network's axes, where they are not those of the images.
         precision: Of predictions.
         device: Where everything runs.
         bare: The recipe of methods that run as published, without multi-scale prediction and
@@ -90,6 +83,8 @@ class Bench:
     fingerprint: str
     profile: SourceProfile | None = None
     mirroring: Mirroring = ANY_MIRRORING
+    inferer_of: Callable[[Tensor], Inferer] | None = None
+    fit: Callable[[Recipe], Recipe] | None = None
 
     @property
     def bundle(self) -> str:
@@ -125,20 +120,22 @@ class Bench:
             preprocessing = Compose([step for step in steps if not isinstance(step, ReadLabeld)])
         data = list_data_collate([preprocessing(dict(item))])
         images = data["image"].as_tensor().to(self.device)
+        inferer = self.inferer if self.inferer_of is None else self.inferer_of(images)
+        predict = replace(self, inferer=inferer).predict
         with measured(self.device) as cost:
             if profile is None and not is_probed:
-                source, statistics = self.predict(images, self.network), None
+                source, statistics = predict(images, self.network), None
             else:
-                source, statistics = predict_probed(self.network, images, self.predict)
+                source, statistics = predict_probed(self.network, images, predict)
         digest = hashlib.sha256(f"{seed} {item['case']}".encode(errors="surrogateescape")).digest()
         bare = self.bare.changed(seed=int.from_bytes(digest[:4], "big"))
         episode = Episode(
             images=images,
             source=source,
-            predict=self.predict,
+            predict=predict,
             method=Source(),
             recipe=bare,
-            inferer=self.inferer,
+            inferer=inferer,
             activation=choose_activation(self.activation, source.shape[1]),
             spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
             single_piece=self.single_piece,
@@ -179,76 +176,11 @@ class Bench:
         return mask, label
 
 
-def open_bench(
-    bundle_dir: str | Path,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    unverified: bool = False,
-) -> Bench:
-    """Build what a bundle's inference configuration describes.
-
-    Args:
-        bundle_dir: Root of a bundle whose inferer is `GraTaInferer`, or of any other, which is
-            wrapped in memory, as `wrap` would.
-        settings: Ids of the configuration and their values, such as ``{"precision": "bf16"}``.
-        unverified: Do not hold the bundle to its manifest.
-
-    Returns:
-        The bench; patches are chosen as the bundle's recipe says.
-
-    Raises:
-        BundleError: If the bundle is not as its manifest says; nothing of it was parsed then.
-        SettingError: If a setting has no id of the configuration.
-    """
-    if is_foreign(bundle_dir, unverified=unverified):
-        return _open_wrapped(bundle_dir, dict(settings or {}), unverified=unverified)
-    bundle = open_bundle(bundle_dir, ("evaluate",), settings, unverified=unverified)
-    if bundle.config.get("report") is True:  # a row has no page, and no maps to put on one
-        bundle.set({"report": False})
-    inferer = bundle.get("inferer")
-    return Bench(
-        network=bundle.network.eval(),
-        inferer=inferer.inferer,
-        preprocessing=bundle.preprocessing,
-        postprocessing=bundle.postprocessing,
-        activation=inferer.activation,
-        single_piece=inferer.single_piece,
-        precision=inferer.precision,
-        device=bundle.device,
-        bare=_make_bare(inferer.recipe),
-        verified=bundle.verified,
-        fingerprint=_digest_bundle(bundle),
-        profile=inferer.profile,
-        mirroring=inferer.mirroring,
-    )
-
-
-def _open_wrapped(bundle_dir: str | Path, settings: dict[str, Any], *, unverified: bool) -> Bench:
-    """Build what somebody else's bundle describes; labels are read by us, on their own grid."""
-    device = str(choose_device(settings.pop("device#name", "auto")))
-    precision = settings.pop("precision", "fp32")
-    weights = settings.pop(WEIGHTS, None)
-    found = open_foreign(
-        bundle_dir, device=device, settings=settings, weights=weights, unverified=unverified
-    )
-    inferer = found.inferer
-    return Bench(
-        network=found.network,
-        inferer=inferer.inferer,
-        preprocessing=Compose([*found.preprocessing.transforms, ReadLabeld("label")]),
-        postprocessing=found.postprocessing,
-        activation=inferer.activation,
-        single_piece=inferer.single_piece,
-        precision=precision,
-        device=found.device,
-        bare=_make_bare(inferer.recipe),
-        verified=found.bundle.verified,
-        fingerprint=digest(
-            bundle=_digest_bundle(found.bundle), weights=hash_weights(found.network)
-        ),
-        profile=inferer.profile,
-        mirroring=inferer.mirroring,
-    )
+def make_bare(recipe: Recipe) -> Recipe:
+    """Make the recipe of methods that run as published, with the patches of another."""
+    settings = recipe.to_dict()
+    patches = {key: settings[key] for key in ("windows", "window_rule")}
+    return Recipe("bare").changed(on_failure="raise", **patches)
 
 
 def _to_labels(mask: Tensor, activation: str) -> Tensor:
@@ -256,18 +188,3 @@ def _to_labels(mask: Tensor, activation: str) -> Tensor:
     if mask.shape[0] == 1:
         return mask
     return mask.argmax(0, keepdim=True) if activation == "softmax" else mask
-
-
-def _digest_bundle(bundle: Bundle) -> str:
-    config = {key: value for key, value in bundle.config.items() if key not in NOT_DECIDING}
-    if isinstance(config.get("network"), Mapping):  # weights count by what is in them
-        config["network"] = {k: v for k, v in config["network"].items() if k != "weights"}
-    network = bundle.get("network" if "network" in config else "network_def")
-    weights, package = hash_weights(network), versions()["grata-monai"]
-    return digest(configuration=config, weights=weights, package=package)
-
-
-def _make_bare(recipe: Recipe) -> Recipe:
-    settings = recipe.to_dict()
-    patches = {key: settings[key] for key in ("windows", "window_rule")}
-    return Recipe("bare").changed(on_failure="raise", **patches)

@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["digest", "digest_case"]
 
+NAMES = ("case", "centre")
 HEADERS, HEADER_BYTES = (".mhd", ".nrrd"), 2**16
 """Which files may leave their voxels to others, and where they say so."""
 
@@ -27,7 +28,7 @@ def digest(**parts: Any) -> str:
 
 
 def digest_case(case: Mapping[str, str]) -> str:
-    """Fingerprint the bytes of a case's image and label, wherever they lie.
+    """Fingerprint the bytes of a case's images and label, wherever they lie.
 
     Args:
         case: Of `list_cases`.
@@ -35,7 +36,8 @@ def digest_case(case: Mapping[str, str]) -> str:
     Returns:
         SHA-256 as hexadecimal text.
     """
-    return digest(**{key: _digest_image(Path(case[key])) for key in ("image", "label")})
+    paths = {key: Path(path) for key, path in case.items() if key not in NAMES}
+    return digest(**{key: _digest_image(path) for key, path in paths.items()})
 
 
 def _digest_image(path: Path) -> list[str]:

@@ -20,8 +20,9 @@ WEIGHTS = "network#weights"
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which network runs, and in which precision."""
     parser.add_argument(
-        "--network", type=Path, default=Path("bundle"), metavar="BUNDLE", help="(default: bundle)"
-    )
+        "--network", type=Path, default=Path("bundle"), metavar="BUNDLE",
+        help="a bundle, or a trained nnU-Net folder (default: bundle)",
+    )  # fmt: skip
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="a state dict in place of the bundle's own"
     )

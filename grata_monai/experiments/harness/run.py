@@ -23,9 +23,9 @@ from grata_monai.core.files import atomic_path, ensure_writable
 from grata_monai.experiments.harness.bench import Bench, Prepared
 from grata_monai.experiments.harness.cost import measured
 from grata_monai.experiments.harness.key import digest, digest_case
-from grata_monai.methods.registry import System
+from grata_monai.methods.registry import System, grata_system
 
-__all__ = ["Row", "assign", "read_rows", "run_methods"]
+__all__ = ["Row", "assign", "fit_system", "read_rows", "run_methods"]
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ def run_methods(
         OutputError: If the folder cannot be written.
     """
     folder = ensure_writable(Path(out)) / "rows"
+    methods = {name: fit_system(system, bench) for name, system in methods.items()}
     memories = {
         name: OnlineMemory() if system.method.is_online else None
         for name, system in methods.items()
@@ -231,6 +232,13 @@ def _run(
         seconds=prepared.seconds + cost.seconds,
         peak_bytes=max(prepared.peak_bytes, cost.peak_bytes),
     )
+
+
+def fit_system(system: System, bench: Bench) -> System:
+    """Turn the views of a system's recipe to the axes of the bench's network."""
+    if system.recipe is None or bench.fit is None:
+        return system
+    return grata_system(bench.fit(system.recipe), is_online=system.method.is_online)
 
 
 def assign(episode: Episode, system: System, memory: OnlineMemory | None = None) -> Episode:

@@ -9,7 +9,8 @@ from typing import Any
 from grata_monai.adapt.recipe import resolve_recipe
 from grata_monai.experiments.calibrate.run import Settings, calibrate
 from grata_monai.experiments.calibrate.search import shift_bench
-from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.opening import open_bench
 from grata_monai.experiments.harness.options import WEIGHTS
 from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row, run_methods

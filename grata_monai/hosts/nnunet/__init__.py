@@ -1,3 +1,3 @@
-"""nnU-Net v2 as a host: its preprocessing, window, export and file names around our adaptation."""
+"""nnU-Net v2 as a host: cases in by its file names or as DICOM, masks and records out."""
 
 __all__: list[str] = []

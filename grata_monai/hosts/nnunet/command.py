@@ -8,22 +8,13 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from grata_monai.hosts.shell import (
-    EXIT_NOT_ALL,
-    EXIT_OK,
-    begin_to_log,
-    describe_done,
-    read_recipe,
-)
-
-if TYPE_CHECKING:
-    pass
+from grata_monai.hosts.shell import EXIT_NOT_ALL, EXIT_OK, begin_to_log, describe_done
 
 __all__ = ["add_nnunet_options", "run_command"]
 
 CHECKPOINT = "checkpoint_final.pth"
+DEFAULT = "clinical"
 
 
 def add_nnunet_options(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +46,8 @@ def add_nnunet_options(parser: argparse.ArgumentParser) -> None:
         "--disable_tta", action="store_true", help="no mirror images of the whole image"
     )
     parser.add_argument(
-        "--recipe", default="clinical", metavar="NAME",
-        help="clinical (default), views, paper, source, or a .json file",
+        "--recipe", default=DEFAULT, metavar="NAME",
+        help=f"{DEFAULT} (default), views, paper, source, or a .json file, such as calibrate's",
     )  # fmt: skip
     parser.add_argument("--method", default="grata", metavar="NAME", help="what adapts")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, ...")
@@ -97,11 +88,19 @@ def run_command(arguments: argparse.Namespace) -> tuple[str, int]:
 
     from grata_monai.adapt.recipe import resolve_recipe  # noqa: PLC0415
     from grata_monai.bundle.network import choose_device  # noqa: PLC0415
-    from grata_monai.hosts.nnunet.folder import read_folder  # noqa: PLC0415
+    from grata_monai.bundle.settings import read_recipe  # noqa: PLC0415
+    from grata_monai.nnunet.folder import read_folder  # noqa: PLC0415
+    from grata_monai.nnunet.options import Options  # noqa: PLC0415
 
-    if not 0 < arguments.step_size <= 1:
-        raise ValueError(f"-step_size must lie in (0, 1], got {arguments.step_size:g}. Use 0.5.")
-    recipe, device = resolve_recipe(read_recipe(arguments.recipe)), choose_device(arguments.device)
+    chosen = read_recipe(arguments.recipe)
+    options = Options(
+        recipe=resolve_recipe(chosen.get("recipe", DEFAULT)),
+        method=arguments.method,
+        device=choose_device(arguments.device),
+        step_size=arguments.step_size,
+        is_mirrored=not arguments.disable_tta,
+        profile=chosen.get("profile"),
+    )
     folder = read_folder(
         arguments.model,
         folds=arguments.folds,
@@ -111,12 +110,8 @@ def run_command(arguments: argparse.Namespace) -> tuple[str, int]:
     )
 
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net says what it lacks for training
-        from grata_monai.hosts.nnunet.options import Options  # noqa: PLC0415
         from grata_monai.hosts.nnunet.run import Asked, run_nnunet  # noqa: PLC0415
 
-    options = Options(
-        recipe, arguments.method, device, arguments.step_size, not arguments.disable_tta
-    )
     asked = Asked(
         path=arguments.path,
         output_dir=arguments.out.expanduser().absolute(),

@@ -13,11 +13,11 @@ from grata_monai.core.errors import DatasetError, RecipeError, SettingError
 from grata_monai.core.failures import CaseFailure, list_failures, report_failure
 from grata_monai.core.files import ensure_writable
 from grata_monai.handlers import GraTaHandler
-from grata_monai.hosts.nnunet.cases import list_cases, refuse_nothing
-from grata_monai.hosts.nnunet.folder import ModelFolder
-from grata_monai.hosts.nnunet.options import Options
-from grata_monai.hosts.nnunet.predictor import GraTaPredictor
 from grata_monai.hosts.nnunet.sources import Images, Source
+from grata_monai.nnunet.cases import list_cases, refuse_nothing
+from grata_monai.nnunet.folder import ModelFolder
+from grata_monai.nnunet.options import Options
+from grata_monai.nnunet.predictor import GraTaPredictor
 from grata_monai.read.dicom.discover import holds_dicom
 from grata_monai.report import ReportHandler
 from grata_monai.write.resume import list_pending, run_cases
@@ -165,7 +165,9 @@ def _run(
 ) -> None:
     """Run the cases that are not done yet, alone in the output folder."""
     options = asked.options
+    profile = predictor.inferer.profile
     settings = [options.method, options.step_size, options.is_mirrored, asked.orientation]
+    settings += [] if profile is None else [profile.to_json()]
     pending = list_pending(
         cases,
         output_dir=str(asked.output_dir),

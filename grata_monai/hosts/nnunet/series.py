@@ -11,10 +11,10 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from grata_monai.hosts.nnunet.cases import check_voxels
-from grata_monai.hosts.nnunet.grid import invert_layout, plan_layout
-from grata_monai.hosts.nnunet.options import Segmented
 from grata_monai.hosts.nnunet.sources import Case, turn
+from grata_monai.nnunet.cases import check_voxels
+from grata_monai.nnunet.grid import invert_layout, plan_layout
+from grata_monai.nnunet.options import Segmented
 from grata_monai.read.dicom.load import read_volume
 from grata_monai.read.dicom.triage import Triage
 from grata_monai.write.dicom.coded_concepts import Segment

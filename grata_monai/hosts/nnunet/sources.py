@@ -12,10 +12,10 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from grata_monai.hosts.nnunet.cases import check_files, check_voxels, read_voxels
-from grata_monai.hosts.nnunet.folder import ModelFolder
-from grata_monai.hosts.nnunet.grid import affine_ras
-from grata_monai.hosts.nnunet.options import Segmented
+from grata_monai.nnunet.cases import check_files, check_voxels, read_voxels
+from grata_monai.nnunet.folder import ModelFolder
+from grata_monai.nnunet.grid import affine_ras
+from grata_monai.nnunet.options import Segmented
 from grata_monai.read.outputs import RECORD_ENDING
 from grata_monai.record.types import Output
 from grata_monai.write.commit import claim, staged

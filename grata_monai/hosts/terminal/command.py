@@ -8,13 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grata_monai.hosts.shell import (
-    EXIT_NOT_ALL,
-    EXIT_OK,
-    begin_to_log,
-    describe_done,
-    read_recipe,
-)
+from grata_monai.hosts.shell import EXIT_NOT_ALL, EXIT_OK, begin_to_log, describe_done
 
 if TYPE_CHECKING:
     from grata_monai.hosts.terminal.run import Asked
@@ -119,11 +113,11 @@ def read_asked(arguments: argparse.Namespace) -> "Asked":
 
 
 def _read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    from grata_monai.bundle.settings import parse_settings  # noqa: PLC0415
+    from grata_monai.bundle.settings import parse_settings, read_recipe  # noqa: PLC0415
 
     recipe = FAST if arguments.fast else arguments.recipe
     options = {
-        "recipe": read_recipe(recipe),
+        **read_recipe(recipe),
         "method": arguments.method,
         "device#name": arguments.device,
     }

@@ -33,7 +33,7 @@ def make_folder(root, seeds):
 @pytest.fixture
 def calibrate(repository, folder, monkeypatch):
     """Run the command on a coarse grid; returns the exit status."""
-    from grata_monai.experiments.harness import bench as module
+    from grata_monai.experiments.harness import opening as module
 
     original = module.open_bench
     monkeypatch.setattr(

@@ -22,8 +22,9 @@ from grata_monai.core.errors import AdaptationError
 from grata_monai.experiments.calibrate.search import shift_bench
 from grata_monai.experiments.compare.report import write_report
 from grata_monai.experiments.harness import run as module
-from grata_monai.experiments.harness.bench import Bench, open_bench
+from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.key import digest_case
+from grata_monai.experiments.harness.opening import open_bench
 from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row, read_rows, run_methods
 from grata_monai.methods.registry import System, make_systems
@@ -302,7 +303,7 @@ def test_the_command_refuses_cases_that_it_cannot_pair(repository, folder, tmp_p
 
 
 def test_the_command_writes_a_report(repository, folder, tmp_path, capsys, monkeypatch):
-    from grata_monai.experiments.harness import bench as opening
+    from grata_monai.experiments.harness import opening
 
     original = opening.open_bench
     monkeypatch.setattr(

@@ -3,6 +3,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from nnunet_trained import write_trained
 
 from grata_monai.cli import main
 from grata_monai.hosts.nnunet.command import add_nnunet_options
@@ -42,16 +43,21 @@ def test_an_orientation_may_be_written_small(parse):
 
 def test_a_window_must_step(capsys):
     assert main(["nnunet", *PLACES, "-step_size", "0"]) == 2
-    assert "-step_size must lie in (0, 1], got 0" in capsys.readouterr().err
+    assert "step_size must lie in (0, 1], got 0" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(find_spec("nnunetv2") is not None, reason="nnU-Net is installed here")
-def test_without_nnunet_its_extra_is_named(trained, capsys, tmp_path, monkeypatch):
-    for name in (
-        "run",
-        "predictor",
-    ):  # pytest's search for doctests leaves what it could not import
-        monkeypatch.delitem(sys.modules, f"grata_monai.hosts.nnunet.{name}", raising=False)
-    places = ["-i", str(tmp_path), "-o", str(tmp_path / "out"), "-m", str(trained())]
+def test_without_nnunet_its_extra_is_named(capsys, tmp_path, monkeypatch):
+    for name in ("hosts.nnunet.run", "nnunet.predictor"):
+        # pytest's search for doctests leaves what it could not import
+        monkeypatch.delitem(sys.modules, f"grata_monai.{name}", raising=False)
+    places = [
+        "-i",
+        str(tmp_path),
+        "-o",
+        str(tmp_path / "out"),
+        "-m",
+        str(write_trained(tmp_path / "model")),
+    ]
     assert main(["nnunet", *places, "--device", "cpu"]) == 2
     assert "pip install 'grata-monai[nnunet]'" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from grata_monai.adapt.method import Method
 from grata_monai.adapt.recipe import Recipe
+from grata_monai.core.errors import SettingError
 
 __all__ = ["Options", "Segmented"]
 
@@ -40,6 +41,7 @@ class Options:
         device: Where.
         step_size: Of nnU-Net's window, as a share of the patch.
         is_mirrored: Whether the whole image is averaged over mirror images, as nnU-Net does.
+        profile: File of the source profile that ``calibrate`` wrote, if there is one.
     """
 
     recipe: Recipe
@@ -47,3 +49,10 @@ class Options:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     step_size: float = 0.5
     is_mirrored: bool = True
+    profile: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step_size <= 1:
+            raise SettingError(
+                f"step_size must lie in (0, 1], got {self.step_size:g}. Use nnU-Net's own, 0.5."
+            )

@@ -16,7 +16,14 @@ from grata_monai.core.errors import (
 )
 from grata_monai.read.cases import EXTENSIONS
 
-__all__ = ["check_files", "check_voxels", "list_cases", "read_voxels", "refuse_nothing"]
+__all__ = [
+    "check_files",
+    "check_voxels",
+    "list_cases",
+    "pair_cases",
+    "read_voxels",
+    "refuse_nothing",
+]
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 
@@ -47,6 +54,40 @@ def list_cases(path: Path, ending: str) -> list[dict[str, Any]]:
     ]
 
 
+def pair_cases(images: Path, labels: Path | None, ending: str) -> list[dict[str, str]]:
+    """List cases as experiments take them, with labels by nnU-Net's names: ``<case>`` alone.
+
+    Args:
+        images: A folder of them, such as ``imagesTr``.
+        labels: A folder of labels, such as ``labelsTr``; None for cases without.
+        ending: How names of both end.
+
+    Returns:
+        By name: ``case``, ``centre`` (empty), ``image``, ``image_0001`` and so on for further
+        channels, and ``label``; absolute paths.
+
+    Raises:
+        DatasetError: If there is no image, or a label is missing.
+    """
+    found = list_cases(images, ending) if images.exists() else []
+    if not found:
+        refuse_nothing(images, ending)
+    paired = []
+    for case in found:
+        first, *others = (str(Path(path).absolute()) for path in case["images"])
+        paired.append({"case": case["case"], "centre": "", "image": first})
+        paired[-1] |= {f"image_{number:04d}": path for number, path in enumerate(others, 1)}
+        if labels is not None:
+            label = labels / f"{case['case']}{ending}"
+            if not label.is_file():
+                raise DatasetError(
+                    f"every case must have a label, {label.name!r} is missing. "
+                    "Add it, or leave the image out."
+                )
+            paired[-1]["label"] = str(label.absolute())
+    return paired
+
+
 def refuse_nothing(path: Path, ending: str) -> None:
     """Explain that a path holds no image that the network reads.
 
@@ -54,7 +95,7 @@ def refuse_nothing(path: Path, ending: str) -> None:
         DatasetError: Always.
     """
     if not path.exists():
-        raise DatasetError(f"IN must exist, {path.name!r} does not. Check the path.")
+        raise DatasetError(f"images must exist, {path.name!r} does not. Check the path.")
     files = path.iterdir() if path.is_dir() else [path]
     others = {
         next(end for end in EXTENSIONS if file.name.lower().endswith(end))
@@ -63,8 +104,8 @@ def refuse_nothing(path: Path, ending: str) -> None:
     }
     hint = f" It holds {', '.join(sorted(others))}: convert them." if others else ""
     raise DatasetError(
-        f"IN must hold images named <case>_0000{ending}, one for each channel, or DICOM series, "
-        f"{path.name!r} holds none.{hint}"
+        f"images must be named <case>_0000{ending}, one for each channel, {path.name!r} holds none."
+        f"{hint}"
     )
 
 

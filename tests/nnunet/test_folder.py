@@ -5,7 +5,7 @@ import torch
 
 from grata_monai.bundle.lint import write_manifest
 from grata_monai.core.errors import BundleError, NetworkError, WeightsError
-from grata_monai.hosts.nnunet.folder import read_folder
+from grata_monai.nnunet.folder import read_folder
 
 
 class Hostile:

@@ -20,7 +20,15 @@ from grata_monai.bundle.verify import MANIFEST, not_verified, verify_bundle
 from grata_monai.core.errors import BundleError, NetworkError, WeightsError
 from grata_monai.core.verified import Verified
 
-__all__ = ["CHECKPOINT", "Checkpoint", "ModelFolder", "read_folder"]
+__all__ = [
+    "CHECKPOINT",
+    "Checkpoint",
+    "ModelFolder",
+    "is_folder",
+    "read_ending",
+    "read_folder",
+    "verify_folder",
+]
 
 CHECKPOINT = "checkpoint_final.pth"
 FOLD = "fold_"
@@ -95,6 +103,22 @@ class ModelFolder:
         return {int(number): str(name) for number, name in found.items()}
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is that of a trained nnU-Net, by its files."""
+    return all((path / name).is_file() for name in ("plans.json", "dataset.json"))
+
+
+def read_ending(path: Path) -> str:
+    """Read how names of images end, without the weights.
+
+    Raises:
+        BundleError: If ``dataset.json`` cannot be read, or does not say.
+    """
+    dataset = _read_json(path, "dataset.json")
+    _check_dataset(dataset, path.name)
+    return str(dataset["file_ending"])
+
+
 def read_folder(
     path: Path, *, folds: Sequence[str] = (), checkpoint: str = CHECKPOINT,
     trust: bool = False, unverified: bool = False,
@@ -118,7 +142,7 @@ def read_folder(
         NetworkError: If it is a cascade's second stage, or names foreign classes.
     """
     path = path.expanduser()
-    verified = _verify(path, unverified=unverified)
+    verified = verify_folder(path, unverified=unverified)
     plans, dataset = (_read_json(path, name) for name in ("plans.json", "dataset.json"))
     _check_dataset(dataset, path.name)
     names = _choose_folds(path, folds, checkpoint)
@@ -133,8 +157,12 @@ def read_folder(
     return ModelFolder(path.name, plans, dataset, names, loaded, verified)
 
 
-def _verify(path: Path, *, unverified: bool) -> Verified:
-    """Hold the folder to its manifest, if it has one or the hospital opens nothing unsigned."""
+def verify_folder(path: Path, *, unverified: bool = False) -> Verified:
+    """Hold a folder to its manifest, if it has one or the hospital opens nothing unsigned.
+
+    Raises:
+        BundleError: If it is not as the manifest says.
+    """
     if (path / MANIFEST).exists() or required_key():
         return verify_bundle(path, unverified=unverified)
     return not_verified("an nnU-Net folder without manifest")

@@ -4,7 +4,13 @@ import pytest
 import SimpleITK
 import torch
 
-from grata_monai.hosts.nnunet.grid import affine_ras, invert_layout, plan_layout, restore
+from grata_monai.nnunet.grid import (
+    affine_ras,
+    invert_layout,
+    network_affine,
+    plan_layout,
+    restore,
+)
 
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])  # columns to the left, rows to the back
 
@@ -54,6 +60,18 @@ def test_maps_come_back_through_resampling_cropping_and_transposing():
     expected = np.zeros((2, 4, 3))
     expected[:, 1, :2] = 7
     np.testing.assert_array_equal(back[0], expected)
+
+
+def test_the_networks_grid_lies_where_cropping_transposing_and_resampling_put_it():
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = 10, 20, 30
+    properties = {"bbox_used_for_cropping": [[0, 4], [2, 6], [1, 3]]}  # of z, x, y
+    found = network_affine(
+        affine, properties, shape=(4, 8, 4), spacing=(3.0, 0.5, 1.0), transpose_forward=(0, 2, 1)
+    )
+    # the first voxel of z; half as wide in x and y, so a quarter of a voxel before the old ones
+    np.testing.assert_allclose(found @ [0, 0, 0, 1], [10 + 2 - 0.25, 20 + 2 - 0.5, 30, 1])
+    np.testing.assert_allclose(found @ [3, 7, 3, 1], [10 + 5 + 0.25, 20 + 4 + 0.5, 39, 1])
 
 
 @pytest.mark.parametrize("orientation", ["", "RAS", "PIR"])

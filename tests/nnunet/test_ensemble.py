@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from grata_monai.hosts.nnunet.ensemble import Ensemble, list_members
+from grata_monai.nnunet.ensemble import Ensemble, list_members
 
 
 def make_members():

@@ -9,8 +9,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from grata_monai.core.errors import NetworkError, WeightsError
-from grata_monai.hosts.nnunet.ensemble import Ensemble
-from grata_monai.hosts.nnunet.folder import ModelFolder
+from grata_monai.nnunet.ensemble import Ensemble
+from grata_monai.nnunet.folder import ModelFolder
 
 __all__ = ["build_network"]
 

@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grata_monai.adapt.mirroring import Mirroring
+from grata_monai.adapt.recipe import Recipe
 from grata_monai.core.verified import Verified
-from grata_monai.hosts.nnunet.build import build_network
-from grata_monai.hosts.nnunet.ensemble import list_members
-from grata_monai.hosts.nnunet.folder import LONGEST, ModelFolder
-from grata_monai.hosts.nnunet.grid import restore
-from grata_monai.hosts.nnunet.options import Options, Segmented
-from grata_monai.hosts.nnunet.views import fit_recipe, network_axes
 from grata_monai.inferer import GraTaInferer
+from grata_monai.nnunet.build import build_network
+from grata_monai.nnunet.ensemble import list_members
+from grata_monai.nnunet.folder import LONGEST, ModelFolder
+from grata_monai.nnunet.grid import restore
+from grata_monai.nnunet.options import Options, Segmented
+from grata_monai.nnunet.views import fit_recipe, network_axes
 
 __all__ = ["GraTaPredictor"]
 
@@ -72,11 +73,11 @@ class GraTaPredictor(nnUNetPredictor):
         roi_size = tuple(int(extent) for extent in self.configuration_manager.patch_size)
         kind = _Window if len(roi_size) == 3 else _SliceWindow
         self.window: _Window | _SliceWindow = kind(self, roi_size)
-        axes = network_axes(plans.transpose_forward)
+        self._axes = network_axes(plans.transpose_forward)
         shift = 3 - len(roi_size)  # a 2D network's axes are counted in its plane
         self.inferer = GraTaInferer(
             self.window,
-            fit_recipe(options.recipe, axes, first.mirroring, len(roi_size)),
+            self.fit(options.recipe),
             method=options.method,
             precision="fp16" if options.device.type == "cuda" else "fp32",  # nnU-Net's autocast
             activation="sigmoid" if self.label_manager.has_regions else "softmax",
@@ -84,7 +85,13 @@ class GraTaPredictor(nnUNetPredictor):
             keep_source=self.label_manager.has_regions,
             keep_maps=True,
             bundle=_name_version(folder.verified),
+            profile=options.profile,
         )
+
+    def fit(self, recipe: Recipe) -> Recipe:
+        """Turn a recipe's views, by x, y, z of an image file, to the axes of the network."""
+        dims = len(self.configuration_manager.patch_size)
+        return fit_recipe(recipe, self._axes, self.allowed_mirroring_axes, dims)
 
     def segment(self, voxels: NDArray[Any], properties: dict[str, Any]) -> Segmented:
         """Segment an image as it was read: preprocess, adapt, predict, bring back.
@@ -96,21 +103,32 @@ class GraTaPredictor(nnUNetPredictor):
         Returns:
             Mask and record.
         """
+        data, noted = self.preprocess(voxels, properties)
+        pred = self.adapt(data, self.find_spacing(noted))
+        labels = self.export(pred.as_tensor(), noted)
+        maps = restore(self._draw(pred), noted, self.plans_manager.transpose_backward)
+        return Segmented(labels, noted, pred.meta["grata"], maps)
+
+    def preprocess(
+        self, voxels: NDArray[Any], properties: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Bring an image (c, z, y, x) to the network's grid, (c, *s), and note how."""
         preprocessor = self.configuration_manager.preprocessor_class(verbose=False)
         data, _, noted = preprocessor.run_case_npy(
             voxels, None, properties, self.plans_manager, self.configuration_manager,
             self.dataset_json,
         )  # fmt: skip
-        pred = self.adapt(torch.from_numpy(data), self._find_spacing(noted))
-        labels = convert_predicted_logits_to_segmentation_with_correct_shape(
-            pred.as_tensor()[0].half().cpu(), self.plans_manager, self.configuration_manager,
-            self.label_manager, noted, num_threads_torch=torch.get_num_threads(),
-        )  # fmt: skip
-        backward = self.plans_manager.transpose_backward
-        maps = restore(self._draw(pred), noted, backward)
-        return Segmented(np.asarray(labels), noted, pred.meta["grata"], maps)
+        return torch.from_numpy(data), noted
 
-    def _find_spacing(self, properties: Mapping[str, Any]) -> tuple[float, ...]:
+    def export(self, logits: Tensor, properties: dict[str, Any]) -> NDArray[Any]:
+        """Make logits (1, k, *s) a mask (z, y, x) on the image's grid, by what was noted."""
+        labels = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits[0].half().cpu(), self.plans_manager, self.configuration_manager,
+            self.label_manager, properties, num_threads_torch=torch.get_num_threads(),
+        )  # fmt: skip
+        return np.asarray(labels)
+
+    def find_spacing(self, properties: Mapping[str, Any]) -> tuple[float, ...]:
         """Of the network's grid, mm; a 2D network keeps the distance of slices."""
         spacing = [float(step) for step in self.configuration_manager.spacing]
         if len(spacing) == 3:

@@ -8,10 +8,11 @@ from grata_monai.core.errors import (
     IntensityError,
     UnreadableImageError,
 )
-from grata_monai.hosts.nnunet.cases import (
+from grata_monai.nnunet.cases import (
     check_files,
     check_voxels,
     list_cases,
+    pair_cases,
     read_voxels,
     refuse_nothing,
 )
@@ -39,6 +40,24 @@ def test_files_are_grouped_by_case_in_the_order_of_channels(tmp_path):
     }
 
 
+def test_labels_have_the_names_of_their_cases(tmp_path):
+    for name in ("images/a_0000.nrrd", "images/a_0001.nrrd", "labels/a.nrrd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (case,) = pair_cases(tmp_path / "images", tmp_path / "labels", ".nrrd")
+    assert (case.pop("case"), case.pop("centre")) == ("a", "")
+    assert {key: path.removeprefix(str(tmp_path)) for key, path in case.items()} == {
+        "image": "/images/a_0000.nrrd",
+        "image_0001": "/images/a_0001.nrrd",
+        "label": "/labels/a.nrrd",
+    }
+    (alone,) = pair_cases(tmp_path / "images", None, ".nrrd")
+    assert "label" not in alone
+    (tmp_path / "labels" / "a.nrrd").unlink()
+    with pytest.raises(DatasetError, match=r"every case must have a label, 'a.nrrd' is missing"):
+        pair_cases(tmp_path / "images", tmp_path / "labels", ".nrrd")
+
+
 def test_one_file_is_one_case(tmp_path):
     (tmp_path / "a_0000.nrrd").touch()
     assert [case["case"] for case in list_cases(tmp_path / "a_0000.nrrd", ".nrrd")] == ["a"]
@@ -51,7 +70,7 @@ def test_a_folder_without_such_images_says_what_it_holds(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="IN must exist, 'nowhere' does not"):
+    with pytest.raises(DatasetError, match="images must exist, 'nowhere' does not"):
         refuse_nothing(tmp_path / "nowhere", ".nii.gz")
 
 

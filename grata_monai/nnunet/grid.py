@@ -9,7 +9,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from torch.nn import functional
 
-__all__ = ["affine_ras", "invert_layout", "plan_layout", "restore"]
+__all__ = ["affine_ras", "invert_layout", "network_affine", "plan_layout", "restore"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -36,6 +36,37 @@ def affine_ras(properties: Mapping[str, Any]) -> NDArray[np.float64]:
         affine = found.get("reoriented_affine", found["original_affine"])
         return np.asarray(affine, dtype=np.float64)
     return np.diag([*(float(step) for step in properties["spacing"][::-1]), 1.0])
+
+
+def network_affine(
+    affine: NDArray[Any],
+    properties: Mapping[str, Any],
+    *,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    transpose_forward: Sequence[int],
+) -> NDArray[np.float64]:
+    """Find where the network's grid lies.
+
+    Args:
+        affine: 4×4 of the image, index (x, y, z) to RAS in mm.
+        properties: What preprocessing noted.
+        shape: Of the network's grid.
+        spacing: Of its axes, mm. The extent is rounded to whole voxels, so that ends lie up to half
+            a voxel beside those of the image; centres agree.
+        transpose_forward: Of the plans.
+
+    Returns:
+        4×4, index of the network's axes to RAS in mm.
+    """
+    axes = [2 - axis for axis in transpose_forward]
+    directions = affine[:3, axes] / np.linalg.norm(affine[:3, axes], axis=0)
+    middle = np.ones(4)
+    middle[axes] = [(low + high - 1) / 2 for low, high in properties["bbox_used_for_cropping"]]
+    found = np.eye(4)
+    found[:3, :3] = directions * spacing
+    found[:3, 3] = (affine @ middle)[:3] - found[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return found
 
 
 def restore(

@@ -1,7 +1,7 @@
 import pytest
 
 from grata_monai.adapt.recipe import CLINICAL
-from grata_monai.hosts.nnunet.views import fit_recipe, network_axes
+from grata_monai.nnunet.views import fit_recipe, network_axes
 
 AXES = network_axes([0, 1, 2])
 
