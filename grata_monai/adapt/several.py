@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _ORDER = (Quality.RED, Quality.AMBER, Quality.GREEN, Quality.NONE)
 _GIB = 2.0**30
+_MOST_UNSEEN = 0.1  # of what is marked; more of it is not judged by a look at the rest
 
 Run = Callable[[nn.Module, Episode], EpisodeResult]
 
@@ -45,6 +46,7 @@ class Parts:
         footprint: What it needs.
         masks: What the source marks, as of `mark`.
         refusal: Why no organ is looked at; empty if all fits.
+        unseen: Share of what the source marks that lies beside all of them, in [0, 1].
     """
 
     organs: tuple[OrganPart, ...]
@@ -52,6 +54,7 @@ class Parts:
     footprint: Footprint
     masks: Tensor
     refusal: str = ""
+    unseen: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,12 @@ def plan_parts(source: SourcePrediction, episode: Episode) -> Parts | None:
     shape = tuple(episode.images.shape[2:])
     masks = mark(source.logits, source.activation)
     window = plan_patches(episode.inferer, shape)
-    if not _has_classes(source) and plan_footprint(source.logits, 0).way == "whole":
-        return None
     organs, left_out = find_organs(masks, source.activation, window, most=multiscale.organs)
     organs = tuple(replace(o, box=_surround(o, episode)) for o in organs)
     largest = max((math.prod(p.stop - p.start for p in o.box) for o in organs), default=0)
-    footprint = plan_footprint(source.logits, largest)
-    if footprint.way == "whole" and len(organs) + left_out <= 1:
+    footprint, unseen = plan_footprint(source.logits, largest), _find_unseen(masks, organs)
+    is_one = len(organs) + left_out <= 1 and unseen <= _MOST_UNSEEN
+    if footprint.way == "whole" and is_one:
         return None
     free = free_bytes(source.logits.device)
     refusal = ""
@@ -99,12 +101,16 @@ def plan_parts(source: SourcePrediction, episode: Episode) -> Parts | None:
     logger.info(
         "%s: %d organ(s), about %.1f GiB", footprint.way, len(organs), footprint.needed / _GIB
     )
-    return Parts(() if refusal else organs, left_out, footprint, masks, refusal)
+    return Parts(() if refusal else organs, left_out, footprint, masks, refusal, unseen)
 
 
-def _has_classes(source: SourcePrediction) -> bool:
-    """Whether there is more than one kind of foreground: pieces of one kind are one organ."""
-    return source.logits.shape[1] > (1 if source.activation == "sigmoid" else 2)
+def _find_unseen(masks: Tensor, organs: Sequence[OrganPart]) -> float:
+    """The share of what is marked that lies outside of what is looked at."""
+    rest = masks.ne(0).any(1)
+    marked = int(rest.sum())
+    for organ in organs:
+        rest[(slice(None), *organ.box)] = False
+    return int(rest.sum()) / max(marked, 1)
 
 
 def _surround(organ: OrganPart, episode: Episode) -> tuple[slice, ...]:
@@ -278,12 +284,17 @@ def _combine(looks: Sequence[_Look], parts: Parts) -> Decision:
     selected = next((s for s in (Selected.ADAPTED, Selected.VIEWS) if s in found), Selected.SOURCE)
     quality, reason = decision.quality, decision.reason or worst.result.reason
     if len(looks) > 1:
-        name = f"the organ of channel {worst.organ.channel}"
+        channel = worst.organ.channel
+        name = "the one about " + ", ".join(f"{c:.0f}" for c in worst.organ.location.centre)
+        name = name if channel is None else f"that of channel {channel}"
         changed = sum(look.values is not None for look in looks)
         reason = f"{changed} of {len(looks)} organs changed; the worst is {name}: {reason}"
     if parts.left_out:
         reason += f"; {parts.left_out} further organ(s) were not looked at"
-        quality = Quality.AMBER if quality is Quality.GREEN else quality
+    elif parts.unseen > _MOST_UNSEEN:
+        reason += f"; {100 * parts.unseen:.0f} % of what is marked was not looked at"
+    if (parts.left_out or parts.unseen > _MOST_UNSEEN) and quality is Quality.GREEN:
+        quality = Quality.AMBER
     if selected is Selected.SOURCE:
         reason = "kept source: " + reason.removeprefix("kept source: ")
     known = [c for look in looks if (c := look.result.decision.consistency) is not None]

@@ -27,6 +27,17 @@ class Bright(torch.nn.Module):
         return -40 * (self.norm(images) - self.levels).abs()
 
 
+class Above(torch.nn.Module):
+    """Marks what is brighter than a threshold, in one channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm3d(1)
+
+    def forward(self, images):
+        return 40 * (self.norm(images) - 0.125)
+
+
 def make_image(shape=(40, 40, 20)):
     image = torch.zeros(1, 1, *shape)
     image[:, :, 4:12, 4:12, 4:12] = 0.25
@@ -148,3 +159,29 @@ def test_never_are_there_two_whole_predictions():
     pred = inferer(make_image((64, 64, 64)), Bright(105).eval())
     assert Record.from_json(pred.meta["grata"]).organs.way == "parts"
     assert most == [0, 0]  # once for the source, once at the end, and none lay there before
+
+
+def make_kidneys():
+    image = torch.zeros(1, 1, 40, 40, 20)
+    image[:, :, 4:12, 4:12, 4:12] = image[:, :, 28:36, 26:34, 6:14] = 0.25
+    return image + 0.01 * torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_two_kidneys_under_one_label_are_both_looked_at_and_both_kept(activation):
+    network = Bright(2) if activation == "softmax" else Above()
+    pred, record = infer(make_kidneys(), network, activation=activation)
+    assert len(record.organs.entries) == 2
+    mask = pred.argmax(1) if activation == "softmax" else pred[:, 0] > 0
+    assert int(mask[0, 4:12, 4:12, 4:12].sum()) == int(mask[0, 28:36, 26:34, 6:14].sum()) == 512
+
+
+def test_splinters_that_nobody_looked_at_take_green_away():
+    image = torch.zeros(1, 1, 40, 40, 20)
+    image[:, :, 2:14, 2:14, 2:14] = 0.25
+    for x in range(24, 40, 5):
+        image[:, :, x : x + 4, 24:28, 4:8] = image[:, :, x : x + 4, 32:36, 4:8] = 0.25
+    _, record = infer(image, Bright(2), {**RECIPE, "amber_below": 0.0})
+    assert len(record.organs.entries) == 1
+    assert "% of what is marked was not looked at" in record.verdict.reason
+    assert record.verdict.light != "green"
