@@ -246,13 +246,8 @@ def _replace(part: Any, values: Mapping[str, Any]) -> Any:
             changes[of.name] = _replace(value, values)
         elif _name(of) in values:
             changes[of.name] = values[_name(of)]
-    try:
-        made = replace(part, **changes)
-    except TypeError:
-        _check_types(part, changes)
-        raise
     _check_types(part, changes)
-    return made
+    return replace(part, **changes)
 
 
 def _check_types(part: Any, values: Mapping[str, Any]) -> None:

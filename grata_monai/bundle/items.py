@@ -41,15 +41,21 @@ class Item(NamedTuple):
 def read_config(path: Path) -> Any:
     """Read a JSON or YAML file, and refuse one with a key that is there twice.
 
+    Returns:
+        An object or a list.
+
     Raises:
         ValueError: If it cannot be read; the message begins with the kind of error.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # MONAI only warns of keys that are there twice
-            return ConfigParser.load_config_file(path)
+            config = ConfigParser.load_config_file(path)
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(config, dict | list):
+        raise ValueError(f"NoObject: must be an object or a list, is {type(config).__name__}")
+    return config
 
 
 def iterate_items(config: Any) -> Iterator[Item]:

@@ -60,8 +60,15 @@ def ran(field, bundle, tmp_path_factory):
     return out, *run(bundle, field, str(out))
 
 
-def test_a_run_masks_what_is_good_names_what_is_not_and_fails(ran):
-    out, status, said = ran
+@pytest.fixture(scope="module")
+def adapted(field, bundle, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "adapted"
+    return out, *run(bundle, field, str(out), "--recipe", json.dumps(QUICK))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("ran", "source"), ("adapted", "adapted")])
+def test_a_run_masks_what_is_good_names_what_is_not_and_fails(name, expected, request):
+    out, status, said = request.getfixturevalue(name)
     assert status != 0
     for name, reason in REFUSED.items():
         assert re.search(reason, said), name
@@ -72,24 +79,19 @@ def test_a_run_masks_what_is_good_names_what_is_not_and_fails(ran):
         mask = nib.Nifti1Image.from_filename(out / f"{stem}_seg.nii.gz")
         np.testing.assert_allclose(mask.affine, np.diag([-1.6, -1.6, 4.0, 1.0]), atol=1e-6)
         assert np.asarray(mask.dataobj).any()
-        assert outcome(out / f"{stem}_record.json") == "source"
+        assert outcome(out / f"{stem}_record.json") == expected
 
 
-def test_a_series_is_segmented_as_if_it_had_no_padding(field, bundle, ran, tmp_path):
-    status, said = run(bundle, field / "ppvneg", str(tmp_path / "out"), overlays=["dicom"])
+@pytest.mark.parametrize("recipe", ["source", QUICK], ids=["source", "clinical"])
+def test_a_series_is_segmented_as_if_it_had_no_padding(recipe, field, bundle, ran, tmp_path):
+    more = ("--recipe", json.dumps(recipe))
+    status, said = run(bundle, field / "ppvneg", str(tmp_path / "out"), *more, overlays=["dicom"])
     assert status == 0, said
     (path,) = (tmp_path / "out").glob("*/segmentation.dcm")
     mask = hd.seg.segread(path).get_volume(combine_segments=True).array > 0
     plain = nib.Nifti1Image.from_filename(ran[0] / "fourd_first_seg.nii.gz")
     assert not mask[:, :, :PADDED].any()
     assert 0.5 < mask.sum() / (np.asarray(plain.dataobj) > 0).sum() < 2  # 5 with the padding
-
-
-def test_clinical_adapts_what_source_segments(field, bundle, tmp_path):
-    copy2(field / "int8.nrrd", tmp_path)
-    status, said = run(bundle, tmp_path, str(tmp_path / "out"), "--recipe", json.dumps(QUICK))
-    assert status == 0, said
-    assert outcome(tmp_path / "out" / "int8_record.json") == "adapted"
 
 
 @pytest.mark.hosts
@@ -109,7 +111,9 @@ def test_monai_label_answers_as_the_run_does(field, bundle, ran, tmp_path):
                 ran[0] / f"{name.partition('.')[0]}_seg.nii.gz"
             )
             assert np.array_equal(server.segment(studies / name).mask, expected.dataobj)
-        padded = server.segment(studies / "ppvneg", result_extension="")
-        assert padded.mask.any()
-        assert not padded.mask[:PADDED].any()
-        assert server.segment(studies / READ[1], recipe=QUICK).status == 200
+        for recipe in ("source", QUICK):
+            padded = server.segment(studies / "ppvneg", result_extension="", recipe=recipe)
+            assert padded.mask.any()
+            assert not padded.mask[:PADDED].any()
+        for name in READ:
+            assert server.segment(studies / name, recipe=QUICK).status == 200

@@ -83,9 +83,12 @@ def _read_selection(text: str) -> Any:
 
 
 def _load(text: str) -> dict[str, Any]:
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except ValueError as error:  # or a number of too many digits
+        raise json.JSONDecodeError(str(error), "", 0) from error
     if not isinstance(values, dict):
-        raise ValueError("no object")
+        raise json.JSONDecodeError("no object", "", 0)
     return values
 
 
@@ -166,7 +169,7 @@ RECORDS = Target(
 )
 RECIPES_AS_JSON = Target(
     _as_json({"base": "clinical", "steps": 2}, *(r.to_dict() for r in RECIPES.values())),
-    _open(_read_recipe, RecipeError, ValueError),
+    _open(_read_recipe, RecipeError, json.JSONDecodeError),
     TOKENS,
 )
 SELECTIONS = Target(

@@ -492,6 +492,13 @@ def _meta_kinds() -> list[Kind]:
             geometry,
             "length 1",
         ),
+        Kind("DistanceUnits cm", write("a.mha", meta(DistanceUnits="cm")), geometry, "must be mm"),
+        Kind(
+            "ElementToIntensityFunctionSlope 2",
+            write("a.mha", meta(ElementToIntensityFunctionSlope=2)),
+            "IntensityError",
+            "Slope must be 1",
+        ),
         Kind("DimSize negative", write("a.mha", meta(DimSize="6 -7 5")), geometry, "at least 1"),
         Kind("HeaderSize −1", write("a.mha", meta(HeaderSize=-1)), unreadable, "has -1"),
         Kind(
@@ -624,6 +631,12 @@ def _nrrd_kinds() -> list[Kind]:
         Kind(
             "space units cm",
             write("a.nrrd", nrrd(space_units='"cm" "cm" "cm"')),
+            geometry,
+            "must be mm",
+        ),
+        Kind(
+            "units of an axis cm",
+            write("a.nrrd", nrrd(units='"cm" "cm" "cm"')),
             geometry,
             "must be mm",
         ),

@@ -102,7 +102,7 @@ def has_unclear_text(dataset: Dataset) -> bool:
     has_set = any(term in python_encoding and term not in DEFAULT_SETS for term in declared)
     is_european = bool(declared) and EUROPEAN.issuperset(declared)
     for keyword in IDENTITY:
-        content = getattr(dataset.get_item(keyword), "value", b"")
+        content = getattr(dataset.get_item(keyword, keep_deferred=True), "value", b"")
         if not isinstance(content, bytes) or (content.isascii() and ESCAPE not in content):
             continue
         content = content.rstrip(b"\0 ")

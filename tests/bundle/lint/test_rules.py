@@ -129,9 +129,10 @@ def test_an_overlay_a_yaml_file_and_the_metadata_are_looked_into_too(make_bundle
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[1]", '{"a": 1, "a": 2}', "\xff\xfe", '{"a":' * 3000 + "1" + "}" * 3000],
-    ids=["empty", "open", "a list", "a key twice", "no text", "deep"],
-)
+    ["", "{", "[1]", "1e-320", "null", '{"a": 1, "a": 2}', "\xff\xfe",
+     '{"a":' * 3000 + "1" + "}" * 3000],
+    ids=["empty", "open", "a list", "a number", "nothing", "a key twice", "no text", "deep"],
+)  # fmt: skip
 def test_a_configuration_that_parsers_may_read_differently_is_refused(text, make_bundle):
     content = text.encode("latin-1")
     found = spoil(make_bundle(), "configs/overlay.json", content)

@@ -77,6 +77,19 @@ def test_fragments_are_found_without_decoding(tmp_path, syntax, monkeypatch):
         assert path.read_bytes()[start : start + length] == frame
 
 
+@pytest.mark.parametrize("keyword", ["AccessionNumber", "StudyID"])
+def test_an_empty_identity_of_an_unknown_representation_is_empty(tmp_path, keyword):
+    def edit(dataset):
+        setattr(dataset, keyword, "")
+
+    path = write(tmp_path, edit)
+    known = struct.pack("<HH", *divmod(pydicom.datadict.tag_for_keyword(keyword), 2**16)) + b"SH"
+    content = path.read_bytes()
+    assert content.count(known) == 1
+    path.write_bytes(content.replace(known, known[:-2] + b"Si"))
+    assert parse(path)["has_unclear_text"] is False
+
+
 @pytest.mark.parametrize("cut", [1, 2, 9, 30])
 def test_a_cut_file_is_not_complete(tmp_path, cut):
     for index, syntax in enumerate((None, RLELossless)):
