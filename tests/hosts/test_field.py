@@ -66,9 +66,9 @@ def adapted(field, bundle, tmp_path_factory):
     return out, *run(bundle, field, str(out), "--recipe", json.dumps(QUICK))
 
 
-@pytest.mark.parametrize(("name", "expected"), [("ran", "source"), ("adapted", "adapted")])
-def test_a_run_masks_what_is_good_names_what_is_not_and_fails(name, expected, request):
-    out, status, said = request.getfixturevalue(name)
+@pytest.mark.parametrize(("recipe", "expected"), [("ran", "source"), ("adapted", "adapted")])
+def test_a_run_masks_what_is_good_names_what_is_not_and_fails(recipe, expected, request):
+    out, status, said = request.getfixturevalue(recipe)
     assert status != 0
     for name, reason in REFUSED.items():
         assert re.search(reason, said), name
