@@ -30,7 +30,7 @@ from grata_monai.bundle.forms import (
 from grata_monai.bundle.items import iterate_items
 from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.verify import MANIFEST
-from grata_monai.core.errors import BundleError, NetworkError
+from grata_monai.core.errors import BundleError, NetworkError, WeightsError, find_root
 from grata_monai.inferer import GraTaInferer
 
 __all__ = [
@@ -267,6 +267,7 @@ def open_foreign(
     Raises:
         BundleError: If it is not as its manifest says, or has no inference configuration.
         NetworkError: If it runs no evaluator, or has no network.
+        WeightsError: If its checkpoint is not there, or does not fit.
     """
     root = Path(root).absolute()
     has_manifest = (root / MANIFEST).exists()
@@ -307,8 +308,23 @@ def _load(bundle: Bundle, weights: str | None) -> nn.Module:
         return network
     for item in list(iterate_items(bundle.config)):
         if item.key == "_target_" and str(item.value).endswith("CheckpointLoader"):
-            bundle.get(item.id.rpartition("#")[0])(IgniteEngine(lambda *_: None))
+            loader = bundle.get(item.id.rpartition("#")[0])
+            if loader is not None:  # else it is disabled
+                _run_loader(loader)
     return network
+
+
+def _run_loader(loader: Any) -> None:
+    try:
+        loader(IgniteEngine(lambda *_: None))
+    except (OSError, RuntimeError, ValueError) as error:
+        root = find_root(error)
+        raise WeightsError(
+            "weights must be where the bundle's CheckpointLoader looks and fit its network, "
+            f"{Path(str(loader.load_path)).name!r} does not load ({type(root).__name__}: "
+            f"{' '.join(str(getattr(root, 'strerror', None) or root).split())[:200]}). Download "
+            "the bundle with its weights, or name a file with --weights."
+        ) from error
 
 
 def _read_first(preprocessing: Compose) -> Compose:

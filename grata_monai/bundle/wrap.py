@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from grata_monai.bundle.open import Bundle, open_bundle
 from grata_monai.bundle.rehearse import choose_input, rehearse
 from grata_monai.bundle.settings import read_recipe
 from grata_monai.bundle.verify import MANIFEST
-from grata_monai.core.errors import NetworkError
+from grata_monai.core.errors import BundleError, NetworkError, find_root
 from grata_monai.core.files import atomic_path
 
 __all__ = ["WrapReport", "wrap_bundle"]
@@ -199,16 +200,29 @@ def _note_unverified(bundle: Bundle) -> tuple[str, ...]:
     return (f"the bundle was not held to a {MANIFEST}: its configuration ran unverified.",)
 
 
+def _suggest(bundle: Bundle) -> str:
+    """What to do about a network that cannot be built."""
+    unwrapped = "Check that `python -m monai.bundle run` works unwrapped"
+    try:
+        wanted = str(bundle.metadata.get("monai_version", ""))
+    except BundleError:
+        wanted = ""
+    here = version("monai")
+    if wanted in ("", here):
+        return f"{unwrapped}, on this machine."
+    return f"{unwrapped}: the bundle was made for MONAI {wanted}, here is {here}."
+
+
 def _build_network(bundle: Bundle) -> nn.Module:
     """Build the network without weights: which parameters exist does not depend on them."""
     id = "network_def" if "network_def" in bundle.config else "network"
     try:
         network = bundle.get(id)
     except Exception as error:
+        root = find_root(error)
         raise NetworkError(
             f"{id} of {bundle.config_file.name} must build a network, it raised "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:200]} "
-            "Check that `python -m monai.bundle run` works unwrapped."
+            f"{type(root).__name__}: {' '.join(str(root).split())[:200]} {_suggest(bundle)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise NetworkError(

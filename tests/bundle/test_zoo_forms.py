@@ -127,6 +127,19 @@ def test_a_configuration_of_any_name_that_begins_with_inference_is_found(tmp_pat
     assert report.config_file.name == "inference_v2.yaml"
 
 
+def test_a_network_that_this_monai_cannot_build_is_refused_with_the_first_reason(tmp_path):
+    bundle = FORMS["spleen-like"].make(tmp_path / "bundle")
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["network_def"]["img_size"] = [96, 96, 96]  # as SwinUNETR had until MONAI 1.5
+    path.write_text(json.dumps(config))
+    (bundle / "configs" / "metadata.json").write_text('{"monai_version": "1.4.0"}')
+    with pytest.raises(
+        NetworkError, match=r"TypeError: .*'img_size'.*made for MONAI 1\.4\.0, here"
+    ):
+        wrap_bundle(bundle, tmp_path / "overlay.json")
+
+
 def test_an_auto3dseg_algorithm_is_refused_with_what_would_work(tmp_path):
     (tmp_path / "segresnet_0" / "configs").mkdir(parents=True)
     (tmp_path / "segresnet_0" / "scripts").mkdir()

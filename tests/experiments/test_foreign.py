@@ -9,7 +9,8 @@ from zoo_bundles import FORMS
 
 from grata_monai.bundle.wrap import wrap_bundle
 from grata_monai.cli import main
-from grata_monai.core.errors import RecipeError
+from grata_monai.core.errors import DatasetError, RecipeError, WeightsError
+from grata_monai.experiments.harness.opening import open_bench
 
 CANDIDATES = {"mirrored": {"steps": 1, "focus_views": ["identity"], "search_views": []}}
 
@@ -63,8 +64,28 @@ def test_a_file_that_holds_no_recipe_is_refused(bundle, tmp_path):
 def test_its_checkpoint_is_loaded(bundle):
     import torch
 
-    from grata_monai.experiments.harness.opening import open_bench
-
     state = torch.load(bundle / "models" / "model.pt", weights_only=True)
     network = open_bench(bundle, settings={"device#name": "cpu"}).network
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_checkpoint_that_is_not_there_or_does_not_fit_is_named(bundle):
+    import torch
+
+    path = bundle / "models" / "model.pt"
+    torch.save({"other": torch.ones(1)}, path)
+    with pytest.raises(WeightsError, match=r"'model.pt' does not load .*Missing key"):
+        open_bench(bundle, settings={"device#name": "cpu"})
+    path.unlink()
+    with pytest.raises(
+        WeightsError, match=r"'model.pt' does not load \(FileNotFoundError: No such"
+    ):
+        open_bench(bundle, settings={"device#name": "cpu"})
+
+
+def test_a_case_that_its_network_cannot_take_is_named_with_the_reason(bundle):
+    voxels = np.zeros((8, 8, 8, 4), np.float32)  # four channels for a network of one
+    nibabel.nifti1.save(nibabel.nifti1.Nifti1Image(voxels, np.eye(4)), bundle / "four.nii.gz")
+    bench = open_bench(bundle, settings={"device#name": "cpu"})
+    with pytest.raises(DatasetError, match=r"'four' does not: RuntimeError: .*to have 1 channels"):
+        bench.prepare({"case": "four", "image": str(bundle / "four.nii.gz")})

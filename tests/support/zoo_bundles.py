@@ -182,6 +182,7 @@ class Finished(nn.Sequential):
 """
 SCRIPTS = {"scripts/__init__.py": "", "scripts/networks.py": OWN}
 SIDED = {"0": "background", "1": "left_kidney", "2": "right_kidney", "3": "spleen"}
+TO_LABELS = "$lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[[0]] > 0, 1, x[[1]] * 2))"
 FLIPS = {"train": {"preprocessing": [
     {"_target_": "RandFlipd", "keys": ["image", "label"], "prob": 0.5, "spatial_axis": [1]}
 ]}}  # fmt: skip
@@ -199,6 +200,24 @@ FORMS: dict[str, Form] = {
         _unet(3), "batch", "3, sigmoid", "adapted: norm",
         steps=({"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: x.sigmoid()"},
                SIGMOID[1])),
+    "regions made one label map": Form(
+        _unet(3), "batch", "3, sigmoid", "adapted: norm",
+        steps=(*SIGMOID, {"_target_": "Lambdad", "keys": "pred", "func": TO_LABELS})),
+    "loaded by `initialize`, displayable options": Form(
+        _unet(2), "batch", "2, softmax", "adapted: norm",
+        changes={
+            "load_pretrain": True,
+            "handlers": [{"_target_": "StatsHandler", "iteration_log": False}],
+            "checkpointloader": {
+                "_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/model.pt'",
+                "load_dict": {"model": "@network"}},
+            "initialize": ["$setattr(torch.backends.cudnn, 'benchmark', False)",
+                           "$@checkpointloader(@evaluator) if @load_pretrain else None"],
+            "displayable_configs": {"sw_overlap": 0.25, "sw_batch_size": 2},
+            "inferer": {
+                "_target_": "SlidingWindowInferer", "roi_size": [32, 32, 32], "mode": "gaussian",
+                "overlap": "@displayable_configs#sw_overlap",
+                "sw_batch_size": "@displayable_configs#sw_batch_size"}}),
     "DiNTS-like, a file of the root": Form(
         {"_target_": "scripts.networks.Own",
          "widths": "$json.loads(pathlib.Path(@bundle_root + '/models/arch.json').read_text())"},

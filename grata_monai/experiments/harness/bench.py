@@ -1,7 +1,8 @@
 """A bundle taken apart, so that every method meets the same cases in the same way."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import Recipe
 from grata_monai.adapt.source import predict_probed
 from grata_monai.bundle.verify import describe_verified
-from grata_monai.core.errors import DatasetError
+from grata_monai.core.errors import DatasetError, GrataError, find_root
 from grata_monai.core.precision import autocast
 from grata_monai.core.types import Logits
 from grata_monai.experiments.evaluate import MaskScore, score_mask
@@ -112,21 +113,26 @@ class Bench:
             seed: Of the run; every case draws from a seed of its own made from it and its name.
             profile: In place of the bundle's.
             is_probed: Read the layers' statistics also without a profile.
+
+        Raises:
+            DatasetError: If the case does not go through preprocessing and network.
         """
         profile = profile or self.profile
         preprocessing = self.preprocessing
         if "label" not in item:
             steps = preprocessing.transforms
             preprocessing = Compose([step for step in steps if not isinstance(step, ReadLabeld)])
-        data = list_data_collate([preprocessing(dict(item))])
-        images = data["image"].as_tensor().to(self.device)
-        inferer = self.inferer if self.inferer_of is None else self.inferer_of(images)
-        predict = replace(self, inferer=inferer).predict
-        with measured(self.device) as cost:
-            if profile is None and not is_probed:
-                source, statistics = predict(images, self.network), None
-            else:
-                source, statistics = predict_probed(self.network, images, predict)
+        is_plain = profile is None and not is_probed
+        with _named(item["case"]):
+            data = list_data_collate([preprocessing(dict(item))])
+            images = data["image"].as_tensor().to(self.device)
+            inferer = self.inferer if self.inferer_of is None else self.inferer_of(images)
+            predict = replace(self, inferer=inferer).predict
+            with measured(self.device) as cost:
+                if is_plain:
+                    source, statistics = predict(images, self.network), None
+                else:
+                    source, statistics = predict_probed(self.network, images, predict)
         digest = hashlib.sha256(f"{seed} {item['case']}".encode(errors="surrogateescape")).digest()
         bare = self.bare.changed(seed=int.from_bytes(digest[:4], "big"))
         episode = Episode(
@@ -174,6 +180,22 @@ class Bench:
                 f"{tuple(mask.shape)}. Overlapping regions cannot be scored with one label map."
             )
         return mask, label
+
+
+@contextmanager
+def _named(case: str) -> Iterator[None]:
+    """Say which case it was that a foreign transform or network could not take."""
+    try:
+        yield
+    except GrataError:
+        raise
+    except Exception as error:
+        root = find_root(error)
+        raise DatasetError(
+            f"every case must go through the bundle's preprocessing and network, {case!r} does "
+            f"not: {type(root).__name__}: {' '.join(str(root).split())[:200]}. Give one file per "
+            "case, as the bundle's own inference reads it, or leave the case out."
+        ) from error
 
 
 def make_bare(recipe: Recipe) -> Recipe:
