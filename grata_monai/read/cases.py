@@ -32,6 +32,7 @@ __all__ = [
     "select_cases",
     "split_cases",
     "strip_extension",
+    "suggest_path",
 ]
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def list_cases(
     path = Path(os.path.abspath(as_path(dataset_dir, name="dataset_dir").expanduser()))
     if not path.exists():
         raise DatasetError(
-            f"dataset_dir must exist, got {path.name!r}. {_suggest_path(path)} "
+            f"dataset_dir must exist, got {path.name!r}. {suggest_path(path)} "
             "Relative paths start at the current folder."
         )
     if path.is_dir():
@@ -372,7 +373,8 @@ def _clean_name(name: str) -> str:
     return name
 
 
-def _suggest_path(path: Path) -> str:
+def suggest_path(path: Path) -> str:
+    """Say which name comes nearest to one that does not exist; the path is absolute."""
     parent = path.parent
     while not parent.is_dir():
         path, parent = parent, parent.parent

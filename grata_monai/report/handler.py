@@ -12,8 +12,8 @@ from grata_monai.core.files import Typed, as_path, ensure_writable
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.report.case import ReportedCase
 from grata_monai.report.index import write_index
-from grata_monai.report.pages import write_case
-from grata_monai.report.rows import FOLDER, refuse, write_row
+from grata_monai.report.pages import write_case, write_refused
+from grata_monai.report.rows import FOLDER, refuse
 
 __all__ = ["ReportHandler"]
 
@@ -59,13 +59,13 @@ class ReportHandler:
                 logger.debug("no report", exc_info=True)
 
     def finish(self, engine: Engine) -> None:
-        """Write the lines of refused cases, and the index."""
+        """Write the pages of refused cases, and the index."""
         try:
             folder = ensure_writable(self.output_dir / FOLDER)
             for failure in list_failures(engine):
-                write_row(refuse(failure.case, failure.message), folder)
+                write_refused(refuse(failure.case, failure.message), folder)
             for refusal in self.refusals:
-                write_row(refuse(refusal.name, f"{refusal.message} {refusal.remedy}"), folder)
+                write_refused(refuse(refusal.name, f"{refusal.message} {refusal.remedy}"), folder)
             logger.info("reports: %s", write_index(self.output_dir).name)
         except Exception as error:  # likewise
             logger.warning("no index of reports could be made: %s", error)

@@ -17,7 +17,7 @@ from grata_monai.report.tiles import cut_doubt, cut_tiles, draw_thumbnail
 from grata_monai.report.volume import pack_volumes
 from grata_monai.report.words import describe_score, explain
 
-__all__ = ["render_case", "write_case"]
+__all__ = ["render_case", "write_case", "write_refused"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,18 @@ def write_case(
     row = make_row(case, made_from=made_from)
     write_row(row, folder)
     return row
+
+
+def write_refused(row: Row, folder: Path) -> None:
+    """Write ``<case>.html``, which says why there is no mask and what to do, and the row.
+
+    Args:
+        row: Of the case, see `refuse`.
+        folder: Of the run's pages.
+    """
+    with atomic_path(folder / f"{row.case}.html") as path:
+        path.write_text(fill("refused.html.j2", row=row), encoding="utf-8")
+    write_row(row, folder)
 
 
 def render_case(case: ReportedCase) -> str:

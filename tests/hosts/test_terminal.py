@@ -155,7 +155,7 @@ def test_what_is_given_is_told_apart(mixed, tmp_path):
     ("given", "options", "message"),
     [
         ("empty", [], "IN must be or hold images .*, 'empty' holds none"),
-        ("missing", [], "dataset_dir must exist, got 'missing'"),
+        ("missing", [], "IN must exist, got 'missing'"),
         ("mixed", ["--dicom"], "--dicom must have DICOM series only, IN holds images"),
         ("mixed", ["--nifti", "--preview"], "--preview must not stand beside --nifti"),
         ("mixed", ["--set", "recipe=views"], "recipe must be given once"),
@@ -242,6 +242,7 @@ def test_an_upgrade_is_checked_against_results_only(tmp_path, capsys):
 # ------------------------------------------------------------------------------- demo
 
 
+@pytest.mark.slow
 def test_the_demonstration_compares_refuses_and_ends_with_its_report(tmp_path, capsys):
     report = [*TINY[:-1], "report=true"]
     assert main(["demo", str(tmp_path / "demo"), "--recipe", "source", *report]) == 0

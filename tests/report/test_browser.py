@@ -10,8 +10,11 @@ from reported import AMBER, GREEN, RED, report_case
 
 from grata_monai.report import write_case, write_index
 from grata_monai.report.index import render_index
-from grata_monai.report.rows import FOLDER, Row, refuse, write_row
+from grata_monai.report.pages import write_refused
+from grata_monai.report.rows import FOLDER, Row, refuse
 from grata_monai.report.tiles import KEPT_COLOUR, SOURCE_COLOUR
+
+pytestmark = pytest.mark.slow
 
 LARGEST_PAGE = 4_000_000
 SIZES = [(1280, 800), (390, 844)]
@@ -29,7 +32,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     for name, record in (("green", GREEN), ("amber", AMBER), ("red", RED)):
         write_case(report_case(name, record), folder)
-    write_row(refuse("broken", "spacing must be above 0. Export it again."), folder / FOLDER)
+    write_refused(refuse("broken", "spacing must be above 0. Export it again."), folder / FOLDER)
     write_index(folder)
     return folder
 
@@ -39,18 +42,18 @@ def is_drawn(page, selector):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["report/green.html", "report/red.html", "index.html"])
+@pytest.mark.parametrize("name", ["green", "red", "broken", None])
 def test_a_page_opens_without_a_network_without_errors_and_without_overflow(
     name, size, browser, folder
 ):
     reader = Reader(browser, *size)
-    page = reader.open(folder / name)
+    page = reader.open(folder / (f"report/{name}.html" if name else "index.html"))
     assert page.locator("h1").is_visible()
     width = page.evaluate("() => document.documentElement.scrollWidth")
     assert width <= size[0], "nothing makes the whole page scroll sideways"
     own = folder.as_uri()
     assert [url for url in reader.requests if not url.startswith(("data:", own))] == []
-    if name != "index.html":
+    if name:
         assert [url for url in reader.requests if not url.startswith("data:")] == []
     assert reader.faults == []
 
@@ -123,6 +126,9 @@ def test_the_index_filters_and_turns_pages(browser, folder, tmp_path):
     assert cases.all_inner_texts() == ["broken", "red", "green"]
     page.fill("#find", "spacing must")
     assert cases.all_inner_texts() == ["broken"]
+    page.click("text=broken")
+    assert "There is no mask of this case" in page.inner_text("h1")
+    assert "Spacing must be above 0. Export it again." in page.inner_text("main")
 
 
 def test_ten_thousand_rows_become_a_page_of_fifty(browser, tmp_path):
@@ -196,6 +202,26 @@ def test_a_picture_of_the_page_shows_what_the_switches_say(browser, folder):
     assert share(SOURCE_COLOUR) < 1e-4 < share(KEPT_COLOUR)
     page.keyboard.press("n")
     assert share(KEPT_COLOUR) < 1e-4
+
+
+def test_on_paper_the_outlines_have_a_legend_and_nothing_to_press(browser, folder):
+    page = Reader(browser).open(folder / "report/green.html")
+    legend = page.get_by_text("Outlines: kept, original")
+    assert not legend.is_visible()
+    page.emulate_media(media="print")
+    assert legend.is_visible()
+    assert not page.locator("button:visible").count()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_letters_and_scale_lie_within_their_slice(size, browser, folder):
+    page = Reader(browser, *size).open(folder / "report/green.html")
+    for tile in page.locator("svg.slice").all():
+        frame = tile.bounding_box()
+        for text in tile.locator("text").all():
+            box = text.bounding_box()
+            assert box["y"] >= frame["y"] - 4
+            assert box["y"] + box["height"] <= frame["y"] + frame["height"] + 4
 
 
 def test_on_a_narrow_screen_a_row_is_a_card_with_every_word(browser, folder):

@@ -51,7 +51,9 @@ def test_each_case_has_its_files_and_each_refusal_its_row(item, tmp_path):
         "one.json",
         "one.png",
         "one.thumb.png",
+        "three.html",
         "three.json",
+        "two.html",
         "two.json",
     ]
     rows = {row.case: row for row in read_rows(tmp_path)}
@@ -59,6 +61,9 @@ def test_each_case_has_its_files_and_each_refusal_its_row(item, tmp_path):
     assert rows["one"].made_from == "5" * 64
     assert rows["two"].says == "spacing must be above 0."
     assert rows["three"].says == "it is a localizer. Send another."
+    page = (tmp_path / "report/three.html").read_text()
+    assert "There is no mask of this case" in page
+    assert "It is a localizer. Send another." in page
     assert (tmp_path / "index.html").is_file()
 
 

@@ -127,6 +127,7 @@ def test_what_is_no_review_is_refused(body, status, server, run_folder):
     assert not (run_folder / "reviews.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_accepts_a_mask_in_the_browser(server, run_folder):
     with chromium() as browser:
         reader = Reader(browser)

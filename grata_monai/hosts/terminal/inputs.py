@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
-from grata_monai.read.cases import EXTENSIONS
+from grata_monai.read.cases import EXTENSIONS, suggest_path
 from grata_monai.read.dicom.discover import holds_dicom
 
 __all__ = ["Inputs", "tell_apart"]
@@ -15,7 +15,7 @@ class Inputs:
     """What was given.
 
     Attributes:
-        path: As it was given.
+        path: Absolute.
         has_images: Whether it is or holds image files, or is a data list of them.
         has_dicom: Whether it is or holds DICOM files.
     """
@@ -32,13 +32,18 @@ def tell_apart(path: Path) -> Inputs:
         path: A file or folder.
 
     Returns:
-        What it holds; one that does not exist counts as images, whose reader suggests the nearest.
+        What it holds.
 
     Raises:
-        DatasetError: If it holds neither.
+        DatasetError: If it does not exist, or holds neither.
     """
-    path = path.expanduser()
-    inputs = Inputs(path, not path.exists() or _holds_images(path), holds_dicom(path))
+    path = path.expanduser().absolute()
+    if not path.exists():
+        raise DatasetError(
+            f"IN must exist, got {path.name!r}. {suggest_path(path)} Relative paths start at the "
+            "current folder."
+        )
+    inputs = Inputs(path, _holds_images(path), holds_dicom(path))
     if not (inputs.has_images or inputs.has_dicom):
         raise DatasetError(
             f"IN must be or hold images ({', '.join(EXTENSIONS)}), a data list (.json) or DICOM "

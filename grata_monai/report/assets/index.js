@@ -25,9 +25,9 @@ function draw(entry) {
   const picture = document.createElement("img");
   Object.assign(picture, { alt: "", loading: "lazy", width: 96, height: 72, src: refused ? "data:," : `${path}.thumb.png` });
   cell(row, refused ? "" : picture);
-  const name = document.createElement(refused ? "span" : "a");
+  const name = document.createElement("a");
   name.textContent = entry.case;
-  if (!refused) { name.href = `${path}.html`; }
+  name.href = `${path}.html`;
   cell(row, name);
   const light = document.createElement("span");
   light.className = `light ${entry.light}`;
