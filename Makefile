@@ -17,11 +17,12 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env audit serve map clean
+.PHONY: help demo test test-slow fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env audit serve map clean
 
 help:
 	@echo 'make demo      segment a phantom, compare with its exact label; report: demo_output/index.html'
-	@echo 'make test      run every test'
+	@echo 'make test      run every test but those that take long'
+	@echo 'make test-slow run those that take long'
 	@echo 'make fuzz      change at random what strangers send, five minutes; FUZZ_SECONDS=... SEED=... change it'
 	@echo 'make lint      ruff, mypy and import-linter'
 	@echo 'make coverage  every test, with branch coverage; lines in htmlcov/'
@@ -41,8 +42,13 @@ demo: $(STAMP)
 	@$(BIN)/python -m grata_monai demo demo_output
 
 # A process per core, one thread each: small volumes gain nothing from more. A file's tests stay together.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(PYTEST) -m 'not slow'
+
+test-slow: $(STAMP)
+	@$(PYTEST) -m slow
 
 SEED ?= 0
 FUZZ_SECONDS ?= 300
@@ -57,7 +63,7 @@ lint: $(STAMP)
 	@$(BIN)/lint-imports --no-logo
 
 coverage: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-report=html
+	@$(PYTEST) --cov --cov-report=term --cov-report=html
 
 # The time in it is that of the commit, so that the same commit and packages give the same bytes.
 # Outside of git there is none; an empty variable would be worse than none, numpy reads it too.

@@ -7,6 +7,10 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 BLOCK = re.compile(r"```python\n# (?P<path>grata_monai/\S+\.py)\n(?P<code>.*?)```", re.DOTALL)
 LINE = re.compile(r"The line: `(?P<line>[^`]+)`")
 LISTS = {

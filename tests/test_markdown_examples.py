@@ -9,6 +9,8 @@ import pytest
 
 from grata_monai.cli import build_parser
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [
     path

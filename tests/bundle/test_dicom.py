@@ -150,6 +150,7 @@ def test_python_gives_the_same_pixels_as_the_configuration(tree, tmp_path, run_b
     assert one.SOPInstanceUID == two.SOPInstanceUID
 
 
+@pytest.mark.slow
 def test_results_among_the_images_are_neither_images_nor_done_again(
     tree, tmp_path, run_bundle, caplog
 ):

@@ -9,6 +9,8 @@ from ignite.engine import Events
 
 from grata_monai.phantom.dicom import SeriesOptions, stored_volume, write_series
 
+pytestmark = pytest.mark.slow
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORIENTATIONS = {
     "axial": {},

@@ -74,6 +74,7 @@ def test_both_ids_write_a_mask_and_its_record_per_case(run_id, images, tmp_path,
     assert set(np.unique(voxels)) <= {0, 1}
 
 
+@pytest.mark.slow
 def test_reports_are_made_by_default_and_change_neither_mask_nor_record(
     images, tmp_path, run_bundle, bundle, one_step
 ):
@@ -97,6 +98,7 @@ def test_reports_are_made_by_default_and_change_neither_mask_nor_record(
     assert 'class="views"><path d="M' in page.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_a_rerun_does_what_is_not_done_or_would_be_another(images, tmp_path, run_bundle, caplog):
     out = tmp_path / "out"
     settings = {"dataset_dir": str(images), "output_dir": str(out), "recipe": "source"}

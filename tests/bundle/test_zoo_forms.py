@@ -17,6 +17,8 @@ from grata_monai import Record
 from grata_monai.bundle.wrap import wrap_bundle
 from grata_monai.core.errors import NetworkError
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"base": "clinical", "steps": 1, "windows": 1, "focus_views": [], "min_cosine": None}
 
 

@@ -12,6 +12,8 @@ from grata_monai.cli import main
 from grata_monai.core.errors import DatasetError, RecipeError, WeightsError
 from grata_monai.experiments.harness.opening import open_bench
 
+pytestmark = pytest.mark.slow
+
 CANDIDATES = {"mirrored": {"steps": 1, "focus_views": ["identity"], "search_views": []}}
 
 

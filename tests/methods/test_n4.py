@@ -41,6 +41,7 @@ def spread(image: Tensor, where: Tensor) -> float:
     return float(values.std() / values.mean())
 
 
+@pytest.mark.slow
 def test_networks_of_every_kind_obey_the_laws(make_network, make_case, check_laws, kind):
     dims, norm, activation = kind
     network = make_network(dims, norm, activation)

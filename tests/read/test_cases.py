@@ -202,6 +202,7 @@ def test_phantoms_take_the_shifts_in_turn(tmp_path, monkeypatch):
     assert all("label" in case for case in found)
 
 
+@pytest.mark.slow
 def test_phantoms_are_really_written(tmp_path):
     (case,) = list_phantoms(tmp_path, cases=1)
     assert (tmp_path / "images" / f"{case['case']}.nii.gz").stat().st_size > 0

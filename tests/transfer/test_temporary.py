@@ -12,6 +12,8 @@ from archive import Archive
 
 from grata_monai.transfer.temporary import end_by_exception, make_private_folder
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys
 from grata_monai.transfer.temporary import make_private_folder

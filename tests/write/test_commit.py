@@ -36,6 +36,7 @@ def fork_until_done(kill, work, points, *, check, before):
     raise AssertionError("the work never came to its end")
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("has_older", [False, True])
 def test_no_call_at_which_a_process_is_killed_loses_or_mixes_outputs(
@@ -64,6 +65,7 @@ def test_no_call_at_which_a_process_is_killed_loses_or_mixes_outputs(
     assert seen == sorted(seen, key=lambda value: value == 2)  # old up to the commit, then new
 
 
+@pytest.mark.slow
 @KINDS
 def test_no_call_at_which_a_recovery_is_killed_loses_or_mixes_outputs(tmp_path, write, names):
     state, out = tmp_path / "state", tmp_path / "out"
@@ -199,6 +201,7 @@ def test_a_second_process_is_refused_until_the_first_one_has_ended(tmp_path, oth
     assert {*os.listdir(tmp_path / "out")} == PAIR
 
 
+@pytest.mark.slow
 def test_two_processes_and_their_threads_never_mix_what_they_write(tmp_path):
     def write(value):
         for _ in range(5):

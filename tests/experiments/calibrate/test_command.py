@@ -12,6 +12,8 @@ from grata_monai.adapt.profile import SourceProfile
 from grata_monai.cli import main
 from grata_monai.phantom import make_case
 
+pytestmark = pytest.mark.slow
+
 TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8]}
 
 

@@ -9,6 +9,8 @@ from grata_monai.experiments.harness.devices import run_on_devices
 from grata_monai.experiments.harness.run import read_rows, run_methods
 from grata_monai.methods.registry import System, make_systems
 
+pytestmark = pytest.mark.slow
+
 
 def scores(rows):
     return {(row.method, row.case): (row.dice, row.refusal) for row in rows}

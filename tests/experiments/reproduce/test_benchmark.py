@@ -17,6 +17,8 @@ from grata_monai.experiments.reproduce.promise12 import promise12
 from grata_monai.experiments.reproduce.run import Options, run_part
 from grata_monai.experiments.reproduce.train import load_labels, train_network
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
