@@ -22,20 +22,28 @@ def show_progress(rows: Iterable[Row], *, total: int, console: Console | None = 
 
     Returns:
         All of them.
+
+    Raises:
+        KeyboardInterrupt: As it came, saying how far it is: rows that are done are on the disk.
     """
-    done = []
+    done: list[Row] = []
     console = console or Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("cases", total=total)
-        for row in rows:
-            done.append(row)
-            told = f"{row.method} on {row.case!a}"
-            bar.update(task, advance=1, description=told)
-            if not console.is_terminal:
-                console.print(f"{len(done)} of {total}: {told}", markup=False, soft_wrap=True)
+        try:
+            for row in rows:
+                done.append(row)
+                told = f"{row.method} on {row.case!a}"
+                bar.update(task, advance=1, description=told)
+                if not console.is_terminal:
+                    console.print(f"{len(done)} of {total}: {told}", markup=False, soft_wrap=True)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                f"{len(done)} of {total} rows are done. The same command goes on with the others."
+            ) from error
     return done
 
 

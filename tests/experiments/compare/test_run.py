@@ -263,6 +263,17 @@ def test_a_name_that_is_no_text_has_its_rows_and_its_report(bench, table, tmp_pa
     assert [row.case for row in read_rows(tmp_path / "odd")] == [odd]
 
 
+def test_ctrl_c_says_how_many_rows_are_done(table):
+    def rows():
+        yield from read_rows(table.rows.parent)[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(
+        KeyboardInterrupt, match=r"^2 of 5 rows are done\. The same command goes on"
+    ):
+        show_progress(rows(), total=5, console=Console(file=StringIO()))
+
+
 def test_a_case_gets_the_same_seed_whatever_came_before(bench, cases):
     one, two = (bench.prepare(case, seed=5).episode.recipe.seed for case in cases)
     assert bench.prepare(cases[1], seed=5).episode.recipe.seed == two != one
