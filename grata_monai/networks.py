@@ -13,7 +13,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grata_monai.adapt.heads import HEAD_LOSSES
+from grata_monai.adapt.heads import ANSWERS, HEAD_LOSSES
 from grata_monai.core.errors import NetworkError
 from grata_monai.core.types import Images, Logits
 
@@ -23,7 +23,7 @@ _Norm = str | tuple[str, dict[str, bool]]
 
 
 class MultiTaskUNet(nn.Module):
-    """Encoder–decoder for segmentation whose encoder four auxiliary heads share.
+    """Encoder–decoder for segmentation whose encoder heads for every auxiliary task share.
 
     The restoring heads have decoders without skip connections, so that they cannot pass the image
     by the encoder, and end in a sigmoid, as intensities lie in [0, 1].
@@ -35,16 +35,14 @@ class MultiTaskUNet(nn.Module):
         features: Channels of each level, from full resolution down; each next level halves it.
 
     Attributes:
-        auxiliary_tasks: The four tasks that it has heads for.
+        auxiliary_tasks: The tasks that it has heads for.
 
     Source:
-        Heads as in the authors' `ResUnet` (Chen et al., AAAI 2025), but small, for quarter turns
-        only, and with coarse images of full shape.
+        Heads as in the authors' `ResUnet` (Chen et al., AAAI 2025), but small, one more for
+        quarter turns alone, and with coarse images of full shape.
     """
 
-    auxiliary_tasks: frozenset[str] = frozenset(
-        {"rotation", "reconstruction", "super_resolution", "denoising"}
-    )
+    auxiliary_tasks: frozenset[str] = frozenset(HEAD_LOSSES)
 
     def __init__(
         self,
@@ -64,10 +62,12 @@ class MultiTaskUNet(nn.Module):
         self.restoration = nn.ModuleDict(
             {
                 task: _Decoder(spatial_dims, features, in_channels, has_skips=False)
-                for task in sorted(self.auxiliary_tasks - {"rotation"})
+                for task in sorted(self.auxiliary_tasks - ANSWERS.keys())
             }
         )
-        self.rotation = nn.Linear(features[-1], 4)
+        self.answers = nn.ModuleDict(
+            {task: nn.Linear(features[-1], count) for task, count in ANSWERS.items()}
+        )
 
     def forward(self, images: Images) -> Logits:
         """Segment images.
@@ -89,15 +89,15 @@ class MultiTaskUNet(nn.Module):
             task: One of `auxiliary_tasks`.
 
         Returns:
-            Logits (b, 4) for ``rotation``, otherwise images (b, c, *s) in [0, 1].
+            Logits (b, n) for a task of n answers, otherwise images (b, c, *s) in [0, 1].
 
         Raises:
             ValueError: If there is no such task.
         """
         _check_task(task, self.auxiliary_tasks)
         maps = self._encode(images)
-        if task == "rotation":
-            answer: Tensor = self.rotation(maps[-1].flatten(2).mean(2))
+        if task in ANSWERS:
+            answer: Tensor = self.answers[task](maps[-1].flatten(2).mean(2))
             return answer
         return torch.sigmoid(self.restoration[task](maps))
 
@@ -144,8 +144,8 @@ class DynUNetWithHeads(nn.Module):
         features = list(network.filters)
         self.heads = nn.ModuleDict()
         for task in sorted(self.auxiliary_tasks):
-            if task == "rotation":
-                self.heads[task] = nn.Linear(features[-1], 4)
+            if task in ANSWERS:
+                self.heads[task] = nn.Linear(features[-1], ANSWERS[task])
             else:
                 self.heads[task] = _Decoder(
                     network.spatial_dims,
@@ -168,7 +168,7 @@ class DynUNetWithHeads(nn.Module):
             task: One of `auxiliary_tasks`.
 
         Returns:
-            Logits (b, 4) for ``rotation``, otherwise images (b, c, *s) in [0, 1].
+            Logits (b, n) for a task of n answers, otherwise images (b, c, *s) in [0, 1].
 
         Raises:
             ValueError: If there is no such task.
@@ -178,7 +178,7 @@ class DynUNetWithHeads(nn.Module):
         maps = [images]
         for block in blocks:
             maps.append(block(maps[-1]))
-        if task == "rotation":
+        if task in ANSWERS:
             answer: Tensor = self.heads[task](maps[-1].flatten(2).mean(2))
             return answer
         restored = self.heads[task](maps[1:])

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import DynUNet, UNet
 from torch import nn
 
-from grata_monai.adapt.heads import HEAD_LOSSES, SupportsAuxiliaryTasks
+from grata_monai.adapt.heads import ANSWERS, HEAD_LOSSES, SupportsAuxiliaryTasks
 from grata_monai.core.errors import NetworkError
 from grata_monai.networks import add_heads
 
@@ -47,14 +47,15 @@ def test_every_head_answers_in_the_shape_of_its_task(dims, channels, device):
     network = add_heads(dynunet(dims, channels).to(device), sorted(HEAD_LOSSES)).eval()
     assert isinstance(network, SupportsAuxiliaryTasks)
     images = torch.rand(2, channels, *[8] * dims, device=device)
-    assert network.auxiliary(images, "rotation").shape == (2, 4)
-    for task in HEAD_LOSSES.keys() - {"rotation"}:
+    for task, count in ANSWERS.items():
+        assert network.auxiliary(images, task).shape == (2, count)
+    for task in HEAD_LOSSES.keys() - ANSWERS.keys():
         restored = network.auxiliary(images, task).detach()
         assert restored.shape == images.shape
         assert 0 <= float(restored.min()) <= float(restored.max()) <= 1
 
 
-@pytest.mark.parametrize("task", ["rotation", "denoising"])
+@pytest.mark.parametrize("task", ["rotation", "flips_and_turns", "denoising"])
 def test_a_head_moves_the_encoder_and_not_the_decoder(task):
     network: Any = add_heads(dynunet(), [task]).eval()
     loss = HEAD_LOSSES[task](network, torch.rand(2, 1, 8, 8, 8), generator=torch.Generator())

@@ -4,10 +4,9 @@ Chen, Ye, Pan, Xia: Gradient Alignment Improves Test-Time Adaptation for Medical
 Segmentation, AAAI 2025 (arXiv 2408.07343). One step, for a network f with moving parameters θ:
 
 1. The auxiliary loss, an entropy, gives the gradient g_a at θ.
-2. Move to θ' = θ − ρ·g_a. There, without gradient, the predictions on weak views average to a
-   pseudo-label.
-3. The pseudo loss compares the prediction on a strong view with the pseudo-label; it gives the
-   gradient g_p at θ'.
+2. Move to θ' = θ − ρ·g_a.
+3. The pseudo loss, a consistency, gives the gradient g_p at θ': without gradient, the predictions
+   on weak views average to a pseudo-label, and the prediction on a strong view is held against it.
 4. Back at θ, the cosine of g_a and g_p scales the learning rate, η = η₀·(cos + 1)²/4, and the
    optimiser takes one step along g_p.
 """
@@ -102,12 +101,9 @@ class GraTa:
         """
         with torch.inference_mode(False), torch.enable_grad():
             images = images.detach().clone()
-            loss_a, gradient_a = self._differentiate(self._auxiliary_loss, images, extents)
+            loss_a, gradient_a = self._differentiate(self.steps.auxiliary_loss, images, extents)
             with perturbed(self.moving.tensors, gradient_a, self.steps.perturbation):
-                label, weights = self._pseudo_label(images, extents)
-                loss_p, gradient_p = self._differentiate(
-                    self._pseudo_loss, images, extents, label, weights
-                )
+                loss_p, gradient_p = self._differentiate(self.steps.pseudo_loss, images, extents)
             agreement = cosine(gradient_a, gradient_p)
             base_rate = self.steps.base_rate
             rate = step_size(agreement, base_rate=base_rate) if self.steps.is_dynamic else base_rate
@@ -160,9 +156,10 @@ class GraTa:
         return first_tensor(logits).float()
 
     def _differentiate(
-        self, loss: Callable[..., Scalar], *args: Any
+        self, loss: str, images: Tensor, extents: Tensor | None
     ) -> tuple[Scalar, list[Tensor]]:
-        value = loss(*args)
+        """Value and gradient of a loss at the present weights, whichever role it plays."""
+        value = self._loss(loss, images, extents)
         gradient = gradients(value, self.moving.tensors)
         if not is_finite([value, *gradient]):
             raise AdaptationError(
@@ -171,11 +168,14 @@ class GraTa:
             )
         return value.detach(), gradient
 
-    def _auxiliary_loss(self, images: Tensor, extents: Tensor | None) -> Scalar:
-        name = self.steps.auxiliary_loss
+    def _loss(self, name: str, images: Tensor, extents: Tensor | None) -> Scalar:
         if name in HEAD_LOSSES:
             adapted = self.adapt_input(images, extents)
             return HEAD_LOSSES[name](self.network, adapted, generator=self._generator)
+        if name in CONSISTENCIES:
+            label, weights = self._pseudo_label(images, extents)
+            logits = self._forward(self._strengthen(images), extents)
+            return CONSISTENCIES[name](logits, label, self._activation(logits), weights)
         logits = self._forward(images, extents)
         return ENTROPIES[name](logits, self._activation(logits))
 
@@ -192,13 +192,6 @@ class GraTa:
 
         label, seen = average_views(images, views, predict)
         return label, None if bool((seen > 0).all()) else (seen > 0).float()
-
-    def _pseudo_loss(
-        self, images: Tensor, extents: Tensor | None, label: Tensor, weights: Tensor | None
-    ) -> Scalar:
-        logits = self._forward(self._strengthen(images), extents)
-        loss = CONSISTENCIES[self.steps.pseudo_loss]
-        return loss(logits, label, self._activation(logits), weights)
 
     def _strengthen(self, images: Tensor) -> Tensor:
         if self._strong_view is not None:

@@ -15,9 +15,11 @@ from grata_monai.core.errors import NetworkError
 from grata_monai.core.types import Images, Scalar
 
 __all__ = [
+    "ANSWERS",
     "HEAD_LOSSES",
     "SupportsAuxiliaryTasks",
     "denoising",
+    "flips_and_turns",
     "reconstruction",
     "require_head",
     "rotation",
@@ -25,6 +27,11 @@ __all__ = [
 ]
 
 _NOISE = 0.1
+_TURNS = 4
+
+ANSWERS: Mapping[str, int] = {"rotation": _TURNS, "flips_and_turns": _TURNS + 2}
+"""Tasks that ask what was done to an image, and how many answers there are: no, one, two and three
+quarter turns; then a flip of axis 0, and of axis 1."""
 
 
 @runtime_checkable
@@ -32,8 +39,7 @@ class SupportsAuxiliaryTasks(Protocol):
     """A network with heads for auxiliary tasks.
 
     Attributes:
-        auxiliary_tasks: Tasks that it was trained for, out of ``rotation``, ``reconstruction``,
-            ``super_resolution`` and ``denoising``.
+        auxiliary_tasks: Tasks that it was trained for, names out of `HEAD_LOSSES`.
     """
 
     auxiliary_tasks: frozenset[str]
@@ -46,8 +52,8 @@ class SupportsAuxiliaryTasks(Protocol):
             task: One of `auxiliary_tasks`.
 
         Returns:
-            For ``rotation``, logits (b, 4) of no, one, two and three quarter turns; otherwise the
-            restored images (b, c, *s) in the intensities of the images.
+            For the tasks of `ANSWERS`, logits (b, n) of their n answers; otherwise the restored
+            images (b, c, *s) in the intensities of the images.
         """
         ...
 
@@ -71,7 +77,7 @@ def require_head(network: nn.Module, task: str) -> SupportsAuxiliaryTasks:
     raise NetworkError(
         f"network must offer the auxiliary task {task!r}, got {type(network).__name__}, which "
         f"offers {', '.join(offered) or 'none'}. Train it with that head "
-        "(grata_monai.adapt.heads says how), or choose auxiliary_loss='entropy' in the recipe."
+        "(grata_monai.adapt.heads says how), or choose another loss in the recipe."
     )
 
 
@@ -93,16 +99,29 @@ def rotation(network: nn.Module, images: Images, *, generator: torch.Generator) 
     Source:
         Gidaris et al. 2018; Sun et al. 2020 (TTT).
     """
-    head = require_head(network, "rotation")
-    if images.shape[2] != images.shape[3]:
-        raise ValueError(
-            f"images must have equal extents along spatial axes 0 and 1 to be turned, got "
-            f"{images.shape[2]} and {images.shape[3]}. Use windows that are square in this plane."
-        )
-    turns = torch.randint(4, (len(images),), generator=generator, device=generator.device)
-    turned = [image.rot90(int(k), (1, 2)) for image, k in zip(images, turns, strict=True)]
-    logits = head.auxiliary(torch.stack(turned), "rotation").float()
-    return functional.cross_entropy(logits, turns.to(images.device))
+    return _tell(network, images, task="rotation", generator=generator)
+
+
+def flips_and_turns(network: nn.Module, images: Images, *, generator: torch.Generator) -> Scalar:
+    """Cross entropy of telling which of six views each image is.
+
+    Args:
+        network: With a head for ``flips_and_turns``.
+        images: (b, c, *s), seen unchanged, turned by one, two or three quarter turns in the plane
+            of spatial axes 0 and 1, or mirrored along axis 0 or 1.
+        generator: Draws one of the six per image.
+
+    Returns:
+        Loss in nats.
+
+    Raises:
+        NetworkError: If the network has no such head.
+        ValueError: If the extents of axes 0 and 1 differ.
+
+    Source:
+        Chen et al., AAAI 2025: "rotation" in their study of losses, six classes.
+    """
+    return _tell(network, images, task="flips_and_turns", generator=generator)
 
 
 def reconstruction(network: nn.Module, images: Images, *, generator: torch.Generator) -> Scalar:
@@ -166,11 +185,31 @@ def denoising(network: nn.Module, images: Images, *, generator: torch.Generator)
 
 HEAD_LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "rotation": rotation,
+    "flips_and_turns": flips_and_turns,
     "reconstruction": reconstruction,
     "super_resolution": super_resolution,
     "denoising": denoising,
 }
 """Losses of a head trained with the network: ``(network, images, generator=…)``."""
+
+
+def _tell(network: nn.Module, images: Tensor, *, task: str, generator: torch.Generator) -> Tensor:
+    """Cross entropy of telling what was done to each image, out of the task's answers."""
+    head = require_head(network, task)
+    if images.shape[2] != images.shape[3]:
+        raise ValueError(
+            f"images must have equal extents along spatial axes 0 and 1 to be turned, got "
+            f"{images.shape[2]} and {images.shape[3]}. Use windows that are square in this plane."
+        )
+    drawn = torch.randint(
+        ANSWERS[task], (len(images),), generator=generator, device=generator.device
+    )
+    seen = [
+        image.rot90(int(k), (1, 2)) if k < _TURNS else image.flip(int(k) - _TURNS + 1)
+        for image, k in zip(images, drawn, strict=True)
+    ]
+    logits = head.auxiliary(torch.stack(seen), task).float()
+    return functional.cross_entropy(logits, drawn.to(images.device))
 
 
 def _restore(network: nn.Module, spoilt: Tensor, images: Tensor, *, task: str) -> Tensor:

@@ -68,8 +68,9 @@ class Steps:
     Attributes:
         parameters: What may move, names out of `PARAMETER_GROUPS`.
         image_share: Share α of the image's own statistics in normalisation, in [0, 1].
-        auxiliary_loss: The loss whose gradient perturbs: an entropy or a head's loss.
-        pseudo_loss: The loss against the pseudo-label: a consistency.
+        auxiliary_loss: The loss whose gradient perturbs: an entropy, a consistency or a head's.
+        pseudo_loss: The loss whose gradient steps: one of the same. A consistency compares a
+            strong view with the pseudo-label.
         weak_views: Views whose predictions average to the pseudo-label.
         strong_view: Named intensity augmentation of the pseudo loss.
         perturbation: Length of the step along the auxiliary gradient; 0 switches it off.
@@ -105,8 +106,9 @@ class Steps:
     def __post_init__(self) -> None:
         """Check every field before the first gradient."""
         check_names("parameters", self.parameters, PARAMETER_GROUPS)
-        check_names("auxiliary_loss", [self.auxiliary_loss], [*ENTROPIES, *HEAD_LOSSES])
-        check_names("pseudo_loss", [self.pseudo_loss], CONSISTENCIES)
+        losses = [*ENTROPIES, *CONSISTENCIES, *HEAD_LOSSES]
+        check_names("auxiliary_loss", [self.auxiliary_loss], losses)
+        check_names("pseudo_loss", [self.pseudo_loss], losses)
         check_names("strong_view", [self.strong_view], STRONG_VIEWS)
         check_names("window_rule", [self.patch_rule], ("foreground", "uncertainty"))
         check_names("precision", [self.precision], [p for p in PRECISIONS if p != "fp16"])

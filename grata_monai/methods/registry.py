@@ -14,7 +14,7 @@ from typing import Any
 from grata_monai.adapt.method import Method
 from grata_monai.adapt.recipe import CLINICAL, PAPER, Recipe
 from grata_monai.core.errors import RecipeError
-from grata_monai.methods.ablations import ABLATIONS
+from grata_monai.methods.ablations import FAMILIES
 from grata_monai.methods.grata import GraTaMethod
 
 __all__ = ["METHODS", "SYSTEMS", "System", "grata_system", "make_systems", "resolve_method"]
@@ -110,8 +110,8 @@ def make_systems(names: Iterable[str] = ()) -> dict[str, System]:
     """Make systems with their published settings.
 
     Args:
-        names: Which ones; all but ablations if empty; ``ablations`` stands for all of these. The
-            source network is always among them, as the first.
+        names: Which ones; all but the families of `FAMILIES` if empty; a family's name stands for
+            all of its systems. The source network is always among them, as the first.
 
     Returns:
         Name to system.
@@ -121,13 +121,17 @@ def make_systems(names: Iterable[str] = ()) -> dict[str, System]:
     """
     known: dict[str, Callable[[], System]] = {
         **SYSTEMS,
-        **{name: partial(grata_system, recipe) for name, recipe in ABLATIONS.items()},
+        **{
+            name: partial(grata_system, recipe, is_online=family == "objectives")
+            for family, recipes in FAMILIES.items()
+            for name, recipe in recipes.items()
+        },
     }
-    chosen = dict.fromkeys(["source", *(list(names) or SYSTEMS)])
-    if chosen.pop("ablations", True) is None:
-        chosen |= dict.fromkeys(ABLATIONS)
-    for name in chosen:
-        _check(name, known)
+    chosen: dict[str, None] = {"source": None}
+    for name in list(names) or SYSTEMS:
+        if name not in FAMILIES:
+            _check(name, known)
+        chosen |= dict.fromkeys(FAMILIES.get(name, (name,)))
     return {name: known[name]() for name in chosen}
 
 

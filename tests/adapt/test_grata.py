@@ -5,11 +5,13 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from grata_monai import GraTa
+from grata_monai.adapt.heads import HEAD_LOSSES
 from grata_monai.core.errors import AdaptationError
+from grata_monai.networks import MultiTaskUNet
 
 HAND = {
     "base": "paper",
@@ -221,3 +223,61 @@ def test_steps_work_where_gradients_are_off(mode):
     grata = GraTa(batch_norm_network(), "clinical")
     with mode():
         assert grata.step(torch.rand(1, 3, 16, 16)).update_norm > 0
+
+
+LOSSES = ["entropy_half", "consistency", *HEAD_LOSSES]
+
+
+@pytest.mark.parametrize("auxiliary", LOSSES)
+@pytest.mark.parametrize("pseudo", LOSSES)
+def test_every_loss_plays_both_roles(auxiliary, pseudo):
+    """θ ← θ − η·∇pseudo(θ − ρ·∇auxiliary(θ)), by autograd alone."""
+    network = MultiTaskUNet(features=(4, 8)).eval().double()
+    images = torch.rand(1, 1, 6, 6, 4, generator=torch.Generator().manual_seed(1)).double()
+    recipe = {
+        "auxiliary_loss": auxiliary,
+        "pseudo_loss": pseudo,
+        "weak_views": ["identity"],
+        "optimizer": "SGD",
+        "base_rate": 0.5,
+        "perturbation": 0.1,
+        "is_dynamic": False,
+    }
+    draws = torch.Generator().manual_seed(0)
+
+    def slope(at: dict[str, Tensor], name: str) -> tuple[Tensor, dict[str, Tensor]]:
+        made = copy.deepcopy(network)
+        made.load_state_dict({**made.state_dict(), **at})
+        moving = {key: value for key, value in made.named_parameters() if key in at}
+        if name in HEAD_LOSSES:
+            loss = HEAD_LOSSES[name](made, images, generator=draws)
+        elif name == "consistency":
+            log_p = made(0.8 * images).float().log_softmax(1)
+            loss = -(made(images).float().softmax(1).detach() * log_p).sum(1).mean()
+        else:
+            p = made(images).float().softmax(1)
+            loss = -(p * torch.log(p + 1e-6)).sum(1).mean()
+        loss.backward()
+        return loss, {
+            key: torch.zeros_like(value) if value.grad is None else value.grad
+            for key, value in moving.items()
+        }
+
+    grata = GraTa(network, recipe, strong_view=lambda x: 0.8 * x)
+    theta = {
+        f"{name}.{key}": value.detach().clone()
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.BatchNorm3d)
+        for key, value in layer.named_parameters()
+    }
+    loss_a, g_a = slope(theta, auxiliary)
+    loss_p, g_p = slope({key: theta[key] - 0.1 * g_a[key] for key in theta}, pseudo)
+
+    step = grata.step(images)
+
+    assert step.auxiliary_loss == pytest.approx(loss_a.item(), rel=1e-6)
+    assert step.pseudo_loss == pytest.approx(loss_p.item(), rel=1e-6)
+    after = dict(grata.network.named_parameters())
+    for key, value in theta.items():
+        torch.testing.assert_close(after[key].detach(), value - 0.5 * g_p[key])
+    assert any(bool(g.abs().max() > 0) for g in g_p.values())

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from grata_monai.adapt.heads import (
+    ANSWERS,
     HEAD_LOSSES,
     SupportsAuxiliaryTasks,
     denoising,
+    flips_and_turns,
     reconstruction,
     require_head,
     rotation,
@@ -74,9 +76,26 @@ def test_rotation_turns_each_image_and_scores_the_answer():
     assert torch.equal(images, before)
 
 
-def test_rotation_needs_square_images():
+def test_flips_and_turns_shows_six_views_in_the_order_of_its_answers():
+    images = torch.rand(40, 1, 4, 4, 3)
+    logits = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+    network = Echo(logits)
+    loss = flips_and_turns(network, images, generator=seeded())
+    ((seen, task),) = network.asked
+    drawn = []
+    for view, image in zip(seen, images, strict=True):
+        views = [*(image.rot90(k, (1, 2)) for k in range(4)), image.flip(1), image.flip(2)]
+        drawn.append(next(n for n, each in enumerate(views) if torch.equal(view, each)))
+    assert task == "flips_and_turns"
+    assert set(drawn) == set(range(6))
+    expected = -sum(logits.log_softmax(1)[0, n].item() for n in drawn) / len(drawn)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("task", ANSWERS)
+def test_turns_need_square_images(task):
     with pytest.raises(ValueError, match=r"equal extents .* got 4 and 5\. Use windows"):
-        rotation(Echo(), torch.zeros(1, 1, 4, 5), generator=seeded())
+        HEAD_LOSSES[task](Echo(), torch.zeros(1, 1, 4, 5), generator=seeded())
 
 
 def test_reconstruction_is_the_mean_squared_error():
@@ -124,9 +143,10 @@ def test_the_example_network_answers_on_any_extents(shape):
     network = MultiTaskUNet(spatial_dims=dims, in_channels=channels, out_channels=3).eval()
     images = torch.rand(shape)
     assert network(images).shape == (shape[0], 3, *shape[2:])
-    for task in network.auxiliary_tasks - {"rotation"}:
+    for task in network.auxiliary_tasks - ANSWERS.keys():
         assert network.auxiliary(images, task).shape == shape
-    assert network.auxiliary(images, "rotation").shape == (shape[0], 4)
+    for task, count in ANSWERS.items():
+        assert network.auxiliary(images, task).shape == (shape[0], count)
 
 
 def test_the_example_network_refuses_a_task_that_it_does_not_know():

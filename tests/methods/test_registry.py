@@ -36,6 +36,30 @@ def test_every_ablation_changes_the_clinical_recipe_and_nothing_runs_twice():
     assert found[alone].recipe.steps.perturbation == 0
 
 
+def test_the_objectives_are_all_pairs_of_the_papers_losses_online():
+    found = make_systems(["objectives"])
+    assert len(found) == 1 + 6 * 6
+    system = found["pseudo-rotation-auxiliary-consistency"]
+    assert system.method.is_online
+    assert system.recipe.steps.pseudo_loss == "flips_and_turns"
+    assert system.recipe.steps.auxiliary_loss == "consistency"
+    published = found["pseudo-consistency-auxiliary-entropy"].recipe
+    assert published.steps == PAPER.steps
+
+
+def test_the_rates_are_dynamic_or_fixed_guarded_or_not():
+    found = make_systems(["rates", "tent"])
+    assert list(found)[-1] == "tent"
+    assert len(found) == 1 + 2 * 2 * 2 + 1
+    plain, guarded = (found[f"rate-0.01-dynamic{kind}"].recipe for kind in ("", "-guarded"))
+    for recipe in (plain, guarded):
+        assert (recipe.steps.count, recipe.steps.base_rate, recipe.steps.is_dynamic) == (5, 0.01, 1)
+        assert recipe.steps.image_share == 0
+        assert recipe.steps.min_cosine is None
+    assert not plain.multiscale.views
+    assert guarded.multiscale == CLINICAL.multiscale
+
+
 def test_an_unknown_system_is_named_with_the_nearest():
     with pytest.raises(RecipeError, match="Did you mean 'tent'"):
         make_systems(["tentt"])

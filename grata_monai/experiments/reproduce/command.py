@@ -14,7 +14,7 @@ from grata_monai.experiments.harness.options import (
 
 __all__ = ["NAMES", "add_benchmark_options", "run_benchmark"]
 
-NAMES = ("promise12", "hippocampus", "fundus")
+NAMES = ("promise12", "hippocampus", "fundus", "objectives")
 
 
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,11 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
         "--cases", type=int, default=20, metavar="N", help="most per centre (default: 20)"
     )
     parser.add_argument(
-        "--shifts", nargs="+", default=[], metavar="NAME", help="of hippocampus (default: all)"
+        "--shifts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="of hippocampi (default: all)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
@@ -63,14 +67,15 @@ def run_benchmark(arguments: argparse.Namespace) -> str:
     from grata_monai.experiments.compare.report import write_report  # noqa: PLC0415
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
     from grata_monai.experiments.reproduce.fundus import fundus  # noqa: PLC0415
-    from grata_monai.experiments.reproduce.hippocampus import hippocampus  # noqa: PLC0415
+    from grata_monai.experiments.reproduce.hippocampus import hippocampus, objectives  # noqa: PLC0415
     from grata_monai.experiments.reproduce.promise12 import promise12  # noqa: PLC0415
     from grata_monai.experiments.reproduce.run import Options, run_part  # noqa: PLC0415
 
     if arguments.cases < 1:
         raise ValueError(f"cases must be at least 1, got {arguments.cases}. Take 20.")
-    make = {"promise12": promise12, "hippocampus": hippocampus, "fundus": fundus}[arguments.name]
-    parts = make(
+    makes = {"promise12": promise12, "hippocampus": hippocampus, "fundus": fundus}
+    makes["objectives"] = objectives
+    parts = makes[arguments.name](
         arguments.data,
         cases=arguments.cases,
         shifts=check_shifts(arguments.shifts),

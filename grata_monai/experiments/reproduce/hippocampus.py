@@ -1,16 +1,18 @@
-"""MSD hippocampus: two small networks, with batch and with instance normalisation, under shifts."""
+"""MSD hippocampus: small networks, with batch and with instance normalisation, under shifts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from grata_monai.adapt.heads import HEAD_LOSSES
 from grata_monai.experiments.reproduce.part import Part
 from grata_monai.read.cases import list_cases, split_cases
 
-__all__ = ["hippocampus"]
+__all__ = ["hippocampus", "objectives"]
 
 _SIZE = [64, 64, 48]
-_HEADS = ["rotation", "denoising"]
+_HEADS = ("rotation", "denoising")
 _TRAINING_CASES, _CALIBRATION_CASES = 60, 10
 _FIRST_CASES = 6  # of the calibration, drawn before the training cases
 _NORMS: Mapping[str, Any] = {"batch": "batch", "instance": ["instance", {"affine": True}]}
@@ -35,6 +37,26 @@ _AUGMENT: list[dict[str, Any]] = [
 ]
 
 
+def objectives(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> list[Part]:
+    """As `hippocampus`, with batch normalisation alone and a head for every auxiliary task.
+
+    Args:
+        data: As of `hippocampus`.
+        cases: As of `hippocampus`.
+        shifts: As of `hippocampus`.
+        seed: As of `hippocampus`.
+
+    Returns:
+        One part, without calibration.
+
+    Raises:
+        DatasetError: If a folder is missing.
+    """
+    heads = tuple(sorted(HEAD_LOSSES))
+    (part,) = _make_parts(data, {"heads": "batch"}, heads, cases=cases, shifts=shifts, seed=seed)
+    return [replace(part, calibration=())]
+
+
 def hippocampus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> list[Part]:
     """Train on one group of the data, meet its own cases under shifts, and the other group.
 
@@ -50,6 +72,18 @@ def hippocampus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> 
     Raises:
         DatasetError: If a folder is missing.
     """
+    return _make_parts(data, _NORMS, _HEADS, cases=cases, shifts=shifts, seed=seed)
+
+
+def _make_parts(
+    data: Path,
+    norms: Mapping[str, Any],
+    heads: Sequence[str],
+    *,
+    cases: int,
+    shifts: Sequence[str],
+    seed: int,
+) -> list[Part]:
     found = list_cases(data, labels=True, only=["group_float32"])
     rest, tests = split_cases(found, held_back=cases, seed=seed)
     rest, first = split_cases(rest, held_back=_FIRST_CASES, seed=seed)
@@ -61,11 +95,11 @@ def hippocampus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> 
         Part(
             name=name,
             tests=[{**case, "centre": "source"} for case in tests] + others,
-            settings=_network(norm),
+            settings=_network(norm, heads),
             training=training,
             training_settings={
                 "augment": _AUGMENT,
-                "heads": _HEADS,
+                "heads": list(heads),
                 "batch_size": 2,
                 "max_epochs": 14,
                 "learning_rate": 0.003,
@@ -75,11 +109,11 @@ def hippocampus(data: Path, *, cases: int, shifts: Sequence[str], seed: int) -> 
             calibration_shifts=shifts,
             shifts=shifts,
         )
-        for name, norm in _NORMS.items()
+        for name, norm in norms.items()
     ]
 
 
-def _network(norm: Any) -> dict[str, Any]:
+def _network(norm: Any, heads: Sequence[str]) -> dict[str, Any]:
     return {
         "spacing": [1.0, 1.0, 1.0],
         "roi_size": _SIZE,
@@ -97,6 +131,6 @@ def _network(norm: Any) -> dict[str, Any]:
         "network#network": {
             "_target_": "grata_monai.networks.add_heads",
             "network": "@network_def",
-            "tasks": _HEADS,
+            "tasks": list(heads),
         },
     }
