@@ -14,8 +14,10 @@ from grata_monai.adapt.patches import PatchPlan
 __all__ = ["OrganPart", "find_organs"]
 
 _SMALLEST_SHARE = 0.1  # of the largest piece of its kind; what is smaller is a splinter
+_MOST_PIECES = 64  # that are told apart: a prediction with more is noise, of any number of pieces
 
 Mask = NDArray[np.bool_]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class OrganPart:
     channel: int | None
     location: OrganLocation
     voxels: int
-    box: tuple[slice, ...] = ()
+    box: Box = ()
 
 
 def find_organs(
@@ -49,22 +51,22 @@ def find_organs(
 
     Returns:
         The organs, by volume, and the number of further ones. An organ that the window about a
-        larger one shows anyway is not counted.
+        larger one shows anyway is not counted, nor is what is not among the 64 largest.
     """
     labels = masks[0].cpu().numpy()
     union: Mask = np.asarray(labels.any(0) if activation == "sigmoid" else labels[0] > 0)
     found: list[OrganPart] = []
     rest = np.zeros_like(union)
-    for mask, location, voxels in _pieces(union):
+    for piece, box, location, voxels in _pieces(union):
         if _fits(location, window):
             found.append(OrganPart(None, location, voxels))
         else:
-            rest |= mask
+            rest[box] |= piece
     if rest.any():
         for channel, mask in _classes(labels, activation):
-            found += [OrganPart(channel, loc, n) for _, loc, n in _pieces(mask & rest)]
+            found += [OrganPart(channel, loc, n) for _, _, loc, n in _pieces(mask & rest)]
     kept: list[OrganPart] = []
-    for organ in sorted(found, key=lambda organ: -organ.voxels):
+    for organ in sorted(found, key=lambda organ: -organ.voxels)[:_MOST_PIECES]:
         if not any(_shows(other, organ, window) for other in kept):
             kept.append(organ)
     return tuple(kept[:most]), max(len(kept) - most, 0)
@@ -78,19 +80,21 @@ def _classes(labels: NDArray[np.generic], activation: str) -> Iterator[tuple[int
         yield from ((int(channel), labels[0] == channel) for channel in present if channel > 0)
 
 
-def _pieces(mask: Mask) -> Iterator[tuple[Mask, OrganLocation, int]]:
-    """Connected pieces, without splinters."""
+def _pieces(mask: Mask) -> Iterator[tuple[Mask, Box, OrganLocation, int]]:
+    """The largest connected pieces, without splinters: each within its box."""
     pieces, count = ndimage.label(mask)
     if not count:
         return
     sizes = np.bincount(pieces.ravel())[1:]
     boxes = ndimage.find_objects(pieces)
-    for index in np.flatnonzero(sizes >= _SMALLEST_SHARE * sizes.max()):
-        piece, box = pieces == index + 1, boxes[index]
-        inside = ndimage.center_of_mass(piece[box])
+    largest = np.argsort(-sizes, kind="stable")[:_MOST_PIECES]
+    for index in np.sort(largest[sizes[largest] >= _SMALLEST_SHARE * sizes.max()]):
+        box = boxes[index]
+        piece = pieces[box] == index + 1
+        inside = ndimage.center_of_mass(piece)
         centre = tuple(float(c) + part.start for c, part in zip(inside, box, strict=True))
         extent = tuple(int(part.stop - part.start) for part in box)
-        yield piece, OrganLocation(centre, extent), int(sizes[index])
+        yield piece, box, OrganLocation(centre, extent), int(sizes[index])
 
 
 def _fits(location: OrganLocation, window: PatchPlan) -> bool:

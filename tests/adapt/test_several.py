@@ -86,6 +86,25 @@ def test_an_organ_that_another_ones_window_shows_is_not_looked_at_twice():
     assert left_out == 0
 
 
+def test_of_a_noisy_prediction_only_so_many_pieces_are_told_apart():
+    masks = torch.zeros(1, 1, 96, 96, 96, dtype=torch.uint8)
+    masks[..., ::2, ::2, ::2] = 1  # 110592 pieces
+    masks[..., 48:52, 0:4, 0:4] = 1
+    organs, left_out = find_organs(masks, "softmax", WINDOW, most=2)
+    assert organs[0].voxels == 4**3 + 12  # with the noise that touches its sides
+    assert len(organs) == 1
+    assert left_out == 0  # beside it, all are splinters
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_noise_alone_is_at_most_64_pieces(most):
+    masks = torch.zeros(1, 1, 96, 96, 96, dtype=torch.uint8)
+    masks[..., ::48, ::8, ::8] = 1
+    organs, left_out = find_organs(masks, "softmax", WINDOW, most=most)
+    assert len(organs) == most
+    assert most + left_out <= 64
+
+
 def test_what_does_not_fit_a_window_is_taken_apart_by_classes():
     masks = torch.zeros(1, 2, 40, 40, 40, dtype=torch.bool)
     masks[:, 0, 2:38, 10:18, 10:18] = True
