@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
+from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from grata_monai.bundle.signature import required_key
 from grata_monai.bundle.verify import MANIFEST, not_verified, verify_bundle
@@ -266,28 +268,48 @@ def _check_configuration(plans: Mapping[str, Any], name: str, folder: str) -> No
             f"{folder!r} has {', '.join(known) or 'none'}."
             f"{f' Did you mean {near[0]!r}?' if near else ''} Copy the folder again."
         )
-    parents, seen = name, set()
-    while parents and parents not in seen:  # a configuration inherits what it does not say
-        seen.add(parents)
-        settings = known.get(parents) or {}
+    for settings in _inherited(known, name):
         if settings.get("previous_stage"):
             raise NetworkError(
                 f"the network must need images alone, {name!r} is the second stage of a cascade: "
                 f"it needs the masks of {settings['previous_stage']!r} too, which adaptation would "
                 "have to judge twice. Use 3d_fullres, 3d_lowres or 2d."
             )
-        parents = settings.get("inherits_from", "")
+
+
+def _inherited(known: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """List a configuration and those from which it inherits what it does not say."""
+    chain: dict[str, Mapping[str, Any]] = {}
+    while name in known and name not in chain:
+        chain[name] = known[name]
+        name = chain[name].get("inherits_from", name)
+    return list(chain.values())
 
 
 def _check_classes(plans: Mapping[str, Any], name: str) -> None:
-    """Refuse plans that name classes of other packages: building them would run their code."""
-    network = plans["configurations"][name].get("architecture") or {}
-    settings = network.get("arch_kwargs") or {}
-    needed = network.get("_kw_requires_import") or ()
-    named = [network.get("network_class_name"), *(settings.get(key) for key in needed)]
-    for one in named:
-        if one is not None and not str(one).startswith(BUILDABLE):
-            raise NetworkError(
-                f"plans.json must name classes of nnU-Net or torch.nn, got {str(one)[:100]!r}. If "
-                "you trust whoever made the folder, and have the package, say so with --trust."
-            )
+    """Refuse plans that name anything but layers of nnU-Net or torch: to build them runs code."""
+    for settings in _inherited(plans["configurations"], name):
+        network = settings.get("architecture") or {}
+        arguments = network.get("arch_kwargs") or {}
+        needed = network.get("_kw_requires_import") or ()
+        for one in (network.get("network_class_name"), *(arguments.get(key) for key in needed)):
+            if one is not None and not _is_layer(str(one)):
+                raise NetworkError(
+                    f"plans.json must name classes of nnU-Net or torch.nn, got {str(one)[:100]!r}. "
+                    "If you trust whoever made the folder, and have the package, say so with "
+                    "--trust."
+                )
+
+
+def _is_layer(name: str) -> bool:
+    """Whether a name stands for a layer, or for nothing; modules lead on to what they import."""
+    if not name.startswith(BUILDABLE):
+        return False
+    try:
+        found = locate(name)
+    except ErrorDuringImport:
+        return False
+    if found is None:  # not installed, or moved: nnU-Net then searches among its own networks
+        return True
+    is_class = isinstance(found, type) and issubclass(found, nn.Module)
+    return is_class and found.__module__.startswith(BUILDABLE)

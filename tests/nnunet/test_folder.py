@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -86,6 +87,44 @@ def test_a_foreign_class_in_the_plans_is_refused_unless_trusted(trained):
     with pytest.raises(NetworkError, match=r"must name classes of nnU-Net.*'os.system'.*--trust"):
         read_folder(path)
     assert read_folder(path, trust=True).configuration == "3d_fullres"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.nn.modules.module.torch.hub.load",  # a module leads on to what it imports
+        "torch.nn.functional.importlib.import_module",
+        "torch.nn.modules.module.torch.ao.nn.quantized.Linear",
+        "torch.nn.functional.relu",
+        "torch.nn.modules",
+        "torch.nnother.Evil",
+    ],
+)
+def test_what_is_no_layer_is_refused_though_its_name_begins_like_one(trained, name):
+    with pytest.raises(NetworkError, match=r"must name classes of nnU-Net or torch\.nn"):
+        read_folder(trained(network=name))
+
+
+def test_layers_are_looked_at_where_a_name_is_an_argument(trained):
+    def plans(**layers):
+        settings = {"arch_kwargs": layers, "_kw_requires_import": [*layers]}
+        return {"3d_fullres": {"architecture": settings}}
+
+    usual = plans(conv_op="torch.nn.modules.conv.Conv3d", dropout_op=None)
+    path = trained(configurations=usual)
+    assert read_folder(path).plans["configurations"] == usual
+    evil = plans(conv_op="torch.nn.modules.utils.collections.deque")
+    (path / "plans.json").write_text(json.dumps({"configurations": evil}))
+    with pytest.raises(NetworkError, match=r"must name classes.*'torch\.nn\.modules\.utils\."):
+        read_folder(path)
+
+
+@pytest.mark.parametrize("parent", ["base", ""])
+def test_a_class_that_a_configuration_inherits_is_looked_at_too(trained, parent):
+    evil = {"architecture": {"network_class_name": "os.system"}}
+    configurations = {"3d_fullres": {"inherits_from": parent}, parent: evil}
+    with pytest.raises(NetworkError, match=r"must name classes of nnU-Net.*'os.system'"):
+        read_folder(trained(configurations=configurations))
 
 
 def test_the_second_stage_of_a_cascade_is_refused(trained):
