@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -93,7 +94,9 @@ def make_review(said: Any, rows: Mapping[str, Row]) -> Review:
 
 
 def append_review(review: Review, log: Path) -> None:
-    """Append a review to a log; several programs may do so at once.
+    """Append a review to a log, flushed; several programs may do so at once.
+
+    A line that a killed program has half written goes: nobody was told that it was taken down.
 
     Raises:
         OutputError: If the log cannot be written.
@@ -102,11 +105,18 @@ def append_review(review: Review, log: Path) -> None:
         with log.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            lines = file.read().splitlines()
+            content = file.read()
+            lines = _whole_lines(content)
+            size = sum(len(line) + 1 for line in lines)
             previous = hashlib.sha256(lines[-1]).hexdigest() if lines else START
             line = json.dumps({**asdict(review), "previous": previous}, sort_keys=True)
-            file.write(line.encode() + b"\n")
-            file.flush()
+            os.truncate(log, size)
+            try:
+                _write_whole(file.fileno(), line.encode() + b"\n")
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(log, size)  # the whole line or nothing
+                raise
     except OSError as error:
         raise OutputError(
             f"the log of reviews must be writable, {log.name} is not: {error.strerror}. "
@@ -130,7 +140,7 @@ def read_reviews(log: Path) -> list[Review]:
         return []
     known = {field.name for field in fields(Review)}
     reviews, previous = [], START
-    for number, line in enumerate(log.read_bytes().splitlines(), 1):
+    for number, line in enumerate(_whole_lines(log.read_bytes()), 1):
         try:
             content = json.loads(line)
             review = Review(**{key: content[key] for key in known})
@@ -147,6 +157,17 @@ def read_reviews(log: Path) -> list[Review]:
         reviews.append(review)
         previous = hashlib.sha256(line).hexdigest()
     return reviews
+
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    """Write all of it: a disk that fills up takes a part first."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    """Lines that were written to their end; JSON has no other line ends in it."""
+    return content.split(b"\n")[:-1]
 
 
 def _read_text(said: dict[str, Any], key: str) -> str:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 LONGEST_REQUEST = 10_000  # bytes of a review
 KINDS: Mapping[str, str] = {".html": "text/html; charset=utf-8", ".png": "image/png"}
+LENGTH = re.compile("[0-9]{1,9}")
 PAGE = re.compile(rf"/(index\.html|{FOLDER}/[^/\\]+\.(?:html|png))")
 
 
@@ -83,7 +84,8 @@ class _Request(BaseHTTPRequestHandler):
         elif url.path == "/reviews":
             self._attempt(partial(self._send_reviews, asked.get("case", [""])[0]))
         else:
-            self._send_page(unquote("/index.html" if url.path == "/" else url.path))
+            path = unquote("/index.html" if url.path == "/" else url.path)
+            self._attempt(partial(self._send_page, path))
 
     def do_POST(self) -> None:
         """Take down a review."""
@@ -93,7 +95,7 @@ class _Request(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "Reviews come from the pages of this server only.")
         elif urlsplit(self.path).path != "/reviews":
             self._refuse(HTTPStatus.NOT_FOUND, "There is nothing of this name.")
-        elif not length.isdecimal() or int(length) > LONGEST_REQUEST:
+        elif not LENGTH.fullmatch(length) or int(length) > LONGEST_REQUEST:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "A review is shorter.")
         else:
             self._attempt(partial(self._take_review, self.rfile.read(int(length))))
@@ -154,6 +156,8 @@ class _Request(BaseHTTPRequestHandler):
             action()
         except (GrataError, ValueError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except (OSError, RecursionError) as error:  # a name too long, JSON too deep
+            self._refuse(HTTPStatus.BAD_REQUEST, f"This cannot be answered: {type(error).__name__}")
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self.close_connection = True

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from crash import kill_at_byte
 
 from grata_monai.core.errors import OutputError
 from grata_monai.report.reviews import append_review, make_review, read_reviews
@@ -66,6 +67,33 @@ def test_a_line_changed_or_taken_out_is_found(where, tmp_path):
     log.write_text("torn\n")
     with pytest.raises(ValueError, match="line 1 is none"):
         read_reviews(log)
+
+
+def test_a_program_killed_while_it_writes_loses_no_review_and_breaks_no_chain(tmp_path):
+    log, other = tmp_path / "reviews.jsonl", make_review({**SAID, "reader": "Bob"}, ROWS)
+    append_review(make_review(SAID, ROWS), log)
+    whole = log.read_bytes()
+    for extra in (1, 30, len(whole) - 1):
+        assert kill_at_byte(len(whole) + extra, lambda: append_review(other, log))
+        assert len(log.read_bytes()) == len(whole) + extra
+        assert [review.reader for review in read_reviews(log)] == ["Ada"]
+        append_review(other, log)
+        assert [review.reader for review in read_reviews(log)] == ["Ada", "Bob"]
+        log.write_bytes(whole)
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(tmp_path, monkeypatch):
+    log = tmp_path / "reviews.jsonl"
+    append_review(make_review(SAID, ROWS), log)
+    whole = log.read_bytes()
+
+    def refuse(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OutputError, match="No space left on device"):
+        append_review(make_review(SAID, ROWS), log)
+    assert log.read_bytes() == whole
 
 
 def test_a_log_that_cannot_be_written_is_an_error(tmp_path):

@@ -86,6 +86,25 @@ def test_nothing_but_reports_is_served(path, server):
     assert ask(server, path)[0] == 404
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a%00b"])
+def test_a_name_that_no_file_can_have_is_answered(name, server):
+    assert ask(server, f"/report/{name}.html")[0] in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, "[" * 9000, 400),
+        ({"Content_Length": "9" * 5000}, "", 413),
+        ({"Content_Length": "-1"}, "", 413),
+        ({"Content_Length": "10001"}, "", 413),
+    ],
+)
+def test_what_is_no_review_is_answered_and_not_taken_down(headers, body, status, server):
+    assert ask(server, "/reviews", method="POST", body=body, **headers)[0] == status
+    assert read_reviews(server.folder / "reviews.jsonl") == []
+
+
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(server, run_folder, tmp_path):
     (tmp_path / "secret.html").write_text("secret")
     link = run_folder / "report" / "link.html"
