@@ -48,16 +48,22 @@ RESERVED: Mapping[str, tuple[Any, ...]] = {
         },
     ),
     "bundle": ("@verified",),
+    "data_root_dir": ("", None),
     "bundle_root": (".", {"_target_": "grata_monai.bundle.find_bundle_root"}),
 }
 """Names that mean the operator's decision wherever they stand, and what a bundle may write there.
 
-``@name``, which hands the decision on, may always stand there.
+``@name``, which hands the decision on, may always stand there. `data_root_dir` is of MONAI's
+`SaveImaged`: what an image's path has beyond that folder is added to `output_dir`, ``..`` too.
 """
 
-WRITTEN = ("output_dir", "record_dir", "save_dir", "log_dir", "folder")
+WRITTEN = ("output_dir", "record_dir", "save_dir", "log_dir", "phantom_dir", "folder")
 """Names of folders to write into: inside the bundle, or inside what the operator named."""
 
+NAMES = ("final_filename", "key_metric_filename", "file_prefix", "output_postfix", "output_ext")
+"""Parts of names of files to write: a path there would leave the folder."""
+NAME = re.compile(r"[\w. -]*")
+SAVERS = ("SaveImage", "SaveImaged", "SaveImageD", "SaveImageDict")
 DEEPEST = 8  # references from one to another
 OWN_FOLDERS = (*OUTPUT_FOLDERS, "models")
 BELOW = r"(?P<below>(?:/\w[\w.-]*)+)"
@@ -113,8 +119,12 @@ def authority_problem(item: Item, known: Known, root: Path | None = None) -> str
         is_own = item.key == "bundle_root" and root is not None and _is_inside(item.value, root)
         is_same = any(item.value == one and type(item.value) is type(one) for one in permitted)
         return "" if is_same or is_own else "only the operator may set"
+    if _saves_anywhere(item.value):
+        return "writes where the process was started: it names no output_dir"
     if item.key in WRITTEN and not _is_writable(item.value, known, root, depth=0):
         return "names a folder to write that is neither the operator's nor the bundle's own"
+    if item.key in NAMES and not _is_name(item.value, known, depth=0):
+        return "must be a plain name of a file to write, or refer to one"
     return ""
 
 
@@ -153,6 +163,20 @@ def _file_problem(item: Item) -> str:
     if is_file or is_named_like_a_file(item.written):
         return "reads another file as configuration"
     return ""
+
+
+def _is_name(value: Any, known: Known, *, depth: int) -> bool:
+    if not isinstance(value, str) or depth > DEEPEST:
+        return value is None
+    if re.fullmatch(r"@\w+", value):
+        return all(_is_name(one, known, depth=depth + 1) for one in known.get(value[1:], []))
+    return NAME.fullmatch(value) is not None and ".." not in value
+
+
+def _saves_anywhere(value: Any) -> bool:
+    """Whether it is MONAI's `SaveImaged` without a folder."""
+    is_component = isinstance(value, dict) and "output_dir" not in value
+    return is_component and str(value.get("_target_")).rsplit(".", 1)[-1] in SAVERS
 
 
 def _is_writable(value: Any, known: Known, root: Path | None, *, depth: int) -> bool:

@@ -18,7 +18,7 @@ from grata_monai.bundle.signature import (
     verify_signature,
 )
 from grata_monai.core.errors import BundleError
-from grata_monai.core.files import atomic_path
+from grata_monai.core.files import UNFINISHED, atomic_path
 from grata_monai.core.verified import Verified
 
 __all__ = [
@@ -81,6 +81,8 @@ def walk(root: Path) -> Iterator[Path]:
 def write_manifest(root: str | Path) -> Path:
     """Write ``manifest.sha256`` of a bundle, whole or not at all.
 
+    What a killed process was writing in the bundle is no part of it, and is removed.
+
     Args:
         root: Of the bundle.
 
@@ -94,6 +96,9 @@ def write_manifest(root: str | Path) -> Path:
     folder = _bundle_folder(root)
     lines = []
     for name, path in sorted(_named_files(folder).items()):
+        if path.name.startswith(UNFINISHED):
+            path.unlink(missing_ok=True)
+            continue
         problem = _unnameable(name, path)
         if problem:
             raise BundleError(f"bundle must hold plain files only, {name!r} {problem}. Remove it.")
@@ -141,6 +146,10 @@ def find_differences(root: str | Path) -> list[Difference]:
     except OSError as error:
         raise _unreadable(error) from error
     listed, faults = _parse(content)
+    faults += [
+        Difference(path.relative_to(folder).as_posix(), "is a symbolic link to a folder")
+        for path in _linked_folders(folder)
+    ]
     present = _named_files(folder)
     faults += [Difference(name, "is missing") for name in listed.keys() - present.keys()]
     for name, path in present.items():
@@ -192,10 +201,11 @@ def verify_bundle(bundle_root: str | Path, *, unverified: bool = False) -> Verif
     if unverified and key is not None:
         raise BundleError(
             f"a bundle must be verified where {KEY_VARIABLE} asks for its signature, unverified "
-            "was given. Leave it out."
+            "was given or there is no manifest. Leave it out; write one, and sign it."
         )
     if unverified:
-        return not_verified("asked for", bundle_root)
+        has_manifest = (Path(bundle_root) / MANIFEST).exists()
+        return not_verified("asked for" if has_manifest else "it has no manifest", bundle_root)
     if key is not None:
         verify_signature(_bundle_folder(bundle_root), key, ignored=OUTPUT_FOLDERS)
     return Verified(
@@ -258,6 +268,13 @@ def _walk(path: Path) -> Iterator[Path]:
         return
     for entry in _entries(path):
         yield from _walk(entry)
+
+
+def _linked_folders(folder: Path) -> Iterator[Path]:
+    """Links in the folders that no manifest covers: what runs write there would go elsewhere."""
+    for name in OUTPUT_FOLDERS:
+        for place, folders, _ in os.walk(folder / name):
+            yield from (Path(place, one) for one in folders if Path(place, one).is_symlink())
 
 
 def _entries(folder: Path) -> list[Path]:

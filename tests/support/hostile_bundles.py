@@ -33,6 +33,13 @@ PAYLOADS: Mapping[str, Any] = {
                   "bundle": {"is_verified": True, "manifest_sha256": "0" * 64, "reason": ""}},
     "a folder": {"_target_": "CheckpointSaver", "save_dir": ".ssh", "final_filename": "a"},
     "a folder of texts": {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@note_a"},
+    "a compiler": {"_target_": "SupervisedEvaluator", "compile": True,
+                   "compile_kwargs": {"options": {"cpp.cxx": ["eval/evil"]}}},
+    "a folder to write phantoms": {"_target_": "grata_monai.read.cases.list_cases",
+                                   "dataset_dir": None, "phantom_dir": "configs"},
+    "a mask over its image": {"_target_": "SaveImaged", "keys": "pred", "output_dir": "eval",
+                              "output_postfix": "", "data_root_dir": "eval/a/b"},
+    "a mask without a folder": {"_target_": "SaveImaged", "keys": "pred", "output_postfix": ""},
     "a pattern for keys": {"_target_": "DeleteItemsd", "keys": "(a+)+$", "use_re": True},
 }  # fmt: skip
 """Name to what is planted; all of it is JSON."""
@@ -106,6 +113,19 @@ TOP: Mapping[str, dict[str, Any]] = {
     "output_dir joined": {"output_dir": "$os.path.join(@b_dir, 'a')", "b_dir": "home"},
     "output_dir in a circle": {"output_dir": "$@a_dir + '/a'", "a_dir": "@output_dir"},
     "record_dir": {"h": {"_target_": "grata_monai.GraTaHandler", "record_dir": "home"}},
+    "phantom_dir": {"phantom_dir": "$@bundle_root + '/configs'"},
+    "data_root_dir": {"saver": {"_target_": "SaveImaged", "data_root_dir": "@images_dir"}},
+    "data_root_dir by a path": {"saver#data_root_dir": "eval/a/b"},
+    "a path for a name": {"h": {"final_filename": "$@dataset_dir + '/a.nii.gz'"}},
+    "a path for a name by steps": {
+        "a_dir": "$@dataset_dir + '/a'",
+        "h": {"output_postfix": "@a_dir"},
+    },
+    "a name in a circle": {
+        "file_prefix": "@key_metric_filename",
+        "key_metric_filename": "@file_prefix",
+    },
+    "saved anywhere": {"saver": {"_target_": "monai.transforms.SaveImaged", "keys": "pred"}},
     "a pattern that never ends": {"selection": {"description": "(a+)+$"}},
     "a pattern with alternatives": {"selection#description": "(a|aa)+$"},
     "a pattern of many repeats": {"selection": {"description": "a*a*a*a*b"}},

@@ -37,11 +37,15 @@ The bundle's own part `writer` is no text but a component, whose ``_target_`` is
 SWITCHES = {
     "_debug_": False,
     "allow_pickle": False,
+    "compile": False,
     "pretrained": False,
     "use_re": False,
     "weights_only": True,
 }
-"""Keys that would open a door, and the one value that keeps it shut."""
+"""Keys that would open a door, and the one value that keeps it shut.
+
+`torch.compile` runs a compiler, and an argument of it names the program.
+"""
 KEY = re.compile(r"[\w+#:. -]*")
 """MONAI pastes keys into expressions and names of files, where a relative id stands below them."""
 PLAIN = (str, bool, int, float, type(None), date, dict, list)

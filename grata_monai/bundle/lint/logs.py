@@ -12,6 +12,8 @@ from grata_monai.bundle.lint.finding import Finding
 __all__ = ["check_logging"]
 
 SIMPLE = re.compile(r"[\w.,: -]*")
+WIDE = re.compile(r"\d{4}")
+"""A width in a format that pads each line to as much memory as it says."""
 STREAM_ARGUMENTS = ("()", "(sys.stderr,)", "(sys.stdout,)")
 KEYS = {
     "loggers": ("keys",),
@@ -60,4 +62,6 @@ def _is_harmless(section: str, key: str, value: str) -> bool:
         return value == "StreamHandler"
     if key == "args":
         return "".join(value.split()) in STREAM_ARGUMENTS
-    return key in ("format", "datefmt") or SIMPLE.fullmatch(value) is not None
+    if key in ("format", "datefmt"):
+        return WIDE.search(value) is None
+    return SIMPLE.fullmatch(value) is not None

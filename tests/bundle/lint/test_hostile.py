@@ -215,6 +215,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
         ("configs/logging.conf", b"[handler_a]\nclass=StreamHandler\nstream=exit()\n"),
         ("configs/logging.conf", b"[logger_a]\nlevel=exit()\n"),
         ("configs/logging.conf", b"[filter_a]\nclass=exit()\n"),
+        ("configs/logging.conf", b"[formatter_f]\nformat=%(message)999999999s\n"),
     ],
 )  # fmt: skip
 def test_a_file_is_known_by_what_it_holds(file, content, shared):

@@ -1,10 +1,13 @@
 """The allow-list names things that exist, and each short name means what the long one says."""
 
 import importlib
+import inspect
+import re
 
 import pytest
 from monai.bundle.config_item import ComponentLocator
 
+from grata_monai.bundle.authority import RESERVED, WRITTEN
 from grata_monai.bundle.lint.targets import (
     EXPRESSIONS,
     READERS,
@@ -54,3 +57,21 @@ def test_the_list_can_be_extended():
         "$my_package.MyNet",
         ".my_attribute",
     }
+
+
+READ = {"dataset_dir"}
+"""Folders that listed names only read."""
+
+
+def test_every_folder_that_a_listed_name_takes_is_held_to_where_a_bundle_may_write():
+    taken = {
+        parameter
+        for module, name in LISTED
+        for parameter in inspect.signature(
+            getattr(importlib.import_module(module), name)
+        ).parameters
+        if re.search(r"(^|_)(dir|folder|root)($|_)", parameter)
+    }
+    assert taken >= {"output_dir", "phantom_dir", "data_root_dir"}
+    switches = {"separate_folder", "folder_layout"}
+    assert taken - {*WRITTEN, *RESERVED} == READ | switches

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from crash import kill_at_call
 
 from grata_monai.bundle.lint import verify_bundle, verify_manifest, write_manifest
 from grata_monai.bundle.verify import find_differences, manifest_digest
@@ -69,7 +70,7 @@ def test_a_bundle_as_it_was_written_is_verified_and_named_by_its_manifest(make_b
 def test_a_bundle_is_named_in_what_fits_into_dicom(tmp_path, metadata, name):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text(metadata)
-    unverified = {"is_verified": False, "manifest_sha256": None, "reason": "asked for"}
+    unverified = {"is_verified": False, "manifest_sha256": None, "reason": "it has no manifest"}
     assert verify_bundle(tmp_path, unverified=True) == unverified | name
 
 
@@ -186,6 +187,30 @@ def test_unverified_looks_at_nothing_and_says_so(tmp_path, caplog):
     assert verify_bundle(tmp_path / "gone", unverified=True) == {
         "is_verified": False,
         "manifest_sha256": None,
-        "reason": "asked for",
+        "reason": "it has no manifest",
     }
-    assert "the bundle is not verified: asked for" in caplog.text
+    assert "the bundle is not verified: it has no manifest" in caplog.text
+
+
+def test_a_folder_for_results_must_not_lead_elsewhere(make_bundle, tmp_path):
+    bundle = make_bundle()
+    (bundle / "eval").mkdir(exist_ok=True)
+    (bundle / "eval" / "far").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(BundleError, match="'eval/far' is a symbolic link to a folder"):
+        verify_manifest(bundle)
+
+
+def test_a_manifest_killed_while_it_is_written_leaves_the_old_or_the_new_one(make_bundle):
+    bundle = make_bundle()
+    (bundle / "docs").mkdir(exist_ok=True)
+    (bundle / "docs" / "README.md").write_text("changed\n")
+    before = (bundle / "manifest.sha256").read_bytes()
+    seen, number, is_killed = [], 0, True
+    while is_killed:
+        number += 1
+        is_killed = kill_at_call(number, lambda: write_manifest(bundle))
+        seen.append((bundle / "manifest.sha256").read_bytes())
+    assert number > 3
+    assert len({*seen}) == 2
+    assert seen[0] == before
+    assert find_differences(bundle) == []
