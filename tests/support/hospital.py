@@ -2,12 +2,15 @@
 
 import random
 import socket
-from collections import Counter
+import tempfile
+from collections import Counter, defaultdict
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
@@ -21,6 +24,8 @@ from grata_monai.service.spool import Spool
 
 PLANTED = "PLANTED^NAME"
 TITLE, SCANNER, ARCHIVE = "GRATA", "SCANNER", "ARCHIVE"
+REAL = ("SOURCE", "CLINICAL")
+"""Titles whose series are segmented by the shipped network, also under fire."""
 
 
 @dataclass
@@ -32,12 +37,15 @@ class Sent:
         end: How it must end.
         late: How many of them are sent after the others were complete.
         twice: Whether one is sent twice.
+        called: AE title that it is sent to.
+        is_kept: Whether the service has taken every instance.
     """
 
     instances: list[Dataset]
     end: str = "delivered"
     late: int = 0
     twice: bool = False
+    called: str = TITLE
     is_kept: bool = False
 
     @property
@@ -46,15 +54,24 @@ class Sent:
 
     @property
     def key(self) -> str:
-        return Spool.name(TITLE, self.uid)
+        return Spool.name(self.called, self.uid)
+
+    @property
+    def study(self) -> str:
+        return str(self.instances[0].StudyInstanceUID)
 
 
 class Peers:
-    """A scanner that counts its instances, and an archive that may be down."""
+    """A scanner that counts its instances, and an archive that may be down.
+
+    Attributes:
+        counts: Instances of each series, as the scanner answers.
+        stored: How often each object of a study came to the archive.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
-        self.stored: Counter[str] = Counter()
+        self.stored: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.count_port, self.archive_port = free_port(), free_port()
         counter = AE(SCANNER)
         counter.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
@@ -92,7 +109,8 @@ class Peers:
         yield 0x0000, None
 
     def _store(self, event: Any) -> int:
-        self.stored[str(event.request.AffectedSOPInstanceUID)] += 1
+        study = str(event.dataset.StudyInstanceUID)
+        self.stored[study][str(event.request.AffectedSOPInstanceUID)] += 1
         return 0x0000
 
 
@@ -121,11 +139,21 @@ def make_series(number: int, *, slices: int = 2, wish: str = "", **options: Any)
     return Sent(instances, **options)
 
 
-def make_week(count: int, seed: int) -> list[Sent]:
-    """Series of a replay: a few to refuse or to fail, late slices, duplicates."""
+def make_week(count: int, seed: int, *, real: float = 0.0) -> list[Sent]:
+    """Series of a replay: a few to refuse or to fail, late slices, duplicates.
+
+    Args:
+        count: How many.
+        seed: Of what they are.
+        real: Share of small phantoms, which can be segmented; half of them for each of `REAL`.
+    """
     draw = random.Random(seed)
+    phantom = _make_phantom() if real else []
     found = []
     for number in range(count):
+        if phantom and draw.random() < real:
+            found.append(Sent(_rename(phantom), called=draw.choice(REAL)))
+            continue
         wish, end = draw.choices(
             [("", "delivered"), ("REFUSE", "refused"), ("FAIL", "quarantined")], [96, 3, 1]
         )[0]
@@ -133,6 +161,32 @@ def make_week(count: int, seed: int) -> list[Sent]:
         twice = draw.random() < 0.03
         found.append(make_series(number, wish=wish, end=end, late=late, twice=twice))
     return found
+
+
+def _make_phantom() -> list[Dataset]:
+    """Instances of a small phantom."""
+    from grata_monai.phantom import make_case
+    from grata_monai.phantom.dicom import SeriesOptions, write_series
+
+    case = make_case(0, spacing=(4.0, 4.0, 6.0), spatial_shape=(32, 32, 8))
+    image = np.asarray(case.image).reshape(32, 32, 8)
+    image = np.round(1000 * (image - image.min()) / np.ptp(image)).astype(np.int16)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        write_series(place, image, np.asarray(case.affine_ras), options=SeriesOptions(seed=21))
+        return [dcmread(file) for file in sorted(place.rglob("*.dcm"))]
+
+
+def _rename(instances: list[Dataset]) -> list[Dataset]:
+    """The same images as another patient's series."""
+    copies = deepcopy(instances)
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    for each in copies:
+        each.StudyInstanceUID, each.SeriesInstanceUID = study, series
+        each.FrameOfReferenceUID, each.SOPInstanceUID = frame, generate_uid()
+        each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID
+        each.PatientName = PLANTED
+    return copies
 
 
 def free_port() -> int:

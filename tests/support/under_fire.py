@@ -2,23 +2,30 @@
 
 Started in the place of ``python -m grata_monai serve`` and of the workers; ``GRATA_FIRE`` names a
 folder that says what shall go wrong, and keeps which steps a process was killed at. Segmenting may
-be replaced by something that takes no time and gives objects with the same UIDs each time.
+be replaced by something that takes no time and gives objects with the same UIDs each time, but for
+routes of `hospital.REAL`.
 """
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hospital import REAL
+
 FOLDER = Path(os.environ.get("GRATA_FIRE", "."))
 KILLS, CLOCK, DISK, PEACE = "kills", "clock", "disk-full", "peace"
+SEGMENTER = "grata_monai.service.segmenter"
 STEPS = {
     "serve": ("Spool.keep", "Ledger.move", "Ledger.empty_outbox", "Auditor._append", "Jobs.put"),
     "segment": ("Segmenter.run", "Ledger.move", "DBOS.enqueue_workflow_with_options"),
@@ -33,6 +40,12 @@ def boundaries(whens: tuple[str, ...] = ("begins", "ended")) -> set[str]:
     }
 
 
+def read_kills(folder: Path) -> Counter[str]:
+    """How often a process was killed at each boundary."""
+    path = folder / KILLS
+    return Counter(path.read_text().splitlines() if path.exists() else [])
+
+
 def start_command(config: Path) -> list[str]:
     """What starts the service under fire."""
     return [sys.executable, "-W", "ignore", __file__, "serve", str(config)]
@@ -43,13 +56,13 @@ def _worker_command(path: Path, kind: str, slot: int) -> list[str]:
 
 
 class _Gun:
-    """Kills this process at the first boundary that no process of its kind was killed at."""
+    """Kills this process at a boundary that processes were not killed at often enough."""
 
-    def __init__(self, kind: str, whens: tuple[str, ...]) -> None:
-        path = FOLDER / KILLS
-        done = set(path.read_text().splitlines()) if path.exists() else set()
-        left = sorted(b for b in boundaries(whens) - done if b.startswith(f"{kind} "))
-        random.seed(len(done) * 1000 + len(kind))
+    def __init__(self, kind: str, whens: tuple[str, ...], rounds: int) -> None:
+        done = read_kills(FOLDER)
+        ours = (each for each in boundaries(whens) if each.startswith(f"{kind} "))
+        left = sorted(each for each in ours if done[each] < rounds)
+        random.seed(done.total() * 1000 + len(kind))
         self._target = random.choice(left) if left else ""
         self._left = random.randint(1, 3)  # not always the first time
 
@@ -105,12 +118,22 @@ def _step_clock() -> None:
 
 
 class _Stub:
-    """Stands for `Segmenter`: nothing is computed, what comes out depends on what came in."""
+    """Stands for `Segmenter`: nothing is computed, what comes out depends on what came in.
+
+    Series of `REAL` titles go to a true one, which is made with the first of them.
+    """
 
     def __init__(self, config: Any, spool: Any, *, slot: int = 0) -> None:
-        self.spool = spool
+        self._config, self.spool = config, spool
+
+    @cached_property
+    def _true(self) -> Any:
+        del sys.modules[SEGMENTER]  # the stub's
+        return importlib.import_module(SEGMENTER).Segmenter(self._config, self.spool)
 
     def run(self, series: Any) -> Any:
+        if series.called in REAL:
+            return self._true.run(series)
         import pydicom
         from pydicom.uid import ExplicitVRLittleEndian
 
@@ -155,15 +178,16 @@ def main(kind: str, arguments: list[str]) -> None:
 
     settings = json.loads((FOLDER / "settings.json").read_text())
     supervisor._command = _worker_command
-    jobs.POLL_SECONDS = 0.1
+    supervisor.LONGEST_WAIT = 1.0  # workers die here every few seconds
+    jobs.POLL_SECONDS = 0.05
     if settings["stub"]:
-        stub: Any = types.ModuleType("grata_monai.service.segmenter")
+        stub: Any = types.ModuleType(SEGMENTER)
         stub.Segmenter = _Stub
-        sys.modules["grata_monai.service.segmenter"] = stub
+        sys.modules[SEGMENTER] = stub
     _break_disk()
     _step_clock()
     if settings["kills"]:
-        gun = _Gun(kind, tuple(settings["kills"]))
+        gun = _Gun(kind, tuple(settings["kills"]), settings["rounds"])
         owners: dict[str, Any] = {
             "Spool": spool.Spool, "Ledger": ledger.Ledger, "Auditor": audit.Auditor,
             "Jobs": jobs.Jobs, "DBOS": dbos.DBOS, "work": work,
