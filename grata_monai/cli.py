@@ -26,6 +26,7 @@ _EXTRAS = {
     **dict.fromkeys(("holoscan", "monai.deploy"), "deploy,dicom"),
     "model_signing": "sign",
     "nnunetv2": "nnunet",
+    "submitit": "slurm",
     **dict.fromkeys(
         ("dbos", "prometheus_client", "sqlalchemy", "starlette", "uvicorn"), "dicom,service"
     ),

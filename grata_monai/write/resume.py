@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,12 @@ def list_pending(  # noqa: PLR0913  # lines of a configuration
 
 
 def run_cases(
-    engine: Engine, *, cases: Sequence[Any], pending: Sequence[Any], output_dir: Typed
+    engine: Engine,
+    *,
+    cases: Sequence[Any],
+    pending: Sequence[Any],
+    output_dir: Typed,
+    alone: bool = True,
 ) -> None:
     """Run an evaluator over what is not done, alone in its output folder.
 
@@ -117,20 +123,25 @@ def run_cases(
         cases: All.
         pending: By `list_pending`.
         output_dir: Made if missing.
+        alone: Whether the folder is held for the whole run; else for each case while it is written,
+            by several workers of one run, each with cases of its own.
 
     Raises:
         OutputError: If the folder cannot be written, or another process writes there.
         KeyboardInterrupt: As it came, saying how far the run has got.
     """
     finished = len(cases) - len(pending)
-    with claim(output_dir, wait_seconds=RUN_WAIT_SECONDS) as folder:
+    held = claim(output_dir, wait_seconds=RUN_WAIT_SECONDS)
+    with held if alone else nullcontext(as_path(output_dir, name="output_dir")) as folder:
 
         def note(engine: Engine) -> None:
             nonlocal finished
             failed = {failure.case for failure in list_failures(engine)}
             finished = len(cases) - len(pending) + engine.state.iteration - len(failed)
-            for case in failed:
-                discard(folder, case)
+            if failed:
+                with claim(folder):
+                    for case in failed:
+                        discard(folder, case)
 
         with engine.add_event_handler(Events.ITERATION_COMPLETED, note):
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from grata_monai import segment
 from grata_monai.adapt.recipe import CLINICAL, RECIPES
@@ -61,6 +62,37 @@ def done(mixed, tmp_path_factory):
 
 def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# ------------------------------------------------------------------------------- workers
+
+
+def test_two_workers_write_what_one_process_writes(tmp_path, capsys):
+    folder, outs = tmp_path / "in", [tmp_path / "one", tmp_path / "two"]
+    whole = [save_image(folder / f"{name}.nii.gz", seed) for seed, name in enumerate("ab")]
+    (folder / "cut.nii.gz").write_bytes(whole[0].read_bytes()[:5000])
+    case = tiny_case(5)
+    write_series(folder / "series", case.image, case.affine_ras)
+    tiny = [*TINY[:-2], "--recipe", "source", "--statistics"]
+    told = []
+    for out, more in zip(outs, ([], ["--workers", "2"]), strict=True):
+        assert main(["segment", str(folder), str(out), *tiny, *more]) == 1
+        told.append(capsys.readouterr().out.splitlines()[-1].partition(";")[0])
+    assert told == ["3 segmented, 1 failed"] * 2
+    assert names(outs[1]) == names(outs[0])
+    for name in ("index.html", "a_seg.nii.gz", "b_seg.nii.gz", "statistics.csv"):
+        assert (outs[1] / name).read_bytes() == (outs[0] / name).read_bytes()
+    one, two = (next(out.glob("*/segmentation.dcm")) for out in outs)
+    assert dcmread(one).PixelData == dcmread(two).PixelData
+    assert main(["segment", str(folder), str(outs[1]), *tiny, "--workers", "2"]) == 1
+    assert "0 segmented, 3 done before, 1 failed" in capsys.readouterr().out
+
+
+def test_what_goes_from_case_to_case_needs_one_process(tmp_path, capsys):
+    save_image(tmp_path / "in" / "a.nii.gz")
+    memory = ["--set", 'recipe={"base": "source", "memory": "online"}', "--workers", "2"]
+    assert main(["segment", str(tmp_path / "in"), str(tmp_path / "out"), *TINY, *memory]) == 2
+    assert "--workers must not stand beside an inferer's memory" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------- results

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import make_certificates
 
 from grata_monai.service.config import ServiceConfig, read_config
 from grata_monai.service.ledger import Ledger
@@ -53,3 +54,9 @@ def ledger(config) -> Iterator[Ledger]:
 @pytest.fixture
 def spool(config) -> Spool:
     return Spool(config.folder)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory) -> Path:
+    """A folder with certificates, see `make_certificates`."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

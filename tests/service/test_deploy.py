@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from grata_monai.service.parts import Limits
 
 HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
+KUBERNETES = "1.31"  # whose schemas it is held to
 SYSTEMD = shutil.which("systemd-analyze")
 
 
@@ -52,6 +54,14 @@ def test_hadolint_has_no_objection(repository):
     command = [str(HADOLINT), "--no-color", str(repository / "deploy" / "Containerfile.service")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_kubernetes_takes_every_key(repository):
+    for part in yaml.safe_load_all((repository / "deploy" / "kubernetes.yaml").read_text()):
+        kubernetes_validate.validate(part, KUBERNETES, strict=True)
+        wrong = {**part, "spec": {**part["spec"], "replica": 1}}
+        with pytest.raises(kubernetes_validate.ValidationError, match="'replica' was unexpected"):
+            kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
 
 
 def test_the_pod_is_locked_down_and_has_the_time_to_drain(repository):

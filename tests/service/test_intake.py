@@ -97,6 +97,26 @@ def test_a_series_that_nobody_counts_closes_when_it_is_quiet(intake, series, clo
     assert (closed.instances, closed.expected) == (1, 0)
 
 
+def test_two_series_at_once_close_each_when_it_is_complete(intake, clock):
+    one, two = make_series(1, slices=2), make_series(2, slices=3)
+    for pair in zip(one.instances, two.instances, strict=False):
+        for instance in pair:
+            take(intake, instance)
+    intake.note_count(one.key, 2)
+    intake.note_count(two.key, 3)
+    assert [row.key for row in intake.close_complete()] == [one.key]
+    take(intake, two.instances[2])
+    assert [row.key for row in intake.close_complete()] == [two.key]
+
+
+def test_a_clock_that_is_stepped_closes_nothing(intake, series, monkeypatch):
+    take(intake, series.instances[0])
+    now = time.time()
+    for step in (86400, -86400):
+        monkeypatch.setattr(time, "time", lambda step=step: now + step)
+        assert intake.close_complete() == []
+
+
 def test_what_never_comes_is_given_up_with_its_name(intake, series, clock):
     take(intake, series.instances[0])
     intake.note_count(series.key, 3)

@@ -1,8 +1,11 @@
 """The door for C-STORE: known peers and titles only; what is answered is on the disk."""
 
+import gc
+
 import numpy as np
 import pydicom
 import pytest
+from certificates import make_client_tls
 from hospital import free_port, make_series
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
@@ -20,13 +23,14 @@ from grata_monai.service.spool import Spool
 from grata_monai.transfer.address import parse_host_port
 
 
-@pytest.fixture
-def intake(write_config):
-    """The intake of a receiver that listens."""
+@pytest.fixture(params=[""])
+def intake(write_config, request):
+    """The intake of a receiver that listens; a test may add to its table."""
     number = free_port()
+    more = request.getfixturevalue(request.param) if request.param else ""
     config = read_config(
         write_config(
-            dicom=f'address = "127.0.0.1:{number}"\ninstance_mib = 1',
+            dicom=f'address = "127.0.0.1:{number}"\ninstance_mib = 1\n{more}',
             rest='[[routes]]\ncalled = "OTHER"\ndestination = "archive"\n[limits]\nfree_gib = 0',
         )
     )
@@ -40,13 +44,22 @@ def intake(write_config):
     ledger.close()
 
 
-def associate(intake, *, calling="SCANNER", called="GRATA"):
+@pytest.fixture
+def tls(certificates):
+    """Lines of the table for mutual TLS."""
+    files = {"ca": "ca.pem", "certificate": "server.pem", "key": "server.key"}
+    return "\n".join(f'{key} = "{certificates / name}"' for key, name in files.items())
+
+
+def associate(intake, *, calling="SCANNER", called="GRATA", tls=None):
     _, port = parse_host_port(intake.config.dicom.address)
     scanner = AE(calling)
     scanner.acse_timeout = scanner.dimse_timeout = 240
     scanner.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
     scanner.add_requested_context(Verification)
-    return scanner.associate("127.0.0.1", port, ae_title=called)
+    return scanner.associate(
+        "127.0.0.1", port, ae_title=called, tls_args=None if tls is None else (tls, "127.0.0.1")
+    )
 
 
 def test_strangers_and_unknown_titles_are_rejected(intake):
@@ -96,3 +109,17 @@ def test_a_message_above_its_limit_ends_the_association(intake):
     connection.close()  # pynetdicom leaves open what the peer has cut
     assert "Status" not in answer
     assert intake.ledger.find() == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # pynetdicom's, of refused ones
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("intake", ["tls"], indirect=True)
+def test_with_tls_a_scanner_must_have_a_certificate(intake, certificates):
+    strangers = [make_client_tls(certificates, name) for name in ("", "stranger")]
+    for stranger in (None, *strangers):
+        assert not associate(intake, tls=stranger).is_established
+    gc.collect()  # while their sockets may be left open
+    association = associate(intake, tls=make_client_tls(certificates, "client"))
+    assert association.send_c_store(make_series(0, slices=1).instances[0]).Status == 0x0000
+    association.release()
+    assert len(intake.ledger.find()) == 1

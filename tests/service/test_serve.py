@@ -1,12 +1,14 @@
 """The service as a whole: from a real sender to a real archive, on PostgreSQL, under fire."""
 
 import json
+import shutil
 import subprocess
 import sys
 import urllib.request
 
 import numpy as np
 import pytest
+import under_fire
 from hospital import TITLE, free_port, make_series
 from orthanc import is_installed, running_orthanc
 from postgres import find_server, running_postgres
@@ -16,9 +18,10 @@ from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import SeriesOptions, write_series
 from grata_monai.service.config import read_config
 from grata_monai.service.intake import Intake
-from grata_monai.service.ledger import ENDS, Ledger
+from grata_monai.service.ledger import ENDS, Ledger, State
 from grata_monai.service.sources import Puller
 from grata_monai.service.spool import Spool
+from grata_monai.service.work import deliver
 from grata_monai.transfer.exchange import send
 
 pytestmark = [
@@ -165,6 +168,52 @@ def test_under_fire_nothing_is_lost_and_nothing_twice(tmp_path):
     assert report.faults == {}
     assert report.boundaries_missed == set()
     assert sum(report.ends.values()) == 200
+
+
+def test_what_was_backed_up_goes_on_also_without_its_queue_and_under_an_older_version(tmp_path):
+    replay = Replay(tmp_path)
+    try:
+        replay.peers.close_archive()
+        replay.start()
+        sent = [make_series(number) for number in range(2)]
+        replay.send(*sent)
+        folder, copy = replay.config.folder, tmp_path / "copy"
+        wanted = {("segmented",): 2}
+        is_there = wait_until(lambda: replay.ledger.count("state") == wanted, WAIT)
+        assert is_there, replay.log.read_text()
+        assert replay.stop() == 0
+        replay.ledger.write_setting("version", "9.9.9")
+        replay.ledger.close()
+        shutil.copytree(folder, copy)
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder, ignore=shutil.ignore_patterns("queue.sqlite*"))
+        replay.peers.open_archive()
+        replay.start()
+        assert wait_until(replay.is_done, WAIT), replay.log.read_text()
+        assert replay.judge(sent, 0).faults == {}
+        log = "".join(file.read_text() for file in (folder / "audit").iterdir())
+        assert '"before": "9.9.9"' in log
+    finally:
+        replay.close()
+
+
+@pytest.mark.skipif(not is_installed(), reason=NO_ORTHANC)
+def test_results_are_delivered_by_stow_to_a_real_archive(write_config, tmp_path):
+    with running_orthanc(tmp_path) as pacs:
+        stow = f'[[destinations]]\nname = "web"\naddress = "{pacs.web_address}"'
+        config = read_config(write_config(rest=stow))
+        ledger, spool, series = Ledger(config), Spool(config.folder), make_series(0)
+        spool.series(series.key).mkdir()
+        for number, each in enumerate(series.instances):
+            each.save_as(spool.series(series.key) / f"{number}.dcm", enforce_file_format=True)
+        row = ledger.receive(series.key, called=TITLE, rule='{"destination": "web"}')
+        under_fire._Stub(config, spool).run(row)
+        ledger.move(row, State.SEGMENTED, job=1)
+        for _ in range(2):  # a job that is done twice
+            assert deliver(config, ledger, spool, series.key, 1, 1) is None
+        assert ledger.get(series.key).state == "delivered"
+        assert pacs.ask("statistics")["CountInstances"] == 1
+        ledger.close()
 
 
 def test_an_upgrade_queues_open_cases_again_and_says_so(tmp_path):

@@ -4,6 +4,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from certificates import make_client_tls
 from hospital import free_port
 
 from grata_monai.report.reviews import append_review, make_review
@@ -16,6 +17,7 @@ from grata_monai.service.parts import Web
 from grata_monai.service.status import ALARMS, Health
 from grata_monai.service.web import WebServer
 
+PAIR = {"certificate": "pem", "key": "key"}
 RULE = '{"destination": "archive", "priority": "normal"}'
 
 
@@ -101,6 +103,22 @@ def test_strangers_get_nothing(ask, tmp_path):
     assert get("/", known)[0] == 200
     assert get("/healthz", {"Host": "evil.example"})[0] == 400
     assert get("/", known, "DELETE")[0] == 405
+
+
+def test_over_tls_a_browser_needs_a_certificate(health, certificates):
+    files = {name: certificates / f"server.{end}" for name, end in PAIR.items()}
+    web = Web(address=f"127.0.0.1:{free_port()}", client_ca=certificates / "ca.pem", **files)
+    server = WebServer(web, health)
+    try:
+        url = f"https://{web.address}/healthz"
+        known = make_client_tls(certificates, "client")
+        with urllib.request.urlopen(url, context=known, timeout=30) as answer:
+            assert answer.read() == b"ok"
+        for context in (make_client_tls(certificates), make_client_tls(certificates, "stranger")):
+            with pytest.raises(OSError, match=r"alert|reset|EOF|closed"):
+                urllib.request.urlopen(url, context=context, timeout=30)
+    finally:
+        server.close()
 
 
 def test_an_operator_cancels_and_retries(config, ledger, health):

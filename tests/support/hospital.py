@@ -163,6 +163,12 @@ def make_week(count: int, seed: int, *, real: float = 0.0) -> list[Sent]:
     return found
 
 
+def make_phantoms(count: int) -> list[Sent]:
+    """Small phantoms that can be segmented, each of a patient of its own."""
+    phantom = _make_phantom()
+    return [Sent(_rename(phantom)) for _ in range(count)]
+
+
 def _make_phantom() -> list[Dataset]:
     """Instances of a small phantom."""
     from grata_monai.phantom import make_case

@@ -29,13 +29,15 @@ from grata_monai.service.ledger import ENDS, Ledger
 LATE_WAIT = 60.0
 ENDING_SECONDS = 900.0
 TELLING_SECONDS = 60.0
+MOST_OPEN = 400  # what is sent waits meanwhile, so that all of it can end in time
 BATCHES = 40  # at least, so that faults meet series at all stages
 LARGEST_BATCH = 20
+SETTINGS = {"report": False, "spacing": [4.0, 4.0, 6.0], "roi_size": [32, 32, 8]}
 ROUTE = """[[routes]]
 called = "{called}"
 destination = "archive"
 recipe = "{recipe}"
-settings = {{ report = false, spacing = [4.0, 4.0, 6.0], roi_size = [32, 32, 8] }}
+settings = {{ {settings} }}
 """
 
 
@@ -70,6 +72,7 @@ class Replay:
         stub: Whether segmenting is replaced by something that takes no time.
         kills: ``begins`` and ``ended``: where processes are killed.
         rounds: How often at each such place.
+        recipe: Of what is sent to `TITLE`.
         extra: Further tables of the configuration.
         root: Further keys at its top.
     """
@@ -81,6 +84,7 @@ class Replay:
         stub: bool = True,
         kills: tuple[str, ...] = (),
         rounds: int = 1,
+        recipe: str = "source",
         extra: str = "",
         root: str = "",
     ) -> None:
@@ -90,8 +94,11 @@ class Replay:
         self.fire.mkdir(parents=True)
         settings = {"stub": stub, "kills": kills, "rounds": rounds}
         (self.fire / "settings.json").write_text(json.dumps(settings))
-        recipes = {TITLE: "source", **{called: called.lower() for called in REAL}}
-        routes = "".join(ROUTE.format(called=c, recipe=r) for c, r in recipes.items())
+        recipes = {TITLE: recipe, **{called: called.lower() for called in REAL}}
+        given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in SETTINGS.items())
+        routes = "".join(
+            ROUTE.format(called=c, recipe=r, settings=given) for c, r in recipes.items()
+        )
         self.port, self.web_port = free_port(), free_port()
         self.config_file = folder / "service.toml"
         self.config_file.write_text(
@@ -277,7 +284,7 @@ address = "127.0.0.1:{self.web_port}"
         return found
 
 
-def run_week(  # noqa: PLR0913  # what goes wrong, and how often
+def run_week(  # noqa: C901, PLR0913  # what goes wrong, and how often
     folder: Path,
     count: int,
     *,
@@ -322,6 +329,8 @@ def run_week(  # noqa: PLR0913  # what goes wrong, and how often
     def bring() -> None:
         while batch := take():
             replay.send(*batch)
+            while len(sent) - replay.count_ends().total() > MOST_OPEN:
+                time.sleep(1)
 
     senders = [threading.Thread(target=bring, daemon=True) for _ in range(2)]
     try:

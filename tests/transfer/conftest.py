@@ -2,13 +2,12 @@
 
 import http.server
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from certificates import make_certificates, make_server_tls
 from pynetdicom import AE, evt
 
 from grata_monai.phantom import make_case
@@ -271,39 +271,13 @@ def replies() -> SimpleNamespace:
     return SimpleNamespace(json=_json, multipart=_multipart, Reply=Reply)
 
 
-def _openssl(folder: Path, *arguments: str) -> None:
-    command = ["openssl", *arguments]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca, server, client, and stranger (of nobody): ``NAME.pem``, ``NAME.key``."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command to make certificates with")
-    folder = tmp_path_factory.mktemp("certificates")
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    for name in ("ca", "stranger"):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        _openssl(folder, "req", "-x509", *curve, *files, "-subj", f"/CN={name}")
-    for name in ("server", "client"):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-subj", f"/CN={name}")
-        place = ("-addext", "subjectAltName=IP:127.0.0.1")
-        _openssl(folder, "req", "-x509", *curve, *files, *signed, *place)
-    return folder
+    """A folder with certificates, see `make_certificates`."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
 def server_tls(certificates: Path) -> Callable[..., ssl.SSLContext]:
-    """TLS settings of a peer; it may want a certificate of ours (mutual TLS)."""
-
-    def make(*, is_mutual: bool = False) -> ssl.SSLContext:
-        context = ssl.create_default_context(
-            ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem"
-        )
-        context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-        context.verify_mode = ssl.CERT_REQUIRED if is_mutual else ssl.CERT_NONE
-        return context
-
-    return make
+    """Make TLS settings of a peer."""
+    return partial(make_server_tls, certificates)

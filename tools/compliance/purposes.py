@@ -44,6 +44,8 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "sqlalchemy": "reads and writes the service's ledger, on SQLite or PostgreSQL",
         "starlette": "answers the service's page, health and metrics",
         "uvicorn": "serves them by HTTP",
+        # workers
+        "submitit": "starts workers as jobs of SLURM",
         # development
         "axe-playwright-python": "looks for faults that a screen reader would meet, in tests",
         "beartype": "checks types and shapes while tests run",
@@ -56,6 +58,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "imagecodecs": "writes HTJ2K in tests",
         "import-linter": "keeps each room of the package from importing those above it",
         "jsonschema": "validates records and metadata in tests",
+        "kubernetes-validate": "holds the example for Kubernetes to its schemas, in tests",
         "mypy": "checks types",
         "packaging": "compares versions, for scikit-image and others; reads requirements",
         "playwright": "opens reports in Chromium, in tests",

@@ -6,6 +6,7 @@ Imports what it calls only when it is called, so that ``--help`` needs no deep-l
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from grata_monai.core.errors import RecipeError
 from grata_monai.experiments.compare.command import (
     add_case_options,
     list_labelled_cases,
+    open_on,
     split_centre,
 )
 from grata_monai.experiments.harness.options import describe_weights, read_settings
+from grata_monai.spread.options import add_worker_options, read_workers
 
 if TYPE_CHECKING:
     from grata_monai.report.reviews import Review
@@ -58,6 +61,7 @@ def add_calibrate_options(parser: argparse.ArgumentParser) -> None:
         metavar="LOG",
         help="a run's reviews.jsonl: what readers edited or rejected may raise the amber limit",
     )
+    add_worker_options(parser)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> str:
@@ -82,7 +86,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         describe_source,
     )
     from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
-    from grata_monai.experiments.harness.opening import open_bench  # noqa: PLC0415
+    from grata_monai.experiments.harness.devices import open_in_turn  # noqa: PLC0415
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
 
     if arguments.out.suffix != ".json":
@@ -101,11 +105,10 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     given = read_settings(arguments)
     others = [c for text in arguments.observe for c in _list_observed(text, arguments.network)]
     weights = describe_weights(given)
-    bench = open_bench(
-        arguments.network,
-        settings={"device#name": arguments.device, **given},
-        unverified=arguments.unverified,
-    )
+    workers = read_workers(arguments)
+    opened = partial(open_on, arguments.network, given, arguments.unverified)
+    bench = opened(arguments.device)
+    crew = None if workers.is_one else (partial(open_in_turn, opened, [arguments.device]), workers)
     if is_observed:
         report = describe_source(others, bench, arguments.out, seed=arguments.seed)
         return f"{report}\nwrote {arguments.out}"
@@ -118,7 +121,9 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
         )
         | weights
     )
-    page, report = calibrate(cases, bench, arguments.out, settings, facts=facts, others=others)
+    page, report = calibrate(
+        cases, bench, arguments.out, settings, facts=facts, others=others, crew=crew
+    )
     return f"{report}\nwrote {arguments.out} and {page}"
 
 

@@ -1,6 +1,6 @@
 """One calibration from cases to recipe: run the candidates, choose, write."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.progress import show_progress
 from grata_monai.experiments.harness.run import Row
 from grata_monai.report.reviews import Review
+from grata_monai.spread import Workers
 
 __all__ = ["Settings", "calibrate", "describe_source"]
 
@@ -63,6 +64,7 @@ def calibrate(
     *,
     facts: Mapping[str, str],
     others: Sequence[Mapping[str, str]] = (),
+    crew: tuple[Callable[[int], Bench], Workers] | None = None,
 ) -> tuple[Path, str]:
     """Run what has no row yet, with a progress bar; choose; write recipe and report.
 
@@ -74,6 +76,7 @@ def calibrate(
         facts: What a reader of the report must know.
         others: Further source cases, with labels or without, that are only observed for the source
             profile: one pass each.
+        crew: As of `run_candidates`.
 
     Returns:
         The report's path and text.
@@ -103,11 +106,19 @@ def calibrate(
             shifts=settings.shifts,
             seed=settings.seed,
             profiles=profiles,
+            crew=crew,
         ):
             found.append(pair)
             yield pair[1]
 
     show_progress(remember(), total=(len(candidates) + 1) * len(cases) * len(settings.shifts))
+    orders = list(settings.shifts), ["source", *candidates], [case["case"] for case in cases]
+    found.sort(  # workers bring them in any order
+        key=lambda pair: tuple(
+            order.index(value)
+            for order, value in zip(orders, (pair[0], pair[1].method, pair[1].case), strict=True)
+        )
+    )
     scores, refused = to_scores(found)
     choice = choose(scores, most_harm=settings.most_harm)
     if settings.reviews:

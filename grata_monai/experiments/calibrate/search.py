@@ -1,7 +1,8 @@
 """Run every candidate on every case under every shift; what is done stays done."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ from grata_monai.adapt.recipe import Recipe
 from grata_monai.experiments.calibrate.choose import Scores
 from grata_monai.experiments.calibrate.shifts import ShiftScannerd
 from grata_monai.experiments.harness.bench import Bench
+from grata_monai.experiments.harness.devices import divide
 from grata_monai.experiments.harness.key import digest
 from grata_monai.experiments.harness.run import Row, run_methods
-from grata_monai.methods.registry import grata_system, make_systems
+from grata_monai.methods.registry import System, grata_system, make_systems
+from grata_monai.spread import Task, Workers, spread
 
 __all__ = ["run_candidates", "shift_bench", "to_scores"]
 
 
-def run_candidates(
+def run_candidates(  # noqa: PLR0913  # what runs, on what, by whom
     candidates: Mapping[str, Recipe],
     cases: Sequence[Mapping[str, str]],
     bench: Bench,
@@ -28,6 +31,7 @@ def run_candidates(
     shifts: Sequence[str],
     seed: int = 0,
     profiles: Mapping[str, SourceProfile] | None = None,
+    crew: tuple[Callable[[int], Bench], Workers] | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """Run the source network and every candidate that has no row yet.
 
@@ -39,9 +43,10 @@ def run_candidates(
         shifts: Names out of `REAL_SHIFTS`.
         seed: Of everything random.
         profiles: Case to a profile of the other cases.
+        crew: What opens the bundle for a worker of a number, and the workers; None for none.
 
     Yields:
-        Shift and row.
+        Shift and row; from workers, as they come.
 
     Raises:
         OutputError: If the folder cannot be written.
@@ -49,10 +54,38 @@ def run_candidates(
     methods = make_systems(["source"])
     # the guard's limits are chosen afterwards, so no candidate may keep the source because of them
     methods |= {name: grata_system(_free(recipe)) for name, recipe in candidates.items()}
-    for shift in shifts:
-        shifted = shift_bench(bench, shift, seed=seed)
-        for row in run_methods(methods, cases, shifted, out / shift, seed=seed, profiles=profiles):
-            yield shift, row
+    run = partial(_run_part, out=out, seed=seed, profiles=profiles)
+    if crew is None:
+        for shift in shifts:
+            yield from run(bench, (shift, methods, cases))
+        return
+    open_for, workers = crew
+    parts = [(shift, *part) for shift in shifts for part in divide(methods, cases)]
+    for found in spread(Task(open_for, partial(_list_part, run), parts), out, workers):
+        yield from found
+
+
+Part = tuple[str, Mapping[str, System], Sequence[Mapping[str, str]]]
+
+
+def _run_part(
+    bench: Bench,
+    part: Part,
+    *,
+    out: Path,
+    seed: int,
+    profiles: Mapping[str, SourceProfile] | None,
+) -> Iterator[tuple[str, Row]]:
+    shift, methods, cases = part
+    shifted = shift_bench(bench, shift, seed=seed)
+    for row in run_methods(methods, cases, shifted, out / shift, seed=seed, profiles=profiles):
+        yield shift, row
+
+
+def _list_part(
+    run: Callable[[Bench, Part], Iterator[tuple[str, Row]]], bench: Bench, part: Part
+) -> list[tuple[str, Row]]:
+    return list(run(bench, part))
 
 
 def _free(recipe: Recipe) -> Recipe:

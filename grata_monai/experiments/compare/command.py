@@ -15,6 +15,7 @@ from grata_monai.experiments.harness.options import (
     describe_weights,
     read_settings,
 )
+from grata_monai.spread.options import add_worker_options, read_workers
 
 if TYPE_CHECKING:
     from grata_monai.experiments.harness.bench import Bench
@@ -23,6 +24,7 @@ __all__ = [
     "add_case_options",
     "add_compare_options",
     "list_labelled_cases",
+    "open_on",
     "run_compare",
     "split_centre",
 ]
@@ -36,7 +38,7 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["auto"],
         metavar="DEVICE",
-        help="auto, cpu, cuda:0, ...; several run at once, a process each (default: auto)",
+        help="auto, cpu, cuda:0, ...; several run at once, a worker each (default: auto)",
     )
     parser.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="which (default: all)"
@@ -53,6 +55,7 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the first case alone, and say how long all will take; its rows are kept",
     )
+    add_worker_options(parser)
 
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +105,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
     methods = make_systems(arguments.methods) | make_systems(arguments.against or ["source"])
     settings = read_settings(arguments)
     devices = [str(choose_device(name)) for name in arguments.device]
+    workers = read_workers(arguments, default=len(devices))
     facts = describe_run(
         device=", ".join(devices),
         bundle=verify_network(arguments.network, unverified=arguments.unverified),
@@ -110,32 +114,32 @@ def run_compare(arguments: argparse.Namespace) -> str:
     ) | describe_weights(settings)
     cases = list_labelled_cases(arguments)
     count = len(cases)
-    open_on = partial(_open, arguments.network, settings, arguments.unverified)
+    opened = partial(open_on, arguments.network, settings, arguments.unverified)
     if arguments.forecast:
         cases = cases[:1]
-    if len(devices) == 1:
-        rows = run_methods(methods, cases, open_on(devices[0]), arguments.out, seed=arguments.seed)
+    out, seed = arguments.out, arguments.seed
+    if workers.is_one:
+        rows = run_methods(methods, cases, opened(devices[0]), out, seed=seed)
     else:
-        rows = run_on_devices(methods, cases, open_on, devices, arguments.out, seed=arguments.seed)
+        rows = run_on_devices(methods, cases, opened, devices, out, workers=workers, seed=seed)
     done = show_progress(rows, total=len(methods) * len(cases))
     if arguments.forecast:
-        return describe_forecast(done, cases=count, devices=len(devices))
-    pictures = draw_extremes(
-        done, cases, methods, open_on(devices[0]), arguments.out, seed=arguments.seed
-    )
+        return describe_forecast(done, cases=count, workers=workers.count)
+    pictures = draw_extremes(done, cases, methods, opened(devices[0]), out, seed=seed)
     names = [case["case"] for case in cases]
     report = write_report(
         sorted(done, key=lambda row: (list(methods).index(row.method), names.index(row.case))),
-        arguments.out,
+        out,
         facts=facts,
-        seed=arguments.seed,
+        seed=seed,
         against=arguments.against,
         pictures=pictures,
     )
     return f"{report.read_text(encoding='utf-8')}\nwrote {report}"
 
 
-def _open(network: Path, settings: Mapping[str, Any], unverified: bool, device: str) -> "Bench":
+def open_on(network: Path, settings: Mapping[str, Any], unverified: bool, device: str) -> "Bench":
+    """Open the bundle of `add_network_options` on a device."""
     from grata_monai.experiments.harness.opening import open_bench  # noqa: PLC0415
 
     here = {"device#name": device, **settings}

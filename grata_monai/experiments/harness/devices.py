@@ -1,24 +1,17 @@
-"""Spread a comparison over several devices: a process for each, one folder of rows for all."""
+"""Spread a comparison over workers and devices: a process for each, one folder of rows for all."""
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from grata_monai.core.errors import NetworkError
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.run import Row, run_methods
 from grata_monai.methods.registry import System
+from grata_monai.spread import Task, Workers, spread
 
-__all__ = ["run_on_devices"]
+__all__ = ["divide", "open_in_turn", "run_on_devices"]
 
 Cases = Sequence[Mapping[str, str]]
-
-_bench: list[Bench] = []  # of this process, once `_begin` has run
 
 
 def run_on_devices(
@@ -28,52 +21,48 @@ def run_on_devices(
     devices: Sequence[str],
     out: str | Path,
     *,
+    workers: Workers,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """Run every method on every case, as `run_methods` does, on all devices at once.
-
-    A case goes to the next free device with all its episodic methods, so that its source pass is
-    made once; a method that learns from case to case meets all of them on one device, in order.
+    """Run every method on every case, as `run_methods` does, by several workers at once.
 
     Args:
         methods: Name to system.
         cases: Of `list_cases`, with labels.
         open_on: Opens the bundle on a device; must be picklable.
-        devices: Such as ``cuda:0`` and ``cuda:1``; ``cpu`` twice is two processes, which share the
-            threads.
+        devices: Such as ``cuda:0`` and ``cuda:1``; workers take them in turn. Processes on one
+            CPU share its threads.
         out: As of `run_methods`.
+        workers: Who does it.
         seed: As of `run_methods`.
 
     Yields:
         Every row, as its part of the work ends.
 
     Raises:
-        NetworkError: If a process ended before its work.
+        NetworkError: If a worker ended before its work, again and again.
         OutputError: If the folder cannot be written.
     """
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    free = context.SimpleQueue()
-    for device in devices:
-        free.put(device)
-    threads = max(1, torch.get_num_threads() // len(devices))
-    pool = ProcessPoolExecutor(len(devices), context, _begin, (open_on, free, threads))
-    try:
-        parts = [pool.submit(_run, *part, out, seed) for part in _divide(methods, cases)]
-        for part in as_completed(parts):
-            yield from part.result()
-    except BrokenProcessPool as error:
-        raise NetworkError(
-            "a process of the comparison must not end before its work, one did. Start again with "
-            "the same --out to go on; take fewer devices if memory ran out."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    task = Task(
+        partial(open_in_turn, open_on, devices),
+        partial(_run, out=out, seed=seed),
+        list(divide(methods, cases)),
+    )
+    for rows in spread(task, Path(out), workers):
+        yield from rows
 
 
-def _divide(
+def divide(
     methods: Mapping[str, System], cases: Cases
 ) -> Iterator[tuple[dict[str, System], Cases]]:
-    """Online methods with all cases first, for they take longest; then case by case the others."""
+    """Divide a comparison into parts.
+
+    A case goes to a worker with all its episodic methods, so that its source pass is made once; a
+    method that learns from case to case meets all of them in one part, in order.
+
+    Yields:
+        Methods and cases of a part: online methods first, for they take longest.
+    """
     for name, system in methods.items():
         if system.method.is_online:
             yield {name: system}, cases
@@ -82,10 +71,13 @@ def _divide(
         yield episodic, [case]
 
 
-def _begin(open_on: Callable[[str], Bench], free: Any, threads: int) -> None:
-    torch.set_num_threads(threads)
-    _bench.append(open_on(free.get()))
+def open_in_turn(open_on: Callable[[str], Bench], devices: Sequence[str], number: int) -> Bench:
+    """Open the bundle on the device of a worker's number."""
+    return open_on(devices[number % len(devices)])
 
 
-def _run(methods: Mapping[str, System], cases: Cases, out: str | Path, seed: int) -> list[Row]:
-    return list(run_methods(methods, cases, _bench[0], out, seed=seed))
+def _run(
+    bench: Bench, part: tuple[Mapping[str, System], Cases], *, out: str | Path, seed: int
+) -> list[Row]:
+    methods, cases = part
+    return list(run_methods(methods, cases, bench, out, seed=seed))

@@ -47,13 +47,13 @@ def show_progress(rows: Iterable[Row], *, total: int, console: Console | None = 
     return done
 
 
-def describe_forecast(rows: Sequence[Row], *, cases: int, devices: int = 1) -> str:
+def describe_forecast(rows: Sequence[Row], *, cases: int, workers: int = 1) -> str:
     """Say how long a comparison will take, from the rows of its first case.
 
     Args:
         rows: A row per method.
         cases: How many there will be.
-        devices: How many share them.
+        workers: How many share them.
 
     Returns:
         Methods, the slowest first, with their share, and the whole time.
@@ -61,7 +61,7 @@ def describe_forecast(rows: Sequence[Row], *, cases: int, devices: int = 1) -> s
     known = sorted((row for row in rows if not row.refusal), key=lambda row: -row.seconds)
     per_case = sum(row.seconds for row in known)
     lines = [f"{row.method}: {_write_time(row.seconds)} a case" for row in known]
-    whole = _write_time(per_case * max(cases - 1, 0) / devices)
+    whole = _write_time(per_case * max(cases - 1, 0) / workers)
     return "\n".join([*lines, f"about {whole} for the other {max(cases - 1, 0)} case(s)"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grata_monai.hosts.shell import EXIT_NOT_ALL, EXIT_OK, begin_to_log, describe_done
+from grata_monai.spread.options import add_worker_options, read_workers
 
 if TYPE_CHECKING:
     from grata_monai.hosts.terminal.run import Asked
@@ -37,6 +38,7 @@ def add_segment_options(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--dicom", action="store_true", help="refuse what is no DICOM series")
     kind.add_argument("--nifti", action="store_true", help="NIfTI masks for DICOM series too")
     add_how_options(parser)
+    add_worker_options(parser)
 
 
 def add_how_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +85,7 @@ def run_segment(arguments: argparse.Namespace) -> tuple[str, int]:
         only="dicom" if arguments.dicom else "nifti" if arguments.nifti else "",
         preview=arguments.preview,
         statistics=arguments.statistics,
+        workers=read_workers(arguments),
     )
     done = segment_all(asked)
     return describe_done(done, arguments.out), EXIT_NOT_ALL if done.missing else EXIT_OK

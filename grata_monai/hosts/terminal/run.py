@@ -1,7 +1,8 @@
 """Run the bundle over everything that was given: image files first, then DICOM series."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from grata_monai.core.failures import CaseFailure, list_failures
 from grata_monai.core.files import ensure_writable
 from grata_monai.hosts.terminal.extras import NOTE, Extras, write_statistics
 from grata_monai.hosts.terminal.inputs import tell_apart
+from grata_monai.hosts.terminal.several import Plan, run_several
+from grata_monai.spread import Workers
 from grata_monai.write.resume import run_cases
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Asked:
         preview: Whether to draw every case.
         statistics: Whether to write volumes and diameters.
         unverified: Do not hold the bundle to its manifest.
+        workers: Who does it.
     """
 
     path: Path
@@ -49,6 +53,7 @@ class Asked:
     preview: bool = False
     statistics: bool = False
     unverified: bool = False
+    workers: Workers = field(default_factory=Workers)
 
 
 @dataclass
@@ -127,7 +132,8 @@ def _segment_images(asked: Asked, done: Done) -> list[str]:
         settings |= {"inferer#keep_source": True, "masks": ["pred", "source"]}
     settings |= {"dataset_dir": str(asked.path), "output_dir": str(asked.out.absolute())}
     bundle = open_bundle(asked.bundle_dir, (), settings, unverified=asked.unverified)
-    names = _run(bundle, asked, done, preview=asked.preview)
+    plan = Plan(partial(open_bundle, asked.bundle_dir, (), settings, unverified=asked.unverified))
+    names = _run(bundle, asked, done, plan, preview=asked.preview)
     done.missing += len(done.failures)
     return names
 
@@ -142,17 +148,19 @@ def _segment_dicom(asked: Asked, done: Done) -> list[str]:
     also = {"capture": asked.preview, "measurements": asked.statistics}
     if asked.only != "nifti" and any(also.values()):
         settings.setdefault("dicom_output#also", [name for name, on in also.items() if on])
-    bundle = open_dicom(
+    opened = partial(
+        open_dicom,
         asked.path,
         asked.out,
         bundle_dir=asked.bundle_dir,
         settings=settings,
         unverified=asked.unverified,
     )
+    bundle = opened()
     found = bundle.get("triage")
     write_refused(found, asked.out)
     known = len(done.failures)
-    names = _run(bundle, asked, done, preview=False)
+    names = _run(bundle, asked, done, Plan(opened, {"triage": found}), preview=False)
     failures = done.failures[known:]
     write_refused(found, asked.out, failures)
     done.refusals = found.rejections
@@ -162,7 +170,7 @@ def _segment_dicom(asked: Asked, done: Done) -> list[str]:
     return names
 
 
-def _run(bundle: Bundle, asked: Asked, done: Done, *, preview: bool) -> list[str]:
+def _run(bundle: Bundle, asked: Asked, done: Done, plan: Plan, *, preview: bool) -> list[str]:
     """Run the bundle's evaluator over the cases that are not done yet; give the names of all."""
     is_noted = preview or asked.statistics
     if is_noted:
@@ -172,11 +180,21 @@ def _run(bundle: Bundle, asked: Asked, done: Done, *, preview: bool) -> list[str
     done.before += len(images) - len(pending)
     if not pending:
         return list(images)
-    evaluator = bundle.get("evaluator")
-    if is_noted:
-        Extras(bundle, asked.out, images=images, preview=preview).attach(evaluator)
-    run_cases(evaluator, cases=bundle.get("cases"), pending=pending, output_dir=asked.out)
-    failures = list_failures(evaluator)
+    extras = partial(Extras, folder=asked.out, images=images, preview=preview) if is_noted else None
+    if not asked.workers.is_one and bundle.get("inferer").memory is not None:
+        raise SettingError(
+            "--workers must not stand beside an inferer's memory, which goes from case to case. "
+            "Leave one of them out."
+        )
+    if asked.workers.is_one:
+        evaluator = bundle.get("evaluator")
+        if extras is not None:
+            extras(bundle).attach(evaluator)
+        run_cases(evaluator, cases=bundle.get("cases"), pending=pending, output_dir=asked.out)
+        failures = list_failures(evaluator)
+    else:
+        plan = replace(plan, extras=extras, has_index=bool(bundle.get("report")))
+        failures = run_several(plan, pending, asked.out, asked.workers)
     done.failures += failures
     done.segmented += len(pending) - len(failures)
     return list(images)

@@ -135,7 +135,7 @@ def test_a_forecast_is_the_first_case_times_the_others(make_rows):
         *make_rows("tent", [0.5], seconds=600.0),
         Row("ttt", "case0", "", refusal="no head"),
     ]
-    assert describe_forecast(rows, cases=11, devices=2).splitlines() == [
+    assert describe_forecast(rows, cases=11, workers=2).splitlines() == [
         "tent: 10 min a case",
         "source: 30 s a case",
         "about 52 min for the other 10 case(s)",

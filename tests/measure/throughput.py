@@ -1,0 +1,109 @@
+"""Measure the service's throughput against a run of the bundle over the same cases.
+
+The same small phantoms are segmented once by `grata-monai segment`'s pipeline in one process, and
+once each by the service with one worker and with two, a torch thread each. Starting up is left out
+on both sides: what counts is the time from the first case that is done to the last one::
+
+    python tests/measure/throughput.py --cases 40 --out throughput/
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from hospital import Sent, make_phantoms
+from replay import SETTINGS, Replay
+
+from grata_monai.service.ledger import Series, State
+
+LONGEST_SECONDS = 3600.0
+
+
+def pace(ends: Sequence[float]) -> float:
+    """Cases an hour, from the moments at which they were done."""
+    return 3600 * (len(ends) - 1) / (max(ends) - min(ends))
+
+
+def run_bundle(sent: Sequence[Sent], folder: Path, recipe: str) -> list[float]:
+    """Segment all series in one process; return when each was done."""
+    import torch
+
+    from grata_monai.bundle.shipped import find_shipped_bundle
+    from grata_monai.hosts.python_dicom import open_dicom, run_dicom
+
+    torch.set_num_threads(1)
+    source, out = folder / "in", folder / "out"
+    source.mkdir(parents=True)
+    for number, instance in enumerate(each for series in sent for each in series.instances):
+        instance.save_as(source / f"{number}.dcm", enforce_file_format=True)
+    settings = {"recipe": recipe, "again": True, **SETTINGS}
+    bundle = open_dicom(source, out, bundle_dir=find_shipped_bundle(), settings=settings)
+    run_dicom(bundle, out)
+    return [record.stat().st_mtime for record in out.glob("*/record.json")]
+
+
+def run_service(sent: Sequence[Sent], folder: Path, recipe: str, workers: int) -> list[float]:
+    """Let the service receive all series while it is paused, then segment and deliver them."""
+    replay = Replay(folder, stub=False, root=f"slots = {workers}", recipe=recipe)
+    try:
+        replay.ledger.write_setting("mode", "pause")
+        replay.start()
+        replay.send(*sent)
+        replay.ledger.write_setting("mode", "run")
+        end = time.monotonic() + LONGEST_SECONDS
+        while not replay.is_done() and time.monotonic() < end:
+            time.sleep(0.5)
+        rows = replay.ledger.find()
+        assert replay.stop() == 0
+    finally:
+        replay.close()
+    return [check(row) for row in rows]
+
+
+def check(row: Series) -> float:
+    """When a series was delivered.
+
+    Raises:
+        RuntimeError: If it was not.
+    """
+    if row.state != State.DELIVERED:
+        raise RuntimeError(f"every series must be delivered, one is {row.state}: {row.reason}")
+    return row.changed
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--cases", type=int, default=40, metavar="N")
+    parser.add_argument("--recipe", default="clinical", metavar="NAME")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="medians of so many")
+    asked = parser.parse_args()
+    paces: dict[str, list[float]] = {"bundle": [], "1 worker": [], "2 workers": []}
+    for repeat in range(asked.repeats):
+        out = asked.out.absolute() / str(repeat)
+        sent = make_phantoms(asked.cases)
+        paces["bundle"].append(pace(run_bundle(sent, out / "bundle", asked.recipe)))
+        for workers, name in ((1, "1 worker"), (2, "2 workers")):
+            paces[name].append(pace(run_service(sent, out / name, asked.recipe, workers)))
+    alone = statistics.median(paces["bundle"])
+    load, cores = os.getloadavg()[1], os.cpu_count()
+    print(f"{platform.machine()}, {cores} cores, load {load:.1f}; {asked.cases} x {asked.recipe}")
+    for name, found in paces.items():
+        middle = statistics.median(found)
+        print(f"| {name} | {middle:.0f} / h | {middle / alone:.2f} |")
+    (asked.out / "paces.json").write_text(json.dumps(paces, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
