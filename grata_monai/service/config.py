@@ -135,8 +135,12 @@ def _absolute(content: Any, base: Path) -> Any:
 
 def _explain(error: ValidationError, content: Any) -> str:
     """One sentence about the first fault; never a value, which may be a secret."""
-    fault = error.errors(include_url=False, include_input=False)[0]
+    faults = error.errors(include_url=False, include_input=False)
+    # a key that is written wrongly is also one that is missing: the first says more
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part + 1) if isinstance(part, int) else part for part in fault["loc"])
+    if fault["type"] == "missing":
+        return f"every key that has no default must be given, {place} is not. Add it."
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return f"configuration must be right, {place or 'it'} is not: {message}"

@@ -14,7 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from grata_monai.core.errors import OutputError
 from grata_monai.service.config import ServiceConfig
+from grata_monai.service.spool import prepare_folder
 
 __all__ = ["ENDS", "OPEN", "Ledger", "Series", "State"]
 
@@ -113,12 +115,21 @@ class Ledger:
 
     Args:
         config: Says where the database is.
+
+    Raises:
+        OutputError: If it does not answer, or must not be written.
     """
 
     def __init__(self, config: ServiceConfig) -> None:
         self._engine = open_engine(config, "ledger")
-        with self._engine.begin() as connection:
-            _TABLES.create_all(connection)
+        try:
+            with self._engine.begin() as connection:
+                _TABLES.create_all(connection)
+        except sa.exc.OperationalError as error:
+            raise OutputError(
+                "ledger must be a database that can be written, it is not (OperationalError). Run "
+                "this as the service's user, and see that the disk has room or PostgreSQL answers."
+            ) from error
 
     def close(self) -> None:
         """Close its connections."""
@@ -249,7 +260,7 @@ def open_engine(config: ServiceConfig, name: str) -> sa.Engine:
     if config.database:
         url = sa.make_url(config.database).set(drivername="postgresql+psycopg")
         return sa.create_engine(url, pool_pre_ping=True)
-    config.folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(config.folder)
     engine = sa.create_engine(f"sqlite:///{config.folder / name}.sqlite")
 
     @sa.event.listens_for(engine, "connect")

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from grata_monai.core.errors import GrataError, OutputError
+from grata_monai.core.errors import GrataError, OutputError, TransferError
 from grata_monai.service.audit import Auditor
 from grata_monai.service.config import ServiceConfig, read_config
 from grata_monai.service.intake import Intake
@@ -201,10 +201,14 @@ class Service:
         rule, header = self.config.completeness, self.intake.read_one(key)
         if header is None:
             return
-        found = count_instances(
-            rule.peer, header.study_uid, header.series_uid, security=rule.security, retry=COUNT
-        )
-        self.intake.note_count(key, found)
+        try:
+            found = count_instances(
+                rule.peer, header.study_uid, header.series_uid, security=rule.security, retry=COUNT
+            )
+        except TransferError as error:
+            logger.warning("completeness.count could not be asked, silence decides: %s", error)
+        else:
+            self.intake.note_count(key, found)
 
     def _tidy(self) -> None:
         """Remove what is older than it has to be kept."""

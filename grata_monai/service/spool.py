@@ -4,14 +4,31 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from grata_monai.core.files import UNFINISHED, flush, flush_folder, temporary_name
+from grata_monai.core.files import (
+    UNFINISHED,
+    ensure_writable,
+    flush,
+    flush_folder,
+    temporary_name,
+)
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "prepare_folder"]
 
 GIB = 2**30
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make the folder of a service, for its user alone, and prove that it can be written.
+
+    Raises:
+        OutputError: If it cannot.
+    """
+    with suppress(OSError):  # the proof says what is wrong
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return ensure_writable(folder)
 
 
 class Spool:
@@ -26,12 +43,15 @@ class Spool:
 
     Args:
         folder: Of the service; made if missing.
+
+    Raises:
+        OutputError: If it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = prepare_folder(folder)
         self.incoming = folder / "incoming"
-        for path in (folder, self.incoming, folder / "series", folder / "results"):
+        for path in (self.incoming, folder / "series", folder / "results"):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @staticmethod

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from grata_monai.core.errors import GrataError
 from grata_monai.service.config import ServiceConfig, read_config
 from grata_monai.service.jobs import SEGMENT, Follow, Worker, deliverer, segmenter
 from grata_monai.service.ledger import Ledger
@@ -23,6 +24,9 @@ from grata_monai.service.work import deliver, segment
 
 __all__ = ["main", "prepare_logging"]
 
+logger = logging.getLogger(__name__)
+
+EXIT_REFUSED = 2
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 NOISY = ("pynetdicom", "urllib3", "pydicom", "dbos", "sqlalchemy")
 """Libraries that may log what they handle: UIDs, elements, parameters."""
@@ -44,7 +48,11 @@ def main(arguments: list[str]) -> None:
     name = segmenter(config, int(slot)) if kind == SEGMENT else deliverer(config)
     (config.folder / "locks").mkdir(exist_ok=True)
     with FileLock(config.folder / "locks" / f"{Path(name).name}.lock"):
-        _work(config, kind, name, int(slot), stop)
+        try:
+            _work(config, kind, name, int(slot), stop)
+        except (GrataError, ValueError) as error:  # of the configuration: no trace is needed
+            logger.error("A worker cannot begin: %s", error)
+            sys.exit(EXIT_REFUSED)
 
 
 def prepare_logging() -> None:

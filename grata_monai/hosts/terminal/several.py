@@ -62,6 +62,8 @@ def run_several(
     try:
         for failed in spread(task, out, workers):
             failures += failed
+            for failure in failed if workers.slurm is not None else ():  # theirs are not seen
+                logger.error("%s: %s: %s", failure.case, failure.reason, failure.message)
             done += 1
             logger.info("%d of %d cases are done", done, len(pending))
     except KeyboardInterrupt as error:
