@@ -151,9 +151,15 @@ def read_folder(
     loaded = tuple(_load(path / f"{FOLD}{name}" / checkpoint, trust=trust) for name in names)
     _check_alike(names, loaded)
     configuration = loaded[0].configuration
-    _check_configuration(plans, configuration, path.name)
-    if not trust:
-        _check_classes(plans, configuration)
+    try:
+        _check_configuration(plans, configuration, path.name)
+        if not trust:
+            _check_classes(plans, configuration)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise BundleError(
+            f"plans.json must be as nnU-Net wrote it, that of {path.name!r} is not "
+            f"({type(error).__name__}). Copy the folder again."
+        ) from error
     name = f"{plans.get('dataset_name', path.name)} {configuration}"[:LONGEST]
     verified = Verified({**verified, "name": name, "version": f"folds {' '.join(names)}"[:LONGEST]})
     return ModelFolder(path.name, plans, dataset, names, loaded, verified)
@@ -173,7 +179,7 @@ def verify_folder(path: Path, *, unverified: bool = False) -> Verified:
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((path / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             f"a trained nnU-Net folder must hold a readable {name}, {path.name!r} does not "
             f"({type(error).__name__}). Point -m to the folder with plans.json, dataset.json and "

@@ -127,6 +127,28 @@ def test_a_class_that_a_configuration_inherits_is_looked_at_too(trained, parent)
         read_folder(trained(configurations=configurations))
 
 
+@pytest.mark.parametrize(
+    "configurations",
+    [
+        {"3d_fullres": []},
+        {"3d_fullres": {"inherits_from": ["3d_fullres"]}},
+        {"3d_fullres": {"architecture": "torch.nn.Conv3d"}},
+        {"3d_fullres": {"architecture": {"arch_kwargs": [1], "_kw_requires_import": ["a"]}}},
+        {"3d_fullres": {"architecture": {"_kw_requires_import": 7}}},
+    ],
+)
+def test_plans_of_another_form_are_refused_in_a_sentence(configurations, trained):
+    with pytest.raises(BundleError, match=r"plans\.json must be as nnU-Net wrote it.*Error\)"):
+        read_folder(trained(configurations=configurations))
+
+
+def test_json_of_100000_levels_is_refused_in_a_sentence(trained):
+    path = trained()
+    (path / "plans.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match=r"readable plans\.json.*RecursionError"):
+        read_folder(path)
+
+
 def test_the_second_stage_of_a_cascade_is_refused(trained):
     cascade = {"3d_cascade": {"inherits_from": "base"}, "base": {"previous_stage": "3d_lowres"}}
     path = trained(configurations=cascade, init_args={"configuration": "3d_cascade"})
