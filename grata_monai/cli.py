@@ -157,6 +157,7 @@ def _run_triage(arguments: argparse.Namespace) -> str:
     from rich.progress import Progress
 
     from grata_monai.core.files import atomic_path
+    from grata_monai.core.tables import print_unfolded
     from grata_monai.read.dicom.selection import Selection
     from grata_monai.read.dicom.triage import render_table, triage
 
@@ -171,7 +172,11 @@ def _run_triage(arguments: argparse.Namespace) -> str:
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     console = Console()  # only a person at a terminal is told what may name a patient
-    console.print(render_table(found, has_places=console.is_terminal))
+    table = render_table(found, has_places=console.is_terminal)
+    if console.is_terminal:  # long sentences fold there; a file can be searched line by line
+        console.print(table)
+    else:
+        print_unfolded(console, table)
     if arguments.json:
         with atomic_path(arguments.json) as path:
             path.write_text(found.to_json(phi=arguments.phi) + "\n", encoding="utf-8")

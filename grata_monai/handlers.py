@@ -13,7 +13,6 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, Workflow
 from monai.engines.utils import IterationEvents
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -25,6 +24,7 @@ from grata_monai.core.failures import (
     report_failure,
 )
 from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.core.tables import print_unfolded
 from grata_monai.read.cases import strip_extension
 from grata_monai.read.dicom.rejection import Rejection
 from grata_monai.record import Record
@@ -40,7 +40,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_WIDEST = 400  # characters of a line
 _NOT_CALIBRATED = (
     "The guard's limits were chosen for another network, so it keeps the source wherever magnified "
     "views do not make this one surer. Calibrate the recipe to use it fully."
@@ -178,7 +177,7 @@ class GraTaHandler:
         if self.is_quiet:
             return
         rows = _state(engine).grata
-        _print_unfolded(self.console, _table(rows))
+        print_unfolded(self.console, _table(rows))
         lost = [f"{case}: {describe_record(record)}" for case, record in rows if _is_told(record)]
         lost += [f"{f.case}: failed: {f.reason}" for f in list_failures(engine)]
         lost += [f"{r.name}: refused: {r.reason.value}" for r in self.refusals]
@@ -205,15 +204,6 @@ def _table(rows: Sequence[tuple[str, Record]]) -> Table:
     for case, record in rows:
         table.add_row(case, *tabulate_record(record))
     return table
-
-
-def _print_unfolded(console: Console, table: Table) -> None:
-    """Print a table as wide as it needs to be: a folded name can be neither read nor copied."""
-    width = console.width
-    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
-    console.width = max(width, needed)
-    console.print(table, crop=False)
-    console.width = width
 
 
 def _is_told(record: Record) -> bool:

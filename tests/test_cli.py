@@ -134,7 +134,10 @@ def test_triage_reports_every_volume_and_writes_it_without_uids(tmp_path, capsys
     assert main(["triage", str(tmp_path), "--json", str(tmp_path / "found.json")]) == 0
     out = capsys.readouterr().out
     assert out.endswith("1 accepted, 1 refused\n")
-    assert "missing_slices" in out
+    (line,) = (line for line in out.splitlines() if "missing_slices" in line)
+    (refused,) = triage(tmp_path).rejections
+    assert refused.message in line
+    assert refused.remedy in line
     text = (tmp_path / "found.json").read_text()
     assert json.loads(text)
     assert pydicom.dcmread(files[0]).SeriesInstanceUID not in text
