@@ -1,5 +1,6 @@
 """Any weights and any setting from the command line, the same for every experiment."""
 
+import argparse
 import hashlib
 import re
 
@@ -9,6 +10,7 @@ from tiny_bench import BUNDLE
 
 from grata_monai.bundle import open_bundle
 from grata_monai.cli import main
+from grata_monai.experiments.harness.options import add_network_options
 from grata_monai.experiments.harness.run import read_rows
 
 COARSE = ["--set", "spacing=[2.4, 2.4, 6.0]", "--set", "roi_size=[48,48,8]"]
@@ -91,3 +93,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert run(command, folder, tmp_path / "out.json", *options) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_the_package_s_bundle_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    add_network_options(parser)
+    assert parser.parse_args([]).network.samefile(BUNDLE)
+    assert str(parser.parse_args(["--network", "mine"]).network) == "mine"

@@ -15,13 +15,14 @@ __all__ = ["WEIGHTS", "add_network_options", "describe_weights", "read_settings"
 
 WEIGHTS = "network#weights"
 """Id of the configuration that names the file of weights."""
+_SHIPPED = "the package's"
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which network runs, and in which precision."""
     parser.add_argument(
-        "--network", type=Path, default=Path("bundle"), metavar="BUNDLE",
-        help="a bundle, or a trained nnU-Net folder (default: bundle)",
+        "--network", type=_find_network, default=_SHIPPED, metavar="BUNDLE",
+        help="a bundle, or a trained nnU-Net folder (default: the one of this package)",
     )  # fmt: skip
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="a state dict in place of the bundle's own"
@@ -86,3 +87,12 @@ def describe_weights(settings: Mapping[str, Any]) -> dict[str, str]:
             "Check the path."
         ) from error
     return {"weights": f"{path.name}, not of the bundle; SHA-256 {digest}"}
+
+
+def _find_network(text: str) -> Path:
+    """Take a bundle's root, by default that of the bundle that comes with the package."""
+    if text != _SHIPPED:
+        return Path(text)
+    from grata_monai.bundle.shipped import find_shipped_bundle  # noqa: PLC0415
+
+    return find_shipped_bundle()
