@@ -92,8 +92,9 @@ def test_two_workers_write_what_one_process_writes(tmp_path, capsys):
 
 def test_what_goes_from_case_to_case_needs_one_process(tmp_path, capsys):
     save_image(tmp_path / "in" / "a.nii.gz")
-    memory = ["--set", 'recipe={"base": "source", "memory": "online"}', "--workers", "2"]
-    assert main(["segment", str(tmp_path / "in"), str(tmp_path / "out"), *TINY, *memory]) == 2
+    online = ["--set", 'recipe={"base": "source", "memory": "online"}']
+    online += ["--set", 'inferer#memory={"_target_": "grata_monai.OnlineMemory"}', "--workers", "2"]
+    assert main(["segment", str(tmp_path / "in"), str(tmp_path / "out"), *TINY, *online]) == 2
     assert "--workers must not stand beside an inferer's memory" in capsys.readouterr().err
 
 

@@ -24,12 +24,12 @@ OWN = CLINICAL.guard.calibrated_for
 FOREIGN = "f" * 64
 
 
-def adapt(recipe, method="grata", seed=0) -> Record:
+def adapt(recipe, method="grata", seed=0, **settings) -> Record:
     torch.manual_seed(seed)
     network = UNet(3, 1, 2, (4, 8), (2,), norm="batch").eval()
     images = torch.rand(1, 1, 16, 16, 8)
-    pred = GraTaInferer(SlidingWindowInferer((16, 16, 8)), recipe, method=method)(images, network)
-    return Record.from_json(pred.meta["grata"])
+    inferer = GraTaInferer(SlidingWindowInferer((16, 16, 8)), recipe, method=method, **settings)
+    return Record.from_json(inferer(images, network).meta["grata"])
 
 
 def make(recipe: Recipe, weights: str = OWN, **changes) -> Record:
@@ -87,7 +87,7 @@ def test_without_magnified_views_there_are_no_scores():
 
 
 def test_a_peer_has_its_settings_beside_the_recipe_and_one_loss_a_step():
-    record = adapt("clinical", method="tent")
+    record = adapt("clinical", method="tent", single_piece=True)
     assert record.method == MethodEntry("tent", {"rate": 1e-3, "steps": 1, "is_online": True})
     assert record.recipe["name"] == "clinical"
     (step,) = record.steps
