@@ -63,21 +63,21 @@ def localise(
     Returns:
         The place that is kept.
     """
-    found = [_predict_about(episode, maps, "identity", predict)]
-    settings, dropped = episode.recipe.multiscale, dict(found[0].dropped)
-    first = found[0]
-    consistency = _trust(first, episode) if first.prediction else float(first.is_found)
+    best = _predict_about(episode, maps, "identity", predict)
+    settings, dropped, is_found = episode.recipe.multiscale, dict(best.dropped), best.is_found
+    trust = -1.0 if best.prediction is None else _trust(best, episode)
+    consistency = float(is_found) if best.prediction is None else trust
     if settings.search_views and consistency < settings.search_below:
         for name, other in _search(episode, predict, dropped):
             organ = _predict_about(episode, other, name, predict)
             dropped |= organ.dropped
-            if is_plausible(organ, episode):
-                found.append(organ)
-            elif organ.is_found:
-                dropped[name] = "what it found is unlike the organ of source cases"
-    with_prediction = [organ for organ in found if organ.prediction is not None]
-    best = max(with_prediction, key=lambda organ: _trust(organ, episode), default=first)
-    is_found = any(organ.is_found for organ in found)
+            if not is_plausible(organ, episode):
+                if organ.is_found:
+                    dropped[name] = "what it found is unlike the organ of source cases"
+                continue
+            is_found = is_found or organ.is_found
+            if organ.prediction is not None and (value := _trust(organ, episode)) > trust:
+                best, trust = organ, value
     return replace(best, is_found=is_found, dropped=dropped)
 
 

@@ -253,17 +253,24 @@ def predict_rois(
         centre = tuple(c - s for c, s in zip(roi.centre, start, strict=True))
         inside = replace(roi, centre=centre)
         cut = roi.apply(images)
-        maps = [view.invert(predict(view.apply(cut))) for view in views]
-        found = [inside.invert(part, size) for part in maps]
-        scores_own.append(_score_own(found, activation))
-        means.append(torch.stack(found).mean(0))
+        total, marked_by = None, []
+        for view in views:  # summed as they are made: never are there copies of all of them
+            part = inside.invert(view.invert(predict(view.apply(cut))), size)
+            marked_by.append(_mark(part, activation))
+            total = part if total is None else total.add_(part)
+            del part
+        assert total is not None
+        scores_own.append(_score_own(marked_by))
+        means.append(total.div_(len(views)))
         coverages.append(inside.coverage(size, images.device))
-    masks = [foreground_one_hot(mean, activation).to(torch.uint8) for mean in means]
+    masks = [_mark(mean, activation) for mean in means]
     scores = list(zip(scores_own, _score_neighbours(masks, coverages), strict=True))
     weights = weigh(scores, sharpness)
-    total = sum(w * seen * mean for w, seen, mean in zip(weights, coverages, means, strict=True))
+    mean = weights[0] * coverages[0] * means.pop(0)
+    for weight, seen in zip(weights[1:], coverages[1:], strict=True):
+        mean += weight * seen * means.pop(0)
     share = torch.as_tensor(sum(w * seen for w, seen in zip(weights, coverages, strict=True)))
-    mean = torch.as_tensor(total) / share.clamp_min(1e-6)
+    mean /= share.clamp_min(1e-6)
     result = mean.new_zeros((1, mean.shape[1], *shape))
     result[where] = mean
     seen = mean.new_zeros((1, 1, *shape))
@@ -306,24 +313,28 @@ def consistency_scores(
         is one alone; and of its mean with the means of its neighbours, where both saw the image, 1
         if there are none. Classes that neither marks do not count.
     """
-    own = [_score_own(views, activation) for views in predictions]
-    means = [
-        foreground_one_hot(torch.stack(list(views)).mean(0), activation) for views in predictions
-    ]
+    own = [_score_own([_mark(view, activation) for view in views]) for views in predictions]
+    if len(own) == 1:  # without a neighbour
+        return [(own[0], 1.0)]
+    means = [_mark(torch.stack(list(views)).mean(0), activation) for views in predictions]
     return list(zip(own, _score_neighbours(means, coverages), strict=True))
 
 
-def _score_own(views: Sequence[Tensor], activation: str) -> float:
-    """Mean Dice of the first view with the others."""
-    first = foreground_one_hot(views[0], activation)
-    return _mean([_dice(first, foreground_one_hot(other, activation)) for other in views[1:]])
+def _mark(maps: Tensor, activation: str) -> Tensor:
+    """What probabilities mark, one byte a voxel and class."""
+    return foreground_one_hot(maps, activation).to(torch.uint8)
+
+
+def _score_own(masks: Sequence[Tensor]) -> float:
+    """Mean Dice of the first view's mask with the others'."""
+    return _mean([_dice(masks[0], other) for other in masks[1:]])
 
 
 def _score_neighbours(masks: Sequence[Tensor], coverages: Sequence[Tensor]) -> list[float]:
     """Per magnification the mean Dice of its mask with its neighbours', where both saw."""
     beside: list[list[float]] = [[] for _ in masks]
     for k, (one, two) in enumerate(itertools.pairwise(masks)):
-        seen = coverages[k] * coverages[k + 1]
+        seen = (coverages[k] * coverages[k + 1]).to(torch.uint8)
         value = _dice(one * seen, two * seen)
         beside[k].append(value)
         beside[k + 1].append(value)
