@@ -15,7 +15,7 @@ __all__ = ["Footprint", "free_bytes", "plan_footprint"]
 LARGEST_WHOLE = 512 * 2**20
 """Bytes of logits; larger ones are made anew at the end instead of being kept."""
 
-_COPIES = 15  # of a prediction, at the peak of an episode that runs on it
+_COPIES = 12  # of a prediction, at the peak of an episode that runs on it
 
 
 @dataclass(frozen=True)
