@@ -26,7 +26,8 @@ from grata_monai import GraTaInferer
 
 torch.manual_seed(0)
 network = UNet(3, 1, 2, (4, 8), (2,), norm="batch").eval()
-inferer = GraTaInferer(SlidingWindowInferer((16, 16, 8)), method="plain_entropy")
+recipe = {"base": "clinical", "mirror_margin": -1.0, "source_below": 0.0}
+inferer = GraTaInferer(SlidingWindowInferer((16, 16, 8)), recipe, method="plain_entropy")
 print(inferer(torch.rand(1, 1, 16, 16, 8), network).meta["grata"])
 """
 
@@ -58,8 +59,8 @@ def test_a_method_and_a_score_are_one_file_and_one_line_each(repository, tmp_pat
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["method"] == {"name": "plain_entropy", "settings": {"rate": 0.01}}
-    (step,) = record["steps"]
-    assert step["loss"] > 0
+    assert record["steps"]
+    assert all(step["loss"] > 0 for step in record["steps"])
     scores = {score["name"]: score for score in record["verdict"]["scores"]}
     assert 0.5 <= scores["certainty"]["value"] <= 1
     assert scores["certainty"]["threshold"] is None

@@ -115,7 +115,7 @@ def ensure_writable(folder: Typed) -> Path:
     try:
         target.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # who holds the folder may have cleaned it up
     except OSError as error:
         raise OutputError(
             f"output folder must be writable, {target.name!r} is not: {error.strerror or error}. "

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 from crash import kill_at_call
@@ -151,6 +152,19 @@ def test_a_missing_folder_is_made_and_left_empty(tmp_path):
     folder = tmp_path / "a" / "b"
     assert ensure_writable(str(folder)) == folder
     assert os.listdir(folder) == []
+
+
+def test_a_folder_is_writable_though_its_holder_cleans_the_probe_up(tmp_path, monkeypatch):
+    write_bytes = Path.write_bytes
+
+    def write_and_lose(path, content):
+        count = write_bytes(path, content)
+        path.unlink()
+        return count
+
+    monkeypatch.setattr(Path, "write_bytes", write_and_lose)
+    assert ensure_writable(tmp_path) == tmp_path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path):

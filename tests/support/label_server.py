@@ -99,7 +99,8 @@ class LabelServer:
             with self._open(request) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
 
     def upload(self, path: str, name: str, content: bytes) -> Any:
         """PUT a file."""
@@ -130,7 +131,8 @@ class LabelServer:
             with self._open(request) as answer:
                 return _read_answer(answer.headers["Content-Type"], answer.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, _read_error(error.read()))
+            with error:
+                return Answer(error.code, _read_error(error.read()))
 
     def open_session(self, files: Sequence[Path]) -> str:
         """Upload files as a session; several become a folder on the server."""

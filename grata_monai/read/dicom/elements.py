@@ -102,7 +102,7 @@ def has_unclear_text(dataset: Dataset) -> bool:
     has_set = any(term in python_encoding and term not in DEFAULT_SETS for term in declared)
     is_european = bool(declared) and EUROPEAN.issuperset(declared)
     for keyword in IDENTITY:
-        content = getattr(dataset.get_item(keyword, keep_deferred=True), "value", b"")
+        content = _read_raw(dataset, keyword)
         if not isinstance(content, bytes) or (content.isascii() and ESCAPE not in content):
             continue
         content = content.rstrip(b"\0 ")
@@ -112,6 +112,16 @@ def has_unclear_text(dataset: Dataset) -> bool:
         if said or not is_readable or not has_set or (is_european and _is_foreign(content)):
             return True
     return False
+
+
+def _read_raw(dataset: Dataset, keyword: str) -> Any:
+    """Value of an element as it was read; empty where pydicom cannot convert an empty one."""
+    try:
+        return getattr(dataset.get_item(keyword), "value", b"")
+    except MemoryError:
+        raise
+    except Exception:  # as of `_read`
+        return b""
 
 
 def _is_foreign(content: bytes) -> bool:
