@@ -47,7 +47,6 @@ _WHOLE_IMAGE: Mapping[str, Any] = {
     "steps": 5,
     "prediction_views": ("identity", "flip:0"),
 }
-_GUARDED: Mapping[str, Any] = {"min_cosine": None}
 
 
 def _ablate() -> dict[str, Recipe]:
@@ -71,10 +70,10 @@ def _pair_objectives() -> dict[str, Recipe]:
 def _vary_rates() -> dict[str, Recipe]:
     made = {}
     for rate, is_dynamic, is_guarded in product((3e-3, 1e-2), (True, False), (True, False)):
-        base, changes = (CLINICAL, _GUARDED) if is_guarded else (PAPER, _WHOLE_IMAGE)
+        base = CLINICAL if is_guarded else PAPER.changed(**_WHOLE_IMAGE)
         kind = ("dynamic" if is_dynamic else "fixed") + ("-guarded" if is_guarded else "")
         name = f"rate-{rate:g}-{kind}"
-        made[name] = base.changed(name=name, base_rate=rate, is_dynamic=is_dynamic, **changes)
+        made[name] = base.changed(name=name, base_rate=rate, is_dynamic=is_dynamic)
     return made
 
 
