@@ -5,6 +5,7 @@ done at least once; the ledger makes sure that it counts once. Which jobs there 
 the ledger, so that a lost queue is filled again by `Jobs.reconcile`.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -136,9 +137,12 @@ class Jobs:
     def reconcile(self, ledger: Ledger) -> int:
         """Put into the queue what the ledger asks for and the queue has not.
 
+        Jobs that a clock's step would keep waiting come sooner.
+
         Returns:
             How many jobs were missing.
         """
+        self._shorten_waits()
         active = self._list_active()
         wanted = ledger.find([State.QUEUED, State.SEGMENTED])
         missing = [row for row in wanted if getattr(Follow.of(row), "id", "") not in active]
@@ -186,6 +190,14 @@ class Jobs:
         )
         self._client.delete_workflows([job.workflow_id for job in ended])
         return len(ended)
+
+    def _shorten_waits(self) -> None:
+        """Let no job wait longer than the largest wait, as after a clock that was ahead."""
+        longest = self._config.limits.largest_seconds
+        latest = 1000 * (time.time() + longest)
+        for job in self._client.list_workflows(status="DELAYED", load_input=False):
+            if (job.delay_until_epoch_ms or 0) > latest:
+                self._client.set_workflow_delay(job.workflow_id, delay_seconds=longest)
 
     def _list_active(self) -> set[str]:
         found = self._client.list_workflows(

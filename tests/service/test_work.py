@@ -1,12 +1,13 @@
 """What becomes of a job: delivered, refused, tried again, quarantined, or without effect."""
 
 import threading
+import time
 
 import pytest
 
 from grata_monai.core.errors import TransferError
 from grata_monai.service import serve, work
-from grata_monai.service.jobs import DELIVER, SEGMENT
+from grata_monai.service.jobs import DELIVER, SEGMENT, Follow, Jobs
 from grata_monai.service.ledger import State
 
 RULE = '{"destination": "archive", "priority": "normal"}'
@@ -123,6 +124,19 @@ def test_a_destination_that_was_taken_out_keeps_its_cases(config, ledger, spool,
     series = ledger.move(queued, State.SEGMENTED, job=2, rule=rule)
     assert run_deliver(config, ledger, spool, series.job).job == 3
     assert "destination must be in the configuration, 'old' is not" in ledger.get("a").reason
+
+
+def test_a_clock_that_was_ahead_keeps_no_job_waiting(config, ledger, queued):
+    jobs, day = Jobs(config), 86400.0
+    try:
+        follow = Follow.of(queued, delay_seconds=day)  # as a clock gave it that was a day ahead
+        jobs._client.enqueue(follow.options(), follow.key, follow.edition, follow.job)
+        assert jobs.reconcile(ledger) == 0
+        (job,) = jobs._client.list_workflows(status="DELAYED")
+        wait = job.delay_until_epoch_ms / 1000 - time.time()
+        assert config.limits.largest_seconds - 60 < wait <= config.limits.largest_seconds
+    finally:
+        jobs.close()
 
 
 def test_a_helper_keeps_workers_alive_and_opens_no_door(config, ledger, monkeypatch):

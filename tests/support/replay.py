@@ -1,5 +1,6 @@
 """Replay a hospital's days against the service while it is killed, and count what went wrong."""
 
+import gc
 import json
 import os
 import random
@@ -168,6 +169,7 @@ address = "127.0.0.1:{self.web_port}"
             self.process.wait()
         self.peers.close()
         self.ledger.close()
+        gc.collect()  # sockets that pynetdicom left open warn here, where tests ignore it
 
     def send(self, *batch: Sent) -> None:
         """Send series together until the service has taken every instance."""
