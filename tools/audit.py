@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_AFFECTED: Mapping[str, tuple[str, str]] = {}
 """Name of an advisory to a justification of CycloneDX, such as ``code_not_reachable``, and why."""
 
+NOTHING = (
+    "error: pip-audit must reach https://pypi.org, and could judge no package; nothing was "
+    "written. Of the first it says: {reason}"
+)
+
 
 def find_open(report: Mapping[str, Any], known: Mapping[str, tuple[str, str]]) -> list[str]:
     """List what pip-audit found and nobody has judged.
@@ -72,7 +77,7 @@ def make_vex(report: Mapping[str, Any], known: Mapping[str, tuple[str, str]]) ->
 
 
 def main() -> int:
-    """Audit; the exit status is 1 if an advisory is open."""
+    """Audit; the exit status is 1 if an advisory is open, 2 if nothing could be audited."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("program", type=Path, metavar="PIP_AUDIT", help="the program")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="VEX to write")
@@ -84,6 +89,9 @@ def main() -> int:
         print(f"error: pip-audit must give a report, it says: {done.stderr.strip()[-500:]}")
         return 2
     report = json.loads(done.stdout)
+    if all("skip_reason" in package for package in report["dependencies"]):
+        print(NOTHING.format(reason=report["dependencies"][0]["skip_reason"]))
+        return 2
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(make_vex(report, NOT_AFFECTED), indent=1), encoding="utf-8")
     found = find_open(report, NOT_AFFECTED)

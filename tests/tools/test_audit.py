@@ -1,9 +1,12 @@
 """Advisories that nobody has judged are named; those that do not apply say why."""
 
+import json
+import re
+
 import pytest
 
 from grata_monai.core.errors import DatasetError
-from tools.audit import find_open, make_vex
+from tools.audit import find_open, main, make_vex
 from tools.offline import write_hashed
 
 FOUND = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2"]}
@@ -20,6 +23,26 @@ def test_an_open_advisory_is_named_with_its_remedy():
 def test_what_could_not_be_audited_does_not_pass():
     report = {"dependencies": [{"name": "alpha", "skip_reason": "not found"}]}
     assert find_open(report, {}) == ["alpha: not audited, not found"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "status", "text"),
+    [
+        ([{"name": "alpha", "skip_reason": "no way"}], 2, "could judge no package.*: no way"),
+        (PACKAGES, 1, "alpha 1: PYSEC-1"),
+        (PACKAGES[1:], 0, "no open advisory among 1 packages"),
+    ],
+)
+def test_nothing_is_written_where_no_package_could_be_audited(
+    packages, status, text, tmp_path, monkeypatch, capsys
+):
+    program, out = tmp_path / "pip-audit", tmp_path / "dist" / "vex.cdx.json"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps({'dependencies': packages})}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.argv", ["audit", str(program), "--out", str(out)])
+    assert main() == status
+    assert re.search(text, capsys.readouterr().out)
+    assert out.exists() == (status != 2)
 
 
 def test_one_that_does_not_apply_says_why():
