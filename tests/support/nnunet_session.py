@@ -29,10 +29,17 @@ from grata_monai.phantom.dicom import write_series
 MOVING = {"base": "clinical", "guard": False, "steps": 1, "windows": 1, "search_views": []}
 NEAR = {"steps": 0, "focus_views": ["identity", "scale:1.33:0,1"], "search_views": []}
 QUICK = {"base": "views", "focus_views": ["identity"], "search_views": []}
+NATIVE = {
+    "source": ("images", "trained", (0, 1)),
+    "regions": ("one", "regions", (0,)),
+    "plane": ("whole_pairs", "plane", (0,)),
+    "total": ("one", "total", (0,)),
+}
+"""What nnU-Net alone predicts: images, model, folds."""
 
 
 def main(folder: Path, *, is_oldest: bool) -> None:
-    """Run everything, or with the oldest nnU-Net what depends on its version most."""
+    """Run everything, or with the oldest nnU-Net what depends on its version."""
     if is_oldest:
         (folder / "oldest.json").write_text(json.dumps(run_oldest(folder)))
         return
@@ -57,12 +64,10 @@ def main(folder: Path, *, is_oldest: bool) -> None:
     if any((folder / "converted").iterdir()):
         said["nifti"] = ask(folder, "nifti", "converted", "trained", "--recipe", "source")
     (folder / "said.json").write_text(json.dumps(said))
-    predict_natively(folder, "source", "images", "trained", (0, 1))
-    predict_with_ours(folder)
+    for name, (images, model, folds) in NATIVE.items():
+        predict_natively(folder, name, images, model, folds)
+    predict_with_ours(folder, "moving")
     predict_natively(folder, "labelled", "nnUNet_raw/Dataset900_Balls/imagesTr", "trained", (0,))
-    predict_natively(folder, "regions", "one", "regions", (0,))
-    predict_natively(folder, "plane", "whole_pairs", "plane", (0,))
-    predict_natively(folder, "total", "one", "total", (0,))
 
 
 def calibrate(folder: Path) -> dict[str, dict[str, object]]:
@@ -84,20 +89,30 @@ def calibrate(folder: Path) -> dict[str, dict[str, object]]:
 
 def run_oldest(folder: Path) -> dict[str, object]:
     """Predict with another version of nnU-Net what the newest has trained."""
-    predict_natively(folder, "oldest", "one", "trained", (0, 1))
-    return {
-        "oldest": ask(folder, "oldest", "one", "trained", "--recipe", "source"),
-    }
+    said = {}
+    for name, (images, model, folds) in NATIVE.items():
+        predict_natively(folder, f"oldest_{name}", images, model, folds)
+        said[name] = ask(folder, f"oldest_{name}", images, model, "--recipe", "source")
+    moving = str(folder / "moving.json")
+    for name, folds in (("moving", "0"), ("folds", "01")):
+        said[name] = ask(
+            folder, f"oldest_{name}", "one", "trained", "-f", *folds, "--recipe", moving
+        )
+    predict_with_ours(folder, "oldest_moving")
+    said["dicom"] = ask(
+        folder, "oldest_dicom", "series", "trained", "--recipe", "source", "--dicom"
+    )
+    return said
 
 
-def predict_with_ours(folder: Path) -> None:
+def predict_with_ours(folder: Path, name: str) -> None:
     """Let nnU-Net's own program predict with our predictor in place of its own."""
     model = read_folder(folder / "trained", folds=["0"])
     recipe = resolve_recipe(MOVING)
-    (folder / "native" / "moving").mkdir(parents=True)
+    (folder / "native" / name).mkdir(parents=True)
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = GraTaPredictor(model, Options(recipe))
-        case, target = folder / "one" / "one_0000.nii.gz", folder / "native" / "moving" / "one"
+        case, target = folder / "one" / "one_0000.nii.gz", folder / "native" / name / "one"
         predictor.predict_from_files_sequential([[str(case)]], [str(target)])
 
 

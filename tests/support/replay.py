@@ -384,8 +384,9 @@ def _plan(replay: Replay, count: int) -> list[tuple[int, Callable[[], object]]]:
     def clock_is_right() -> None:
         (fire / under_fire.CLOCK).write_text("0")
 
+    down = min(0.05, MOST_OPEN / 2 / count)  # what is sent meanwhile cannot end
     shares = {
-        0.1: archive_goes_down, 0.15: archive_comes_back, 0.4: disk_fills,
+        0.1: archive_goes_down, 0.1 + down: archive_comes_back, 0.4: disk_fills,
         0.5: clock_steps_back, 0.6: clock_steps_forward, 0.7: clock_is_right, 0.8: disk_fills,
     }  # fmt: skip
     return [(int(share * count), fault) for share, fault in shares.items()]
