@@ -18,6 +18,19 @@ from grata_monai.core.memory import is_out_of_memory
 __all__ = ["choose_input", "rehearse"]
 
 _DEFAULT_EXTENT = 64
+UNBOUNDED = ("Add", "Convolution", "Mm", "Sub", "Upsample")
+RESHAPING = (
+    "Alias",
+    "Clone",
+    "Permute",
+    "Select",
+    "Slice",
+    "Squeeze",
+    "ToCopy",
+    "Unsqueeze",
+    "View",
+)
+"""Autograd's names of operations begin so: those without bounds, those that keep values."""
 
 
 def choose_input(
@@ -131,12 +144,20 @@ def _check_range(logits: Tensor) -> None:
         return  # of random weights that says nothing
     is_softmax = logits.shape[1] > 1 and torch.allclose(values.sum(1), torch.ones(()), atol=1e-3)
     is_within = bool((values >= 0).all()) and bool((values <= 1).all())
-    if is_within and (is_softmax or bool((values > 0).all())):
+    if is_within and (is_softmax or (bool((values > 0).all()) and not _ends_linear(logits))):
         raise NetworkError(
             "network must return logits, it returns values in [0, 1], as after a "
             f"{'softmax' if is_softmax else 'sigmoid'}. Leave the last activation out of "
             "network_def, and put it into the postprocessing."
         )
+
+
+def _ends_linear(logits: Tensor) -> bool:
+    """Whether a layer without bounds made them; those of random weights may all be small."""
+    node = logits.grad_fn
+    while node is not None and node.name().startswith(RESHAPING) and node.next_functions:
+        node = node.next_functions[0][0]
+    return node is not None and node.name().startswith(UNBOUNDED)
 
 
 def _check_gradient(logits: Tensor, moving: MovingParameters, activation: str) -> None:
