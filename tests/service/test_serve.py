@@ -164,7 +164,7 @@ def test_on_postgresql_a_killed_service_goes_on_and_a_drain_ends_it(tmp_path):
 
 @pytest.mark.timeout(1200)
 def test_under_fire_nothing_is_lost_and_nothing_twice(tmp_path):
-    report = run_week(tmp_path, 200, limit_seconds=1100)
+    report = run_week(tmp_path, 200, limit_seconds=700, ending_seconds=300)
     assert report.faults == {}
     assert report.boundaries_missed == set()
     assert sum(report.ends.values()) == 200

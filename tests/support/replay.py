@@ -28,7 +28,6 @@ from grata_monai.service.config import read_config
 from grata_monai.service.ledger import ENDS, Ledger
 
 LATE_WAIT = 60.0
-ENDING_SECONDS = 900.0
 TELLING_SECONDS = 60.0
 MOST_OPEN = 400  # what is sent waits meanwhile, so that all of it can end in time
 BATCHES = 40  # at least, so that faults meet series at all stages
@@ -296,6 +295,7 @@ def run_week(  # noqa: C901, PLR0913  # what goes wrong, and how often
     seed: int = 0,
     random_kills: int = 6,
     limit_seconds: float = 270.0,
+    ending_seconds: float = 900.0,
     say: Callable[[str], object] = lambda text: None,
 ) -> Report:
     """Send series while everything goes wrong; then make peace, and count.
@@ -308,7 +308,8 @@ def run_week(  # noqa: C901, PLR0913  # what goes wrong, and how often
         real: Share of series that are segmented in earnest.
         seed: Of what goes wrong when.
         random_kills: Of any process, as the series end.
-        limit_seconds: After which nothing new is sent; what was sent may still end.
+        limit_seconds: After which nothing new is sent.
+        ending_seconds: In which what was sent may still end.
         say: Told how far it is.
 
     Returns:
@@ -340,7 +341,7 @@ def run_week(  # noqa: C901, PLR0913  # what goes wrong, and how often
         for sender in senders:
             sender.start()
         faults, told = _plan(replay, count), began
-        while time.monotonic() - began < limit_seconds + ENDING_SECONDS:
+        while time.monotonic() - began < limit_seconds + ending_seconds:
             replay.tend()
             done = sum(series.is_kept for series in sent)
             is_sent = not any(sender.is_alive() for sender in senders)
