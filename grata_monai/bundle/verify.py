@@ -18,8 +18,9 @@ from grata_monai.bundle.signature import (
     verify_signature,
 )
 from grata_monai.core.errors import BundleError
-from grata_monai.core.files import UNFINISHED, atomic_path
+from grata_monai.core.files import atomic_path, is_unfinished
 from grata_monai.core.verified import Verified
+from grata_monai.core.working import clean
 
 __all__ = [
     "MANIFEST",
@@ -94,9 +95,12 @@ def write_manifest(root: str | Path) -> Path:
         OutputError: If it cannot be written.
     """
     folder = _bundle_folder(root)
+    for place, folders, _ in os.walk(folder):
+        if any(map(is_unfinished, folders)):
+            clean(Path(place))
     lines = []
     for name, path in sorted(_named_files(folder).items()):
-        if path.name.startswith(UNFINISHED):
+        if is_unfinished(path.name):
             path.unlink(missing_ok=True)
             continue
         problem = _unnameable(name, path)

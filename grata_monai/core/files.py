@@ -12,7 +12,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 
 from grata_monai.core.errors import OutputError
-from grata_monai.core.working import OLD, working_folder
+from grata_monai.core.working import OLD, PREFIX, working_folder
 
 __all__ = [
     "UNFINISHED",
@@ -24,6 +24,7 @@ __all__ = [
     "ensure_writable",
     "flush",
     "flush_folder",
+    "is_unfinished",
     "refuse_as_output",
     "temporary_name",
 ]
@@ -39,8 +40,9 @@ UNFINISHED = ".grata-"
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Lend a temporary path that becomes `path` when the block ends without an exception.
 
-    The temporary file lies in the same folder and has the same suffixes, so that writers that
-    choose their format by name work. After an exception it is gone and `path` is untouched.
+    The temporary file has the same name, in a hidden folder beside it. After an exception it is
+    gone and `path` is untouched; what a killed process left goes when a file beside it is next
+    written.
 
     Args:
         path: The file to make or to replace; its folder must exist.
@@ -52,16 +54,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OutputError: If the file system refuses, or nothing was written.
     """
     target = Path(path)
-    temporary = target.with_name(temporary_name() + "".join(target.suffixes[-2:]))
-    try:
-        with refuse_as_output(target.name):
-            yield temporary
-            flush(temporary)
-            os.replace(temporary, target)
-            flush_folder(target.parent)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with refuse_as_output(target.name), working_folder(target.parent) as work:
+        temporary = work / target.name
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, target)
+        flush_folder(target.parent)
 
 
 @contextmanager
@@ -101,6 +99,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def ensure_writable(folder: Typed) -> Path:
     """Make a folder if it is missing, and prove that a file can be written there.
 
+    What a killed process left there of single files and folders is put right.
+
     Args:
         folder: The folder.
 
@@ -111,11 +111,10 @@ def ensure_writable(folder: Typed) -> Path:
         OutputError: If it cannot be made or written.
     """
     target = as_path(folder, name="output_dir")
-    probe = target / temporary_name()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # who holds the folder may have cleaned it up
+        with working_folder(target) as work:
+            (work / "probe").write_bytes(b"")
     except OSError as error:
         raise OutputError(
             f"output folder must be writable, {target.name!r} is not: {error.strerror or error}. "
@@ -187,6 +186,11 @@ def refuse_as_output(name: str) -> Iterator[None]:
 def temporary_name() -> str:
     """Make a name that no other file has; what bears it after its run has ended is rubbish."""
     return f"{UNFINISHED}{secrets.token_hex(8)}"
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file or folder of this name is what a run has not finished, or never will."""
+    return name.startswith((UNFINISHED, PREFIX))
 
 
 def flush(path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,11 +16,14 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["OLD", "working_folder"]
+__all__ = ["OLD", "PREFIX", "clean", "working_folder"]
 
 PREFIX = ".grata_work-"
+"""How the names of working folders begin."""
+
 OLD = "old"
 """Folder in a working folder: what lies there goes back to its place, unless another has it now."""
+LOCK_SECONDS = 0.5  # another program may lock the folder for itself for ever
 
 
 @contextmanager
@@ -36,8 +40,9 @@ def working_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: If the file system refuses.
     """
-    with _locked(parent):
-        _clean(parent)
+    with _locked(parent) as is_alone:
+        if is_alone:
+            clean(parent)
         work = parent / f"{PREFIX}{secrets.token_hex(8)}"
         work.mkdir()
         lock = _lock(work)
@@ -58,22 +63,27 @@ def _end(work: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _clean(parent: Path) -> None:
+def clean(parent: Path) -> None:
+    """Put right what killed processes left in a folder; work in progress stays.
+
+    Args:
+        parent: The folder.
+    """
     for path in parent.glob(f"{PREFIX}*"):
         if path.is_symlink() or not path.is_dir():
             continue
-        lock = _lock(path, is_tried=True)
+        lock = _lock(path)
         if lock is not None:
             _end(path)
             os.close(lock)
 
 
 @contextmanager
-def _locked(parent: Path) -> Iterator[None]:
-    """Keep others from cleaning until a new folder has its own lock."""
-    lock = _lock(parent)
+def _locked(parent: Path) -> Iterator[bool]:
+    """Keep others from cleaning until a new folder has its own lock; says whether that worked."""
+    lock = _lock(parent, seconds=LOCK_SECONDS)
     try:
-        yield
+        yield lock is not None
     finally:
         if lock is not None:
             os.close(lock)
@@ -81,18 +91,26 @@ def _locked(parent: Path) -> Iterator[None]:
 
 if sys.platform == "win32":
 
-    def _lock(folder: Path, *, is_tried: bool = False) -> int | None:
+    def _lock(folder: Path, *, seconds: float = 0.0) -> int | None:
         """Windows has no locks of folders: nothing is cleaned there."""
         return None
 
 else:
 
-    def _lock(folder: Path, *, is_tried: bool = False) -> int | None:
-        """Lock a folder; None if another process has it, or the file system knows no locks."""
-        descriptor = os.open(folder, os.O_RDONLY)
+    def _lock(folder: Path, *, seconds: float = 0.0) -> int | None:
+        """Lock a folder; None if another process keeps it, it is gone, or nothing can be locked."""
+        end = time.monotonic() + seconds
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if is_tried else 0))
+            descriptor = os.open(folder, os.O_RDONLY)
         except OSError:
-            os.close(descriptor)
             return None
-        return descriptor
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and time.monotonic() < end:
+                    time.sleep(0.01)
+                    continue
+                os.close(descriptor)
+                return None
+            return descriptor

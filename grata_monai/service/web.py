@@ -1,5 +1,6 @@
 """Serve health, metrics and a page by HTTP; nothing can be changed here."""
 
+import asyncio
 import hmac
 import ssl
 import threading
@@ -18,6 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from grata_monai.core.errors import TransferError
 from grata_monai.service.page import render_page
@@ -28,6 +30,9 @@ from grata_monai.transfer.address import is_loopback, parse_host_port
 __all__ = ["WebServer", "make_app"]
 
 STARTING_SECONDS = 20.0
+CONNECTION_SECONDS = 30.0  # from its first byte to its last, whatever a client sends or reads
+MOST_CONNECTIONS = 64
+MOST_HEADER_BYTES = 2**14
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -52,6 +57,8 @@ class WebServer:
             access_log=False,
             server_header=False,
             lifespan="off",
+            http=_Bounded,
+            h11_max_incomplete_event_size=MOST_HEADER_BYTES,
             ssl_certfile=web.certificate,
             ssl_keyfile=web.key,
             ssl_ca_certs=str(web.client_ca) if web.client_ca else None,
@@ -77,6 +84,25 @@ class WebServer:
     def _run(self) -> None:
         with suppress(SystemExit):  # uvicorn's answer to a port that is taken
             self._server.run()
+
+
+class _Bounded(H11Protocol):
+    """A connection with an end, one of not too many."""
+
+    _end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, unless there are too many."""
+        super().connection_made(transport)
+        self._end = self.loop.call_later(CONNECTION_SECONDS, transport.abort)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
 
 
 def make_app(web: Web, health: Health) -> Starlette:

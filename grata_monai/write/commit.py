@@ -6,11 +6,12 @@ Both happen when a process next claims the output folder. Only one process at a 
 """
 
 import errno
+import json
 import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from grata_monai.core.files import (
     refuse_as_output,
     temporary_name,
 )
-from grata_monai.read.outputs import RECORD, RECORD_ENDING, list_masks, list_objects
+from grata_monai.read.outputs import RECORD, RECORD_ENDING, list_masks, list_objects, read_json
 
 __all__ = ["RUN_WAIT_SECONDS", "claim", "discard", "staged"]
 
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = f"{UNFINISHED}lock"
 READY = ".ready"
+LAST = f"{UNFINISHED}last"  # in a stage: names of the files that count as records
 WAIT_SECONDS = 60.0  # for a writer outside a run, which holds the folder for one case only
 RUN_WAIT_SECONDS = 1.0
 
@@ -83,7 +85,7 @@ def claim(output_dir: Typed, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
+def staged(folder: Path, *, last: Sequence[str] = ()) -> Iterator[Path]:
     """Lend a hidden folder; what lies in it when the block ends moves into `folder` as one.
 
     Files replace files and folders replace folders. A record is removed first and comes last, so
@@ -91,6 +93,7 @@ def staged(folder: Path) -> Iterator[Path]:
 
     Args:
         folder: Claimed by this process.
+        last: Names of further files that count as records: they name the others.
 
     Yields:
         Where to write files and folders, under their later names.
@@ -103,6 +106,8 @@ def staged(folder: Path) -> Iterator[Path]:
     try:
         with refuse_as_output(folder.name):
             stage.mkdir()
+            if last:
+                (stage / LAST).write_text(json.dumps({"names": [*last]}), encoding="utf-8")
             yield stage
             _flush_tree(stage)
             os.rename(stage, ready)
@@ -188,7 +193,8 @@ def _complete(ready: Path) -> None:
     folder = ready.parent
     with _moving:
         names = [path.name for path in ready.iterdir() if not path.name.startswith(UNFINISHED)]
-        records = [name for name in names if name.endswith(RECORD_ENDING)]
+        last = read_json(ready / LAST).get("names", [])
+        records = [name for name in names if name.endswith(RECORD_ENDING) or name in last]
         for name in records:
             (folder / name).unlink(missing_ok=True)
         for name in sorted(names, key=lambda name: (name in records, name)):

@@ -1,9 +1,9 @@
 """A file or folder is whole or not there, and a folder that cannot be written is refused early."""
 
+import fcntl
 import os
 import shutil
 import stat
-from pathlib import Path
 
 import pytest
 from crash import kill_at_call
@@ -15,8 +15,7 @@ from grata_monai.core.files import as_text, atomic_folder, atomic_path, ensure_w
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
     with atomic_path(tmp_path / "a.nii.gz") as path:
-        assert path.parent == tmp_path
-        assert path.name.endswith(".nii.gz")
+        assert path.name == "a.nii.gz"  # by which writers choose their format
         path.write_text("new")
         assert not (tmp_path / "a.nii.gz").exists()
     assert os.listdir(tmp_path) == ["a.nii.gz"]
@@ -154,17 +153,30 @@ def test_a_missing_folder_is_made_and_left_empty(tmp_path):
     assert os.listdir(folder) == []
 
 
-def test_a_folder_is_writable_though_its_holder_cleans_the_probe_up(tmp_path, monkeypatch):
-    write_bytes = Path.write_bytes
+def test_no_call_at_which_a_process_is_killed_leaves_half_a_file_or_a_hidden_one(tmp_path):
+    path, seen = tmp_path / "report.md", []
+    for point in range(1, 99):
+        path.write_text("old")
+        is_killed = kill_at_call(point, lambda: write(path))
+        assert {one.name for one in tmp_path.iterdir() if one.is_file()} == {"report.md"}
+        ensure_writable(tmp_path)  # as whoever writes there next does
+        assert os.listdir(tmp_path) == ["report.md"]
+        seen.append(path.read_text())
+        if not is_killed:
+            break
+    assert len(seen) > 5
+    assert seen == sorted(seen, key=lambda text: text == "half")
+    assert {*seen} == {"old", "half"}
 
-    def write_and_lose(path, content):
-        count = write_bytes(path, content)
-        path.unlink()
-        return count
 
-    monkeypatch.setattr(Path, "write_bytes", write_and_lose)
-    assert ensure_writable(tmp_path) == tmp_path
-    assert list(tmp_path.iterdir()) == []
+def test_a_folder_that_another_program_locks_can_be_written(tmp_path):
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        write(tmp_path / "a")
+    finally:
+        os.close(lock)
+    assert os.listdir(tmp_path) == ["a"]
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path):

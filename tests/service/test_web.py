@@ -1,7 +1,9 @@
 """Health, metrics and the page: worst first, closed to strangers."""
 
+import socket
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, suppress
 
 import pytest
 from certificates import make_client_tls
@@ -10,6 +12,7 @@ from hospital import free_port
 from grata_monai.report.reviews import append_review, make_review
 from grata_monai.report.rows import Row
 from grata_monai.service import parts
+from grata_monai.service import web as module
 from grata_monai.service.config import ServiceConfig, read_config
 from grata_monai.service.desk import Desk
 from grata_monai.service.ledger import State
@@ -103,6 +106,63 @@ def test_strangers_get_nothing(ask, tmp_path):
     assert get("/", known)[0] == 200
     assert get("/healthz", {"Host": "evil.example"})[0] == 400
     assert get("/", known, "DELETE")[0] == 405
+
+
+SLOW = {
+    "header": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+    "body": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n",
+    "nothing": b"",
+    "chunks": b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+
+
+@pytest.fixture
+def connect(health):
+    """Connect to a server as somebody who sends what he likes."""
+    port = free_port()
+    server = WebServer(Web(address=f"127.0.0.1:{port}"), health)
+    yield lambda: socket.create_connection(("127.0.0.1", port), timeout=20)
+    server.close()
+
+
+def is_answered(client):
+    client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return b"200 OK" in client.recv(9999)
+
+
+def send_for_ever(client):
+    """Send a byte now and then until the server ends the connection."""
+    with suppress(ConnectionError, BrokenPipeError):
+        while True:
+            client.sendall(b"1")
+            client.settimeout(0.05)
+            try:
+                if client.recv(9999) == b"":
+                    return
+            except TimeoutError:
+                continue
+
+
+@pytest.mark.parametrize("begin", SLOW.values(), ids=SLOW)
+def test_who_sends_byte_by_byte_is_cut_off(connect, monkeypatch, begin):
+    monkeypatch.setattr(module, "CONNECTION_SECONDS", 0.5)
+    with connect() as client:
+        client.sendall(begin)
+        send_for_ever(client)
+    with connect() as client:
+        assert is_answered(client)
+
+
+def test_connections_are_counted_and_headers_measured(connect, monkeypatch):
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 3)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect()) for _ in range(3)]
+        assert all(map(is_answered, clients))
+        with connect() as one, suppress(ConnectionError):
+            assert one.recv(9) == b""
+    with connect() as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 2**16)
+        assert b"400 Bad Request" in client.recv(9999)
 
 
 def test_over_tls_a_browser_needs_a_certificate(health, certificates):

@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
@@ -27,6 +27,30 @@ def kill_at_call(number: int, work: Callable[[], Any]) -> bool:
 def kill_at_byte(size: int, work: Callable[[], Any]) -> bool:
     """Run something in a fork that dies when one of its files grows beyond so many bytes."""
     return _fork(work, lambda: _die_at_byte(size))
+
+
+def fork_until_done(
+    kill: Callable[[int, Callable[[], Any]], bool],
+    work: Callable[[], Any],
+    points: Iterable[int],
+    *,
+    check: Callable[[], Any],
+    before: Callable[[], Any],
+) -> int:
+    """Kill at one point after the other, each time from the state that `before` makes.
+
+    Returns:
+        How often it died before it came to its end.
+    """
+    killed = 0
+    for point in points:
+        before()
+        is_killed = kill(point, work)
+        killed += is_killed
+        check()
+        if not is_killed:
+            return killed
+    raise AssertionError("the work never came to its end")
 
 
 def _fork(work: Callable[[], Any], prepare: Callable[[], None]) -> bool:

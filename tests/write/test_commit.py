@@ -6,7 +6,7 @@ import signal
 import threading
 
 import pytest
-from crash import kill_at_byte, kill_at_call
+from crash import fork_until_done, kill_at_byte, kill_at_call
 from outputs import read_values, write_pair, write_volume
 
 from grata_monai.core.errors import OutputError
@@ -21,19 +21,6 @@ KINDS = pytest.mark.parametrize(
 def recover(out):
     with claim(out):
         pass
-
-
-def fork_until_done(kill, work, points, *, check, before):
-    """Kill at one point after the other, each time from the state that `before` makes."""
-    killed = 0
-    for point in points:
-        before()
-        is_killed = kill(point, work)
-        killed += is_killed
-        check()
-        if not is_killed:
-            return killed
-    raise AssertionError("the work never came to its end")
 
 
 @pytest.mark.slow

@@ -88,6 +88,7 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     from grata_monai.experiments.calibrate.shifts import check_shifts  # noqa: PLC0415
     from grata_monai.experiments.harness.devices import open_in_turn  # noqa: PLC0415
     from grata_monai.experiments.harness.provenance import describe_run  # noqa: PLC0415
+    from grata_monai.write.commit import claim  # noqa: PLC0415
 
     if arguments.out.suffix != ".json":
         raise ValueError(f"out must be a .json file, got {arguments.out.name!r}. Add the ending.")
@@ -103,6 +104,9 @@ def run_calibrate(arguments: argparse.Namespace) -> str:
     is_observed = arguments.observe and not has_cases
     cases = [] if is_observed else list_labelled_cases(arguments)
     given = read_settings(arguments)
+    if arguments.out.parent.is_dir():
+        with claim(arguments.out.parent):
+            pass  # what a killed run had finished is put in place
     others = [c for text in arguments.observe for c in _list_observed(text, arguments.network)]
     weights = describe_weights(given)
     workers = read_workers(arguments)

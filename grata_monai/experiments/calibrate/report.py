@@ -2,16 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from grata_monai.adapt.profile import SourceProfile
-from grata_monai.core.files import atomic_path
 from grata_monai.experiments.calibrate.choose import Choice, Scores
 from grata_monai.experiments.calibrate.profile import Fit
 from grata_monai.experiments.compare.statistics import HARM
 from grata_monai.report.document import write_document
+from grata_monai.write.commit import claim, staged
 
 __all__ = ["write_choice", "write_overlay"]
 
@@ -26,7 +27,7 @@ def write_choice(
     refused: Mapping[str, str],
     fit: Fit | None = None,
 ) -> tuple[Path, str]:
-    """Write the chosen recipe as an overlay of the bundle, and a report beside it.
+    """Write the chosen recipe as an overlay of the bundle, and a report beside it, all as one.
 
     Args:
         choice: Of `choose`.
@@ -42,30 +43,42 @@ def write_choice(
     """
     recipe = _to_recipe(choice, settings, fit)
     report = _describe(choice, scores, facts, refused) + describe_fit(fit)
-    write_overlay({"recipe": recipe}, None if fit is None else fit.profile, out)
     page = out.with_suffix(".md")
-    with atomic_path(page) as path:
-        path.write_text(report, encoding="utf-8")
-    write_document(page)
+    with _as_one(out) as stage:
+        _write_overlay({"recipe": recipe}, None if fit is None else fit.profile, out, stage)
+        (stage / page.name).write_text(report, encoding="utf-8")
+        write_document(stage / page.name)
     return page, report
 
 
 def write_overlay(settings: Mapping[str, Any], profile: SourceProfile | None, out: Path) -> None:
-    """Write settings of the bundle and, beside them and named by them, a profile.
+    """Write settings of the bundle and, beside them and named by them, a profile, as one.
 
     Args:
         settings: Id of the configuration to value.
         profile: Written with ``_profile`` in its name, if there is one.
         out: A ``.json`` file.
     """
+    with _as_one(out) as stage:
+        _write_overlay(settings, profile, out, stage)
+
+
+@contextmanager
+def _as_one(out: Path) -> Iterator[Path]:
+    """Lend a folder whose files appear beside `out` as one; the overlay names the others."""
+    with claim(out.parent) as folder, staged(folder, last=[out.name]) as stage:
+        yield stage
+
+
+def _write_overlay(
+    settings: Mapping[str, Any], profile: SourceProfile | None, out: Path, stage: Path
+) -> None:
     overlay = dict(settings)
     if profile is not None:
         beside = out.with_name(f"{out.stem}_profile.json")
         overlay["profile"] = str(beside.absolute())
-        with atomic_path(beside) as path:
-            path.write_text(profile.to_json() + "\n", encoding="utf-8")
-    with atomic_path(out) as path:
-        path.write_text(json.dumps(overlay, indent=4) + "\n", encoding="utf-8")
+        (stage / beside.name).write_text(profile.to_json() + "\n", encoding="utf-8")
+    (stage / out.name).write_text(json.dumps(overlay, indent=4) + "\n", encoding="utf-8")
 
 
 def _to_recipe(

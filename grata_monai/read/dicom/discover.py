@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
-from grata_monai.core.files import UNFINISHED
+from grata_monai.core.files import is_unfinished
 from grata_monai.read.outputs import RECORD, list_objects
 
 __all__ = ["Tree", "discover", "holds_dicom"]
@@ -117,7 +117,7 @@ def _list_inputs(folder: Path) -> tuple[list[Path], int]:
     entries = sorted(folder.iterdir())
     outputs = list_objects(folder) if folder / RECORD in entries else {}
     rest = [entry for entry in entries if entry not in outputs]
-    return [entry for entry in rest if not entry.name.startswith(UNFINISHED)], len(outputs)
+    return [entry for entry in rest if not is_unfinished(entry.name)], len(outputs)
 
 
 def _is_new(path: Path, seen: set[Identity]) -> bool:
