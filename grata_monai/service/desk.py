@@ -24,9 +24,17 @@ class Desk:
 
     Args:
         config: Of the service.
+
+    Raises:
+        DatasetError: If its folder does not exist.
     """
 
     def __init__(self, config: ServiceConfig) -> None:
+        if not config.folder.is_dir():  # opening the ledger would make one, and tell of no case
+            raise DatasetError(
+                f"folder must be that of a service that has been started, {config.folder.name!r} "
+                "is none. Correct it in the configuration, or start the service first."
+            )
         self._config = config
         self._ledger = Ledger(config)
 

@@ -597,7 +597,9 @@ def test_wrapped_weights_are_the_same_weights(network):
 
 
 @pytest.mark.parametrize("recipe", [LOOKS, WHOLE], ids=["guarded", "whole image"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(m, marks=pytest.mark.slow) if m == "n4" else m for m in METHODS]
+)
 def test_every_method_runs_in_the_same_episode(network, images, recipe, name):
     method = resolve_method(name, resolve_recipe(recipe))
     if name == "shape_moments":

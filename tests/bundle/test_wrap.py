@@ -35,7 +35,9 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "SwinUNETR" else n for n in NETWORKS]
+)
 def test_a_wrapped_bundle_adapts_to_its_case(name, tmp_path):
     network, groups = NETWORKS[name]
     roi_size = [64, 64, 32] if name == "SwinUNETR" else [32, 32, 32]

@@ -18,6 +18,7 @@ from grata_monai.hosts.terminal.inputs import tell_apart
 from grata_monai.hosts.terminal.upgrade import compare_results
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
+from grata_monai.read.dicom.triage import triage
 from grata_monai.write.pictures.planes import cut_into_planes
 
 SPACING, SHAPE = (2.4, 2.4, 6.0), (48, 48, 8)
@@ -67,6 +68,7 @@ def names(folder):
 # ------------------------------------------------------------------------------- workers
 
 
+@pytest.mark.slow
 def test_two_workers_write_what_one_process_writes(tmp_path, capsys):
     folder, outs = tmp_path / "in", [tmp_path / "one", tmp_path / "two"]
     whole = [save_image(folder / f"{name}.nii.gz", seed) for seed, name in enumerate("ab")]
@@ -135,12 +137,20 @@ def test_the_mask_is_that_of_python(mixed, done):
 # ------------------------------------------------------------------------------- going on
 
 
-def test_the_same_command_does_nothing_again(mixed, done, capsys):
+def test_the_same_command_does_nothing_again(mixed, done, capsys, monkeypatch):
+    looked: list[str] = []
+
+    def count(path, **options):
+        looked.append(path)
+        return triage(path, **options)
+
+    monkeypatch.setattr("grata_monai.read.dicom.cases.triage", count)
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*.gz")}
     assert run(mixed, done, "--preview", "--statistics") == 0
     assert capsys.readouterr().out == f"0 segmented, 2 done before; results in {done}\n"
     assert {path: path.stat().st_mtime_ns for path in done.rglob("*.gz")} == before
     assert len(json.loads((done / "statistics.json").read_text())) == 2
+    assert len(looked) == 1  # a tree of thousands of files is slow to go through
 
 
 def test_ctrl_c_says_in_one_sentence_how_far_it_came(tmp_path, monkeypatch, capsys):

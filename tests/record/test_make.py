@@ -111,7 +111,7 @@ SINGLE = {"base": "paper", "prediction_views": ["identity"], "image_share": 0.0}
     ("method", "settings", "outcome"),
     [
         ("mirror", {}, "views"),
-        ("n4", {}, "views"),
+        pytest.param("n4", {}, "views", marks=pytest.mark.slow),
         ("grata", {"steps": 0, "prediction_views": ["identity", "flip:0"]}, "views"),
         ("grata", {"base_rate": 0.0}, "source"),
         ("grata", {}, "adapted"),

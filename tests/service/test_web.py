@@ -9,6 +9,7 @@ import pytest
 from certificates import make_client_tls
 from hospital import free_port
 
+from grata_monai.core.errors import DatasetError
 from grata_monai.report.reviews import append_review, make_review
 from grata_monai.report.rows import Row
 from grata_monai.service import parts
@@ -190,6 +191,14 @@ def test_an_operator_cancels_and_retries(config, ledger, health):
     assert "ALARM not-delivered: archive" in desk.status()
     desk.switch("pause")
     assert ledger.read_setting("mode") == "pause"
+
+
+def test_an_operator_s_mistyped_folder_is_refused_and_not_made(config):
+    with pytest.raises(
+        DatasetError, match=r"folder must be that of a service .* 'service' is none"
+    ):
+        Desk(config)
+    assert not config.folder.exists()
 
 
 def test_every_alarm_is_in_the_documentation(repository):

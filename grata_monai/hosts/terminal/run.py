@@ -127,7 +127,8 @@ def _check(asked: Asked, *, has_images: bool, has_dicom: bool) -> None:
 
 
 def _segment_images(asked: Asked, done: Done) -> list[str]:
-    settings = dict(asked.settings)
+    is_noted = asked.preview or asked.statistics
+    settings = {**asked.settings, **_keep_notes(is_noted)}
     if asked.preview:
         settings |= {"inferer#keep_source": True, "masks": ["pred", "source"]}
     settings |= {"dataset_dir": str(asked.path), "output_dir": str(asked.out.absolute())}
@@ -142,7 +143,7 @@ def _segment_dicom(asked: Asked, done: Done) -> list[str]:
     from grata_monai.hosts.python_dicom import open_dicom  # noqa: PLC0415  # needs the extra
     from grata_monai.write.dicom.refused import CODES, list_barred, write_refused  # noqa: PLC0415
 
-    settings = dict(asked.settings)
+    settings = {**asked.settings, **_keep_notes(asked.statistics)}
     if asked.only == "nifti":
         settings["writer"] = NIFTI_WRITER
     also = {"capture": asked.preview, "measurements": asked.statistics}
@@ -170,16 +171,19 @@ def _segment_dicom(asked: Asked, done: Done) -> list[str]:
     return names
 
 
+def _keep_notes(is_noted: bool) -> dict[str, Any]:
+    """Settings by which a case without its note is not done; set before triage, not after it."""
+    return {"pending#notes": [NOTE]} if is_noted else {}
+
+
 def _run(bundle: Bundle, asked: Asked, done: Done, plan: Plan, *, preview: bool) -> list[str]:
     """Run the bundle's evaluator over the cases that are not done yet; give the names of all."""
-    is_noted = preview or asked.statistics
-    if is_noted:
-        bundle.set({"pending#notes": [NOTE]})
     images = {case["case"]: Path(case["image"]) for case in bundle.get("cases")}
     pending = bundle.get("pending")
     done.before += len(images) - len(pending)
     if not pending:
         return list(images)
+    is_noted = preview or asked.statistics
     extras = partial(Extras, folder=asked.out, images=images, preview=preview) if is_noted else None
     if not asked.workers.is_one and bundle.get("inferer").memory is not None:
         raise SettingError(
