@@ -32,7 +32,10 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n.startswith("dicom") else n for n in TARGETS],
+)
 def test_good_content_is_taken_and_changed_content_finds_nothing(name, tmp_path):
     target, tries = TARGETS[name]
     generator = random.Random(0)

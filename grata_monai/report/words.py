@@ -48,6 +48,16 @@ _CLAUSES = {
         "The first look had not found the organ well; it was found anew in the whole image."
     ),
     r"kept without asking the guard": "The guard was not asked whether to keep it.",
+    r"predicted Dice \S+, at least \S+: (.*)": "Its signs speak against this mask: {0}.",
+    r"the network was trained on another orientation, which is (\S+); it has (\S+)": (
+        "These slices are {1}; the network was trained on {0} ones."
+    ),
+    r"the network was trained on another body_part, which is (.*); it has another": (
+        "The series names another body part than the network's, {0}: check that it is right."
+    ),
+    r"the network was trained on another description, .*": (
+        "The series is described as another sequence than the network's: check that it is right."
+    ),
     r"nobody has calibrated the guard .*": (
         "Nobody has calibrated the guard for this network, so nothing is green."
     ),
@@ -84,7 +94,7 @@ def explain(record: Record) -> Words:
     light = record.verdict.light
     is_empty = record.change.final_voxels == 0
     headline = "Nothing was found" if is_empty else _LIGHTS[light]
-    main, *clauses = record.verdict.reason.split("; ")
+    main, *clauses = re.split(r"; (?!it has )", record.verdict.reason)
     told = [_why(record, main), *map(_tell_clause, clauses)]
     return Words(headline, _decided(record), " ".join(filter(None, told)), _ADVICE[light])
 

@@ -93,6 +93,7 @@ def test_the_mask_equals_that_of_the_same_voxels_in_nifti(
     assert np.array_equal(by_frame.transpose(2, 1, 0), mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "also"),
     [
@@ -181,6 +182,7 @@ def test_a_tree_of_refused_series_alone_says_so_and_writes_the_reasons(tree, tmp
     assert len(read_refused(out)) == 1
 
 
+@pytest.mark.slow
 def test_results_are_sent_to_a_peer(tree, tmp_path, run_bundle):
     received = []
 

@@ -33,6 +33,7 @@ def dice(mask: np.ndarray, label: np.ndarray) -> float:
     return 2 * (mask & label).sum() / (mask.sum() + label.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_id", ["run", "evaluate"])
 def test_both_tables_hold_the_dice_of_the_masks_on_disk(
     run_id, centres, tmp_path, run_bundle, one_step

@@ -180,6 +180,7 @@ def test_the_mask_lies_on_the_grid_of_its_image(orientation, tmp_path, render, s
     np.testing.assert_allclose(mask.affine, nib.Nifti1Image.from_filename(path).affine, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_mask_has_the_same_place_in_the_patient_for_every_orientation(
     tmp_path, render, save, run_bundle, one_step
 ):
@@ -202,6 +203,7 @@ def test_the_type_of_the_voxels_does_not_matter(dtype, tmp_path, render, save, r
     assert read_mask(tmp_path / "out", "a").get_data_dtype() == np.uint8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", [".mha", ".nrrd"])
 def test_other_formats_give_the_mask_that_nifti_gives(
     extension, tmp_path, render, save, run_bundle
@@ -335,6 +337,7 @@ def test_a_copied_bundle_uses_its_own_weights_and_output_folder(
     assert own.before != others.before
 
 
+@pytest.mark.slow
 def test_without_a_data_set_a_phantom_is_made(tmp_path, run_bundle):
     run_bundle("source_only", output_dir=str(tmp_path))
     assert len(list((tmp_path / "phantom" / "images").iterdir())) == 1

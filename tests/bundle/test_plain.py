@@ -52,6 +52,7 @@ def test_file_voxels_and_tensor_give_the_bytes_of_the_bundles_run(
     assert result.record.steps
 
 
+@pytest.mark.slow
 def test_a_folder_of_dicom_gives_the_record_of_segment_dicom(
     call, render, bundle, one_step, tmp_path
 ):

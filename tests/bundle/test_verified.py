@@ -89,6 +89,7 @@ def test_the_bench_names_the_state_of_the_bundle(bundle):
     assert open_bench(bundle).bundle == f"manifest {manifest_digest(bundle)}"
 
 
+@pytest.mark.slow
 def test_wrapping_a_bundle_without_a_manifest_says_so(copy, tmp_path):
     (copy / "manifest.sha256").unlink()
     config = json.loads((copy / "configs" / "inference.json").read_text())

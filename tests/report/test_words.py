@@ -53,6 +53,17 @@ def test_a_failure_is_told_with_its_own_reason():
         ),
         ("averaged magnified views; kept without asking the guard", "The guard was not asked"),
         ("averaged magnified views; something new.", "Something new."),
+        (
+            "averaged magnified views; predicted Dice 0.58, at least 0.34: some views disagree; "
+            "the network was trained on another orientation, which is axial; it has coronal; "
+            "the network was trained on another body_part, which is PROSTATE; it has another; "
+            "the network was trained on another description, which is t2|tse; it has another",
+            "Its signs speak against this mask: some views disagree. "
+            "These slices are coronal; the network was trained on axial ones. "
+            "The series names another body part than the network's, PROSTATE: check that it is "
+            "right. The series is described as another sequence than the network's: check that it "
+            "is right.",
+        ),
         ("kept source: the case is like home", "Kept source: the case is like home."),
     ],
 )

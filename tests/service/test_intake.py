@@ -97,6 +97,7 @@ def test_a_series_that_nobody_counts_closes_when_it_is_quiet(intake, series, clo
     assert (closed.instances, closed.expected) == (1, 0)
 
 
+@pytest.mark.slow
 def test_two_series_at_once_close_each_when_it_is_complete(intake, clock):
     one, two = make_series(1, slices=2), make_series(2, slices=3)
     for pair in zip(one.instances, two.instances, strict=False):
@@ -109,6 +110,7 @@ def test_two_series_at_once_close_each_when_it_is_complete(intake, clock):
     assert [row.key for row in intake.close_complete()] == [two.key]
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_stepped_closes_nothing(intake, series, monkeypatch):
     take(intake, series.instances[0])
     now = time.time()
@@ -117,6 +119,7 @@ def test_a_clock_that_is_stepped_closes_nothing(intake, series, monkeypatch):
         assert intake.close_complete() == []
 
 
+@pytest.mark.slow
 def test_what_never_comes_is_given_up_with_its_name(intake, series, clock):
     take(intake, series.instances[0])
     intake.note_count(series.key, 3)
@@ -126,6 +129,7 @@ def test_what_never_comes_is_given_up_with_its_name(intake, series, clock):
     assert (row.state, row.reason) == (State.REFUSED, "incomplete")
 
 
+@pytest.mark.slow
 def test_late_instances_open_a_series_again_once(intake, series, clock):
     for number, instance in enumerate(series.instances[:2], start=1):
         assert take(intake, instance) is Answer.KEPT

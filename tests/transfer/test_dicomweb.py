@@ -64,6 +64,7 @@ def test_a_modality_is_asked_for(get):
     assert "Modality=MR" in get.web.requests[0].path
 
 
+@pytest.mark.slow
 def test_a_search_that_comes_in_pages_is_followed(archive, get, replies):
     uids = list(next(iter(archive.content.values())))
     archive.first = [
@@ -84,6 +85,7 @@ def test_a_single_part_that_is_not_wrapped_is_taken(archive, get, replies):
     assert get(f"&series={uid}").size_bytes == len(content)
 
 
+@pytest.mark.slow
 def test_what_fails_for_now_is_tried_again(archive, get, replies, waits):
     archive.first = [
         replies.Reply(503, b"", {"Retry-After": "9"}),
@@ -174,6 +176,7 @@ def test_an_answer_that_is_no_single_instance_is_refused(archive, get, replies, 
     assert_nothing_kept(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_instance_of_another_series_refuses_the_whole_answer(archive, get, make_files, tmp_path):
     other = make_files(1, series=7)[0]
     uid, instances = next(iter(archive.content.items()))
@@ -183,6 +186,7 @@ def test_an_instance_of_another_series_refuses_the_whole_answer(archive, get, ma
     assert_nothing_kept(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_part_that_is_no_dicom_refuses_the_whole_answer(archive, get, tmp_path):
     instances = next(iter(archive.content.values()))
     instances[next(iter(instances))] = b"<html>" * 99
@@ -240,6 +244,7 @@ def test_a_folder_with_something_in_it_is_left_alone(archive, get, tmp_path):
     assert (tmp_path / "out" / "mine").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_filled_and_a_missing_parent_refused(
     archive, start_web, retry, tmp_path
 ):

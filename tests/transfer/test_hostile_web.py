@@ -313,6 +313,7 @@ RETRIEVE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RETRIEVE)
 def test_an_instance_answered_with(name, archive, get, tmp_path, caplog):
     make, message = RETRIEVE[name]

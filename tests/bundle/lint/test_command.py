@@ -43,6 +43,7 @@ def test_json_is_for_machines(make_bundle, capsys):
     assert report["zoo"] == []
 
 
+@pytest.mark.slow
 def test_json_stays_json_while_the_zoo_talks(make_bundle):
     # in a process of its own: MONAI's loggers write to the standard output that they first saw
     done = subprocess.run(

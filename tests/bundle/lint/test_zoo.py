@@ -62,6 +62,7 @@ def test_every_failure_says_why_and_the_others_go_on(make_bundle):
     assert "missing: LICENSE" in str(checks[0])
 
 
+@pytest.mark.slow
 def test_our_bundle_passes_what_can_be_checked_offline(repository):
     checks = run_zoo_checks(repository / "bundle")
     assert [str(check) for check in checks if check.outcome == "failed"] == []
