@@ -60,11 +60,16 @@ RESERVED: Mapping[str, tuple[Any, ...]] = {
 WRITTEN = ("output_dir", "record_dir", "save_dir", "log_dir", "phantom_dir", "folder")
 """Names of folders to write into: inside the bundle, or inside what the operator named."""
 
+READ = ("weights", "profile", "load_path")
+"""Names of files that decide a result: not from where runs write, which no manifest covers."""
+
 NAMES = ("final_filename", "key_metric_filename", "file_prefix", "output_postfix", "output_ext")
 """Parts of names of files to write: a path there would leave the folder."""
 NAME = re.compile(r"[\w. -]*")
 SAVERS = ("SaveImage", "SaveImaged", "SaveImageD", "SaveImageDict")
 DEEPEST = 8  # references from one to another
+UNCOVERED = re.compile(rf"(?<![\w.-])({'|'.join(OUTPUT_FOLDERS)})(?![\w.-])")
+REFERENCE = re.compile(r"[@%]([\w:#]+)")
 OWN_FOLDERS = (*OUTPUT_FOLDERS, "models")
 BELOW = r"(?P<below>(?:/\w[\w.-]*)+)"
 PLAIN_FOLDER = re.compile(rf"(?:\./)?(?:{'|'.join(OWN_FOLDERS)})(?:/\w[\w.-]*)*")
@@ -119,6 +124,8 @@ def authority_problem(item: Item, known: Known, root: Path | None = None) -> str
         is_own = item.key == "bundle_root" and root is not None and _is_inside(item.value, root)
         is_same = any(item.value == one and type(item.value) is type(one) for one in permitted)
         return "" if is_same or is_own else "only the operator may set"
+    if item.key in READ and _is_uncovered(item.value, known, root, depth=0):
+        return f"reads from {' or '.join(OUTPUT_FOLDERS)}/, which no manifest covers"
     if _saves_anywhere(item.value):
         return "writes where the process was started: it names no output_dir"
     if item.key in WRITTEN and not _is_writable(item.value, known, root, depth=0):
@@ -177,6 +184,21 @@ def _saves_anywhere(value: Any) -> bool:
     """Whether it is MONAI's `SaveImaged` without a folder."""
     is_component = isinstance(value, dict) and "output_dir" not in value
     return is_component and str(value.get("_target_")).rsplit(".", 1)[-1] in SAVERS
+
+
+def _is_uncovered(value: Any, known: Known, root: Path | None, *, depth: int) -> bool:
+    """Whether a text, or what it refers to, names a folder where runs write."""
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return any(_is_uncovered(part, known, root, depth=depth + 1) for part in parts)
+    if not isinstance(value, str):
+        return False
+    text = value if root is None else value.replace(str(root), "")
+    if depth > DEEPEST or UNCOVERED.search(REFERENCE.sub(" ", text)):
+        return True
+    ids = [id.replace("#", "::") for id in REFERENCE.findall(value)]
+    found = (one for id in ids for one in known.get(id, []))
+    return any(_is_uncovered(one, known, root, depth=depth + 1) for one in found)
 
 
 def _is_writable(value: Any, known: Known, root: Path | None, *, depth: int) -> bool:

@@ -84,6 +84,19 @@ TOP: Mapping[str, dict[str, Any]] = {
     "destination of texts": {"note": "evil", "destination": "@note"},
     "destination by a macro": {"note": "evil", "destination": "%note"},
     "source": {"source": "evil"},
+    "weights that no manifest covers": {
+        "network#weights": "$@bundle_root + '/training/model.pt'",
+    },
+    "a profile that no manifest covers": {"profile": "eval/profile.json"},
+    "the same by a reference": {"results": "eval", "profile": "$@results + '/profile.json'"},
+    "the same from the side": {"load_path": "$@bundle_root + '/models/../eval/model.pt'"},
+    "the same by a component": {
+        "profile": {"_target_": "grata_monai.bundle.find_profile", "bundle_root": "training"},
+    },
+    "the same by os.path.join": {
+        "where": "training",
+        "weights": "$os.path.join(@bundle_root, @where, 'model.pt')",
+    },
     "security": {"security": {"_target_": SECURITY, "is_insecure": True}},
     "security by a path": {"security": {"_target_": SECURITY}, "security#is_insecure": True},
     "security by another path": {"security::ca": "a.pem"},

@@ -56,6 +56,7 @@ HARMLESS = {
     "a number": 1.5,
     "a text": "image",
     "a file of the bundle": "$@bundle_root + '/models/model.pt'",
+    "weights of the bundle": {"weights": "$@bundle_root + '/models/training_eval.pt'"},
     "a folder of its own": {"_target_": "CheckpointSaver", "save_dir": "$@bundle_root + '/eval'"},
     "a method": "$@evaluator.run()",
     "lists": "$@load + @augment",
