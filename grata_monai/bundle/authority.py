@@ -124,6 +124,11 @@ def authority_problem(item: Item, known: Known, root: Path | None = None) -> str
         is_own = item.key == "bundle_root" and root is not None and _is_inside(item.value, root)
         is_same = any(item.value == one and type(item.value) is type(one) for one in permitted)
         return "" if is_same or is_own else "only the operator may set"
+    return _file_place_problem(item, known, root)
+
+
+def _file_place_problem(item: Item, known: Known, root: Path | None) -> str:
+    """Say why an item reads or writes where a bundle may not."""
     if item.key in READ and _is_uncovered(item.value, known, root, depth=0):
         return f"reads from {' or '.join(OUTPUT_FOLDERS)}/, which no manifest covers"
     if _saves_anywhere(item.value):
