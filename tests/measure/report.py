@@ -2,8 +2,9 @@
 
 ``python tests/measure/report.py [--recipe clinical] [--rows 10000]``
 
-One phantom with the bundle. Chromium, if it is there, opens the case's page and an index of many
-rows twice; the second time counts.
+One phantom with the bundle, with the processor's seconds beside those of the clock: only they stay
+the same where something else runs. Chromium, if it is there, opens the case's page and an index of
+many rows five times; the fastest counts.
 """
 
 import argparse
@@ -44,31 +45,35 @@ def main() -> None:
 def measure_case(folder: Path, recipe: str) -> None:
     """Segment and report one phantom."""
     ((image, _),) = write_cases(folder / "images", cases=1, shift="endorectal_coil", seed=0)
-    clock = time.perf_counter()
+    clock, used = time.perf_counter(), time.process_time()
     bundle = open_bundle(BUNDLE, (), {"recipe": recipe}, unverified=True)
     done = bundle.postprocessing(predict_case(bundle.preprocessing({"image": str(image)}), bundle))
-    case_seconds = time.perf_counter() - clock
+    case_seconds, case_used = time.perf_counter() - clock, time.process_time() - used
     handler = ReportHandler(folder, names={"1": "prostate"})
     seconds = []
     for _ in range(2):  # the first also loads fonts and templates
-        clock = time.perf_counter()
+        clock, used = time.perf_counter(), time.process_time()
         write_case(handler.collect("phantom", done), folder)
-        seconds.append(time.perf_counter() - clock)
-    print(f"case {case_seconds:.1f} s, report {seconds[0]:.2f} s, the next {seconds[1]:.2f} s")
+        seconds.append((time.perf_counter() - clock, time.process_time() - used))
+    print(f"case {case_seconds:.1f} s, {case_used:.1f} s of processor")
+    for which, (clock, used) in zip(("report", "the next"), seconds, strict=True):
+        share = used / case_used
+        print(f"{which} {clock:.2f} s, {used:.2f} s of processor, {share:.3f} of the case's")
     size = (folder / FOLDER / "phantom.html").stat().st_size
     print(f"page {size / 1e6:.2f} MB")
 
 
 def open_page(page: Path) -> float:
-    """Seconds until a page is loaded and its scripts have run, the second time."""
+    """Fewest seconds until a page is loaded and its scripts have run."""
     from browser import Reader, chromium  # beside the tests
 
     with chromium() as found:
-        for _ in range(2):
+        seconds = []
+        for _ in range(5):
             clock = time.perf_counter()
             Reader(found).open(page)
-            seconds = time.perf_counter() - clock
-    return seconds
+            seconds.append(time.perf_counter() - clock)
+    return min(seconds)
 
 
 if __name__ == "__main__":
