@@ -9,7 +9,10 @@ import json
 import logging
 import re
 import secrets
+import socket
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 LONGEST_REQUEST = 10_000  # bytes of a review
+CONNECTION_SECONDS = 20.0  # whatever a client sends or reads
+MOST_CONNECTIONS = 32
 KINDS: Mapping[str, str] = {".html": "text/html; charset=utf-8", ".png": "image/png"}
 LENGTH = re.compile("[0-9]{1,9}")
 PAGE = re.compile(rf"/(index\.html|{FOLDER}/[^/\\]+\.(?:html|png))")
@@ -55,7 +60,26 @@ class ReviewServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         write_index(self.folder)
         self.rows = {row.case: row for row in read_rows(self.folder)}
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__((HOST, port), _Request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, unless there are too many."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log for developers: a client that goes away is no matter for a reader."""
+        logger.debug("a request could not be answered", exc_info=True)
 
     @property
     def address(self) -> str:
@@ -66,6 +90,22 @@ class ReviewServer(ThreadingHTTPServer):
 class _Request(BaseHTTPRequestHandler):
     server: ReviewServer
     server_version, sys_version = "grata_monai", ""
+
+    def setup(self) -> None:
+        """Begin, with an end."""
+        super().setup()
+        self._end = threading.Timer(CONNECTION_SECONDS, self._cut)
+        self._end.daemon = True
+        self._end.start()
+
+    def finish(self) -> None:
+        """End."""
+        self._end.cancel()
+        super().finish()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         """Serve a page, the control chart, or the reviews of a case."""

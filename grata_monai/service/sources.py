@@ -1,13 +1,17 @@
 """Doors besides C-STORE: a watched folder, and a DICOMweb service that is asked for new series."""
 
+import errno
 import logging
+import os
 import shutil
+import stat
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from grata_monai.core.errors import TransferError
+from grata_monai.read.dicom.discover import discover
 from grata_monai.service.intake import Answer, Intake
 from grata_monai.service.parts import Pull, Watch
 from grata_monai.service.spool import Spool
@@ -19,6 +23,8 @@ from grata_monai.transfer.retry import Retry
 __all__ = ["Puller", "Watcher"]
 
 logger = logging.getLogger(__name__)
+
+MEBIBYTE = 2**20
 
 
 class Watcher:
@@ -35,17 +41,24 @@ class Watcher:
         watch.folder.mkdir(parents=True, exist_ok=True)
 
     def look(self) -> int:
-        """Look once; return how many files were taken."""
+        """Look once, passing over links, pipes and devices; return how many files were taken."""
         now, seen, taken = time.monotonic(), {}, 0
-        for file in sorted(self._watch.folder.rglob("*")):
-            if file.is_symlink() or not file.is_file():
+        for file in discover(self._watch.folder).files:
+            try:
+                state = file.lstat()
+            except OSError:
+                continue  # whoever put it there took it away
+            if not stat.S_ISREG(state.st_mode):
                 continue
-            state = file.stat()
             stamp = (state.st_size, state.st_mtime_ns)
             known, since = self._seen.get(file, (None, now))
             seen[file] = (stamp, since if known == stamp else now)
             if now - seen[file][1] >= self._watch.settle_seconds and self._intake.has_room:
-                taken += self._take(file)
+                try:
+                    taken += self._take(file)
+                except OSError as error:  # of one file; the others must not wait for it
+                    logger.warning("A file of the watched folder: %s", error.strerror)
+                    seen[file] = (stamp, now)
         self._seen = {file: state for file, state in seen.items() if file.exists()}
         return taken
 
@@ -53,9 +66,11 @@ class Watcher:
         """Take a file in; what is no instance is put aside."""
         spool, route = self._intake.spool, self._intake.config.route(self._watch.called)
         assert route is not None, "checked with the configuration"
+        answer = Answer.UNREADABLE
         with spool.receiving() as copy:
-            shutil.copyfile(file, copy)
-            answer = self._intake.take(copy, route)
+            if file.lstat().st_size <= self._intake.config.dicom.instance_mib * MEBIBYTE:
+                _copy(file, copy)
+                answer = self._intake.take(copy, route)
         if answer is Answer.KEPT:
             file.unlink()
             return 1
@@ -65,6 +80,15 @@ class Watcher:
         logger.warning("A file of the watched folder was put aside: %s", answer.value)
         self._intake.ledger.note("put aside", {"reason": answer.value})
         return 0
+
+
+def _copy(file: Path, copy: Path) -> None:
+    """Copy a file that may be another by now: no link is followed, no pipe is waited for."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as source, copy.open("wb") as target:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file")
+        shutil.copyfileobj(source, target)
 
 
 class Puller:

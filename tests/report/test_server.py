@@ -2,13 +2,16 @@
 
 import http.client
 import json
+import socket
 import threading
 from argparse import Namespace
+from contextlib import suppress
 
 import pytest
 from browser import Reader, chromium
 from reported import report_case
 
+from grata_monai.report import server as module
 from grata_monai.report import write_case
 from grata_monai.report.command import run_review
 from grata_monai.report.reviews import read_reviews
@@ -103,6 +106,31 @@ def test_a_name_that_no_file_can_have_is_answered(name, server):
 def test_what_is_no_review_is_answered_and_not_taken_down(headers, body, status, server):
     assert ask(server, "/reviews", method="POST", body=body, **headers)[0] == status
     assert read_reviews(server.folder / "reviews.jsonl") == []
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET / HT", b"POST /reviews HTTP/1.1\r\nX: 1\r\n"])
+def test_who_sends_byte_by_byte_is_cut_off(begin, server, monkeypatch):
+    monkeypatch.setattr(module, "CONNECTION_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+        client.sendall(begin)
+        client.settimeout(0.05)
+        with suppress(ConnectionError):
+            while True:
+                client.sendall(b"1")
+                with suppress(TimeoutError):
+                    if client.recv(999) == b"":
+                        break
+    assert ask(server, "/index.html")[0] == 200
+
+
+def test_connections_are_counted(server):
+    server._places = threading.BoundedSemaphore(1)
+    place = ("127.0.0.1", server.server_port)
+    with socket.create_connection(place) as one, socket.create_connection(place, 20) as two:
+        with suppress(ConnectionError):
+            assert two.recv(9) == b""
+        one.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert b"403" in one.recv(999)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(server, run_folder, tmp_path):

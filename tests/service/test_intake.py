@@ -1,11 +1,13 @@
 """An instance is kept once; a series closes when it is complete; late ones open it again, once."""
 
+import os
 import time
 from types import SimpleNamespace
 
 import pytest
 from hospital import make_series
 
+from grata_monai.service import sources
 from grata_monai.service.audit import Auditor
 from grata_monai.service.config import read_config
 from grata_monai.service.intake import Answer, Intake
@@ -161,6 +163,41 @@ def test_a_watched_folder_is_emptied_and_what_is_no_dicom_is_put_aside(intake, s
     assert watcher.look() == 1
     assert list(watch.folder.iterdir()) == []
     assert len(list((intake.spool.folder / "failed").iterdir())) == 1
+
+
+def test_a_hostile_watched_folder_neither_hangs_nor_leads_out(
+    intake, series, clock, tmp_path, monkeypatch
+):
+    watch, outside = intake.config.watch[0], tmp_path / "outside"
+    watcher = Watcher(watch, intake)
+    outside.mkdir()
+    for place in (outside / "secret", watch.folder / "z"):
+        series.instances[0].save_as(place, enforce_file_format=True)
+    (watch.folder / "a link").symlink_to(outside / "secret")
+    (watch.folder / "links").symlink_to(outside)
+    os.mkfifo(watch.folder / "b pipe")
+    deep = watch.folder
+    for _ in range(400):
+        deep = deep / "d"
+        deep.mkdir()
+    with (watch.folder / "huge").open("wb") as file:
+        file.truncate(2**40)
+    (watch.folder / "late").write_text("a link by the time that it is taken")
+    copy = sources._copy
+
+    def swap_and_copy(file, target):
+        if file.name == "late":
+            file.unlink()
+            file.symlink_to(outside / "secret")
+        copy(file, target)
+
+    monkeypatch.setattr(sources, "_copy", swap_and_copy)
+    watcher.look()
+    clock[0] += 1
+    assert watcher.look() == 1  # z alone
+    left = {"a link", "links", "b pipe", "d", "late"}
+    assert {path.name for path in watch.folder.iterdir()} == left
+    assert (outside / "secret").exists()
 
 
 def test_no_identifier_is_in_ledger_or_log(intake, series, clock):
