@@ -1,6 +1,8 @@
 """What the bundle's configuration asks of Python: its folder, a device, weights, one line."""
 
 import json
+import os
+import pickle
 import sys
 
 import pytest
@@ -196,3 +198,23 @@ def test_installing_twice_reports_once(monkeypatch, capsys):
     error = OutputError("no. Yes.")
     sys.excepthook(type(error), error, None)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+class Evil:
+    """Pickled, it makes a folder when it is loaded as code."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_weights_that_are_a_program_are_refused_and_not_run(tmp_path):
+    """`--weights FILE` of compare, calibrate and benchmark ends here, too."""
+    torch.save({"a": Evil(str(tmp_path / "ran"))}, tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(str(tmp_path / "ran"))))
+    for name in ("evil.pt", "plain.pt"):
+        with pytest.raises(WeightsError, match="a state dict that loads with weights_only=True"):
+            load_network(small_network(), str(tmp_path / name), "cpu")
+    assert not (tmp_path / "ran").exists()

@@ -89,14 +89,14 @@ def calibrate(folder: Path) -> dict[str, dict[str, object]]:
 
 def run_oldest(folder: Path) -> dict[str, object]:
     """Predict with another version of nnU-Net what the newest has trained."""
-    said = {}
+    said: dict[str, object] = {}
     for name, (images, model, folds) in NATIVE.items():
         predict_natively(folder, f"oldest_{name}", images, model, folds)
         said[name] = ask(folder, f"oldest_{name}", images, model, "--recipe", "source")
     moving = str(folder / "moving.json")
-    for name, folds in (("moving", "0"), ("folds", "01")):
+    for name, numbers in (("moving", "0"), ("folds", "01")):
         said[name] = ask(
-            folder, f"oldest_{name}", "one", "trained", "-f", *folds, "--recipe", moving
+            folder, f"oldest_{name}", "one", "trained", "-f", *numbers, "--recipe", moving
         )
     predict_with_ours(folder, "oldest_moving")
     said["dicom"] = ask(
