@@ -4,11 +4,11 @@ import base64
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.measure import approximate_polygon
 
 from grata_monai.report.case import ReportedCase
 from grata_monai.write.pictures.contours import trace_rings
@@ -19,7 +19,6 @@ __all__ = ["Slices", "Tile", "choose_frames", "cut_doubt", "cut_tiles", "draw_th
 TILES = {"axial": 6, "coronal": 3, "sagittal": 3}
 DOUBTFUL = 6
 LONGEST_SIDE = 320  # pixels of a tile's picture
-TOLERANCE = 0.2  # pixels by which an outline may be simplified
 ASPECT = 1.2
 THUMBNAIL = (128, 96)
 SOURCE_COLOUR, KEPT_COLOUR = (230, 159, 0), (86, 180, 233)
@@ -216,11 +215,16 @@ def _path(plane: NDArray[np.uint8], spacing: tuple[float, float]) -> str:
     pieces = []
     for label in np.unique(plane[plane > 0]):
         for ring in trace_rings(plane == label):
-            closed = np.vstack([ring, ring[:1]])
-            simple = approximate_polygon(closed, TOLERANCE)[:-1]  # type: ignore[no-untyped-call]
-            points = (simple + 0.5) * spacing
+            points = (_corners(np.vstack([ring, ring[:1]]))[:-1] + 0.5) * spacing
             pieces.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in points) + "Z")
     return "".join(pieces)
+
+
+def _corners(line: NDArray[Any]) -> NDArray[Any]:
+    """Leave out points inside straight runs of equal steps: no outline needs them."""
+    steps = np.diff(line, axis=0)
+    turns = (steps[1:] != steps[:-1]).any(axis=1)
+    return np.asarray(line[np.concatenate([[True], turns, [True]])])
 
 
 def _edge(plane: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -232,7 +236,7 @@ def _edge(plane: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _to_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
