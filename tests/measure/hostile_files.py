@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -48,9 +49,9 @@ def main() -> None:
 def list_kinds() -> Iterator[tuple[str, Callable[[Path], Callable[[], None]]]]:
     """Name each kind; what stands beside it writes one and returns what reads it."""
     for image in image_corpus.KINDS:
-        yield image.name, lambda folder, kind=image: prepare_image(kind, folder)
+        yield image.name, partial(prepare_image, image)
     for series in dicom_corpus.KINDS:
-        yield series.name, lambda folder, kind=series: prepare_series(kind, folder)
+        yield series.name, partial(prepare_series, series)
 
 
 def prepare_image(kind: image_corpus.Kind, folder: Path) -> Callable[[], None]:
