@@ -77,6 +77,11 @@ class Listener(Protected):
     associations: int = Field(default=20, ge=1)
     instance_mib: int = Field(default=2048, ge=1)
 
+    @property
+    def instance_bytes(self) -> int:
+        """Largest instance, bytes."""
+        return self.instance_mib * 2**20
+
     @model_validator(mode="after")
     def _check(self) -> "Listener":
         host, _ = parse_host_port(self.address)

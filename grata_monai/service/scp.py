@@ -20,7 +20,6 @@ __all__ = ["Receiver"]
 
 logger = logging.getLogger(__name__)
 
-MEBIBYTE = 2**20
 HANDSHAKE_SECONDS = 20.0
 ASKING_SECONDS = 10.0  # who connects and asks for nothing, as probes do, holds a place so long
 IDLE_SECONDS = 120.0
@@ -85,7 +84,7 @@ class Receiver:
 
     def _bound(self, event: Any) -> None:
         """Bound the bytes of one message: pynetdicom keeps it in memory."""
-        transport, most = event.assoc.dul.socket, self._config.dicom.instance_mib * MEBIBYTE
+        transport, most = event.assoc.dul.socket, self._config.dicom.instance_bytes
         receive: Callable[[int], bytearray] = transport.recv
         event.assoc.left = most
 
@@ -114,7 +113,7 @@ class Receiver:
 
     def _store(self, event: Any) -> int:
         """Keep an instance; answer when it is on the disk."""
-        event.assoc.left = self._config.dicom.instance_mib * MEBIBYTE
+        event.assoc.left = self._config.dicom.instance_bytes
         route = self._config.route(event.assoc.acceptor.ae_title.strip())
         if route is None or not self._intake.has_room:
             return STATUSES[Answer.FULL]

@@ -24,8 +24,6 @@ __all__ = ["Puller", "Watcher"]
 
 logger = logging.getLogger(__name__)
 
-MEBIBYTE = 2**20
-
 
 class Watcher:
     """Takes DICOM files out of a folder once they have not grown for a while.
@@ -68,7 +66,7 @@ class Watcher:
         assert route is not None, "checked with the configuration"
         answer = Answer.UNREADABLE
         with spool.receiving() as copy:
-            if file.lstat().st_size <= self._intake.config.dicom.instance_mib * MEBIBYTE:
+            if file.lstat().st_size <= self._intake.config.dicom.instance_bytes:
                 _copy(file, copy)
                 answer = self._intake.take(copy, route)
         if answer is Answer.KEPT:
