@@ -13,6 +13,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 from numpy.typing import NDArray
 
 from grata_monai.record import Record
+from grata_monai.write.pictures.colours import to_hex
 from grata_monai.write.pictures.sheet import Sheet
 
 __all__ = ["PLANES", "ReportedCase", "Volume"]
@@ -35,6 +36,7 @@ class Volume:
         dice: Overlap of both, in [0, 1]; None likewise.
         across: Longest distance within one slice of the kept mask, mm; 0 if it is empty.
         depth: From its first to its last slice, both included, mm.
+        colour: Of its outlines, where there are several labels; empty for one.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Volume:
     dice: float | None
     across: float
     depth: float
+    colour: str = ""
 
     @property
     def change(self) -> float | None:
@@ -132,6 +135,7 @@ class ReportedCase:
                 None if sheet.source is None else sheet.dice(label),
                 size.long_axis_mm,
                 size.depth_mm,
+                to_hex(sheet.colours[label]) if label in sheet.colours else "",
             )
             for name, (label, size) in sizes.items()
         ]

@@ -16,6 +16,7 @@ from grata_monai.report.templates import fill
 from grata_monai.report.tiles import cut_doubt, cut_tiles, draw_thumbnail
 from grata_monai.report.volume import pack_volumes
 from grata_monai.report.words import describe_score, explain
+from grata_monai.write.pictures.colours import PALETTE, to_hex
 
 __all__ = ["render_case", "write_case", "write_refused"]
 
@@ -101,15 +102,18 @@ def write_refused(row: Row, folder: Path) -> None:
 
 def render_case(case: ReportedCase) -> str:
     """Make a case's page: one HTML file that asks no other for anything."""
-    record = case.record
+    record, sheet = case.record, case.sheets["axial"]
     return fill(
         "case.html.j2",
         case=case,
+        colours={number: to_hex(colour) for number, colour in sheet.colours.items()},
+        most_colours=len(PALETTE),
+        names=sheet.labels(),
         record=record,
         digest=record.digest,
         words=explain(record),
         volumes=case.volumes(),
-        differs=case.sheets["axial"].most_changed is not None,
+        differs=sheet.most_changed is not None,
         tiles=cut_tiles(case),
         doubt=cut_doubt(case),
         packed=pack_volumes(case),

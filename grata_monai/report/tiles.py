@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grata_monai.report.case import ReportedCase
+from grata_monai.write.pictures.colours import FINAL_COLOUR, SOURCE_COLOUR
 from grata_monai.write.pictures.contours import trace_rings
 from grata_monai.write.pictures.sheet import Sheet, choose_bar
 
@@ -21,7 +22,6 @@ DOUBTFUL = 6
 LONGEST_SIDE = 320  # pixels of a tile's picture
 ASPECT = 1.2
 THUMBNAIL = (128, 96)
-SOURCE_COLOUR, KEPT_COLOUR = (230, 159, 0), (86, 180, 233)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Tile:
         of: Number of slices in this plane.
         size: Width and height, mm.
         picture: PNG as base64.
-        kept: Outline of the kept mask as an SVG path in mm from the upper left corner.
+        kept: Outline of every label of the kept mask, by its number, as an SVG path in mm from the
+            upper left corner.
         source: Likewise of the source network's.
         views: Likewise of every magnification.
         doubt: Likewise of where some magnifications mark foreground and others do not.
@@ -49,8 +50,8 @@ class Tile:
     of: int
     size: tuple[float, float]
     picture: str
-    kept: str
-    source: str
+    kept: dict[int, str]
+    source: dict[int, str]
     views: tuple[str, ...]
     doubt: str
     letters: tuple[str, str, str, str]
@@ -158,12 +159,13 @@ def draw_thumbnail(case: ReportedCase) -> bytes:
     picture = Image.fromarray(_grey(sheet, frame, part, sheet.grey_window([frame], part)))
     picture.thumbnail(THUMBNAIL)
     pixels = np.repeat(np.asarray(picture)[..., None], 3, axis=2)
-    for mask, colour in ((sheet.source, SOURCE_COLOUR), (sheet.mask, KEPT_COLOUR)):
+    for mask, colour in ((sheet.source, SOURCE_COLOUR), (sheet.mask, FINAL_COLOUR)):
         if mask is not None:
-            small = Image.fromarray(mask[frame][part]).resize(
-                picture.size, Image.Resampling.NEAREST
-            )
-            pixels[_edge(np.asarray(small))] = colour
+            whole = Image.fromarray(mask[frame][part])
+            small = np.asarray(whole.resize(picture.size, Image.Resampling.NEAREST))
+            edge = _edge(small)
+            for label in np.unique(small[edge]):
+                pixels[edge & (small == label)] = sheet.colours.get(int(label), colour)
     picture = Image.fromarray(pixels)
     return _to_png(picture)
 
@@ -181,9 +183,9 @@ def _cut_plane(case: ReportedCase, plane: str, frames: list[int]) -> Iterator[Ti
         source = None if sheet.source is None else sheet.source[frame][part]
         here = None if marks is None else marks[frame][part]
         windows = range(min(8, len(case.record.focus.windows)))
-        views = () if here is None else tuple(_path((here >> k) & 1, spacing) for k in windows)
+        views = () if here is None else tuple(_path((here >> k) & 1 > 0, spacing) for k in windows)
         changed = 0 if source is None else int((mask != source).sum())
-        unsure = np.zeros(mask.shape, np.uint8) if doubt is None else doubt[frame][part]
+        unsure = np.zeros(mask.shape, np.bool_) if doubt is None else doubt[frame][part]
         pixel = spacing[0] * spacing[1] / 100  # cm²
         yield Tile(
             plane=plane,
@@ -191,10 +193,10 @@ def _cut_plane(case: ReportedCase, plane: str, frames: list[int]) -> Iterator[Ti
             of=len(sheet.numbers),
             size=(round(shape[1] * spacing[1], 2), round(shape[0] * spacing[0], 2)),
             picture=base64.b64encode(_to_png(picture)).decode(),
-            kept=_path(mask, spacing),
-            source="" if source is None else _path(source, spacing),
+            kept=_paths(mask, spacing),
+            source={} if source is None else _paths(source, spacing),
             views=views,
-            doubt=_path(unsure.astype(np.uint8), spacing),
+            doubt=_path(unsure, spacing),
             letters=sheet.letters(),
             differs=changed * pixel,
             doubtful=int(unsure.sum()) * pixel,
@@ -210,13 +212,17 @@ def _grey(
     return np.asarray(255 * ((values - low) / (high - low)).clip(0, 1), dtype=np.uint8)
 
 
-def _path(plane: NDArray[np.uint8], spacing: tuple[float, float]) -> str:
-    """Outline every label as an SVG path in mm."""
+def _paths(plane: NDArray[np.uint8], spacing: tuple[float, float]) -> dict[int, str]:
+    """Outline every label."""
+    return {int(label): _path(plane == label, spacing) for label in np.unique(plane[plane > 0])}
+
+
+def _path(plane: NDArray[np.bool_], spacing: tuple[float, float]) -> str:
+    """Outline what is marked as an SVG path in mm."""
     pieces = []
-    for label in np.unique(plane[plane > 0]):
-        for ring in trace_rings(plane == label):
-            points = (_corners(np.vstack([ring, ring[:1]]))[:-1] + 0.5) * spacing
-            pieces.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in points) + "Z")
+    for ring in trace_rings(plane):
+        points = (_corners(np.vstack([ring, ring[:1]]))[:-1] + 0.5) * spacing
+        pieces.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in points) + "Z")
     return "".join(pieces)
 
 

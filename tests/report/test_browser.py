@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from browser import Reader, chromium
 from PIL import Image
-from reported import AMBER, GREEN, RED, report_case
+from reported import AMBER, GREEN, RED, report_case, report_organs
 
 from grata_monai.report import write_case, write_index
 from grata_monai.report.index import render_index
 from grata_monai.report.pages import write_refused
 from grata_monai.report.rows import FOLDER, Row, refuse
-from grata_monai.report.tiles import KEPT_COLOUR, SOURCE_COLOUR
+from grata_monai.write.pictures.colours import FINAL_COLOUR, PALETTE, SOURCE_COLOUR
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     for name, record in (("green", GREEN), ("amber", AMBER), ("red", RED)):
         write_case(report_case(name, record), folder)
+    write_case(report_organs(), folder)
     write_refused(refuse("broken", "spacing must be above 0. Export it again."), folder / FOLDER)
     write_index(folder)
     return folder
@@ -42,7 +43,7 @@ def is_drawn(page, selector):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["green", "red", "broken", None])
+@pytest.mark.parametrize("name", ["green", "red", "organs", "broken", None])
 def test_a_page_opens_without_a_network_without_errors_and_without_overflow(
     name, size, browser, folder
 ):
@@ -97,13 +98,14 @@ def test_the_flicker_switch_shows_one_mask_after_the_other(browser, folder):
     page.locator("body[data-show=both]").wait_for(timeout=5_000)
 
 
-@pytest.mark.slow
-def test_the_viewer_opens_from_the_file(browser, folder):
+@pytest.mark.parametrize(("name", "told"), [("green", "Blue is"), ("organs", "Colours are")])
+def test_the_viewer_opens_from_the_file(name, told, browser, folder):
     reader = Reader(browser)
-    page = reader.open(folder / "report/green.html")
+    page = reader.open(folder / f"report/{name}.html")
     page.click("#open-viewer")
     page.locator("body[data-viewer=open]").wait_for(timeout=120_000)
     assert "wheel" in page.inner_text("#viewer-says")
+    assert f"{told} the kept mask" in page.inner_text("#viewer-says")
     assert page.locator("#viewer canvas").bounding_box()["height"] > 300
     assert [url for url in reader.requests if not url.startswith(("data:", "blob:"))] == []
     assert reader.faults == []
@@ -121,9 +123,9 @@ def test_without_webgl_the_viewer_says_so(browser, folder):
 def test_the_index_filters_and_turns_pages(browser, folder, tmp_path):
     page = Reader(browser).open(folder / "index.html")
     cases = page.locator("#rows tr td:nth-child(2)")
-    assert cases.all_inner_texts() == ["broken", "red", "amber", "green"]
+    assert cases.all_inner_texts() == ["broken", "red", "amber", "green", "organs"]
     page.locator("input[value=amber]").uncheck()
-    assert cases.all_inner_texts() == ["broken", "red", "green"]
+    assert cases.all_inner_texts() == ["broken", "red", "green", "organs"]
     page.fill("#find", "spacing must")
     assert cases.all_inner_texts() == ["broken"]
     page.click("text=broken")
@@ -143,7 +145,8 @@ def test_ten_thousand_rows_become_a_page_of_fifty(browser, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "scheme"), [("report/amber.html", "dark"), ("index.html", "light")]
+    ("name", "scheme"),
+    [("report/amber.html", "dark"), ("report/organs.html", "light"), ("index.html", "light")],
 )
 def test_axe_finds_no_serious_fault(name, scheme, browser, folder):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
@@ -197,11 +200,28 @@ def test_a_picture_of_the_page_shows_what_the_switches_say(browser, folder):
         pixels = np.asarray(Image.open(io.BytesIO(tile.screenshot())).convert("RGB")).astype(int)
         return (np.abs(pixels - colour).max(axis=-1) < 40).mean()
 
-    assert share(KEPT_COLOUR) > 1e-3
+    assert share(FINAL_COLOUR) > 1e-3
     page.keyboard.press("k")
-    assert share(SOURCE_COLOUR) < 1e-4 < share(KEPT_COLOUR)
+    assert share(SOURCE_COLOUR) < 1e-4 < share(FINAL_COLOUR)
     page.keyboard.press("n")
-    assert share(KEPT_COLOUR) < 1e-4
+    assert share(FINAL_COLOUR) < 1e-4
+
+
+def test_every_organ_has_a_colour_that_the_legend_names(browser, folder):
+    page = Reader(browser).open(folder / "report/organs.html")
+    assert page.locator("#labels .label").all_inner_texts() == ["left", "right"]
+    for kind in ("kept", "source"):
+        for number, name in enumerate(("left", "right")):
+            line = page.locator(f"svg.slice .{kind}", has=page.locator(f"title:text-is('{name}')"))
+            colour = line.first.evaluate("e => getComputedStyle(e).stroke")
+            assert colour == f"rgb{PALETTE[number]}"
+    keys = page.locator("#labels .key").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).borderTopColor)"
+    )
+    assert keys == [f"rgb{colour}" for colour in PALETTE[:2]]
+    mask = page.locator("fieldset .key.kept").evaluate("e => getComputedStyle(e).borderTopColor")
+    ink = page.locator("body").evaluate("e => getComputedStyle(e).color")
+    assert mask == ink, "which mask a line is of is said by its dashes alone"
 
 
 def test_on_paper_the_outlines_have_a_legend_and_nothing_to_press(browser, folder):

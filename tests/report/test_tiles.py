@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from reported import GREEN, report_case
+from reported import GREEN, report_case, report_organs
 
 from grata_monai.report.tiles import choose_frames, cut_doubt, cut_tiles, draw_thumbnail
+from grata_monai.write.pictures.colours import PALETTE
 
 SPACING = 2.0
 
@@ -38,14 +39,14 @@ def test_the_slices_that_differ_most_come_first_then_others_of_the_organ(block):
 
 def test_outlines_lie_in_millimetres_around_the_pixels(block):
     tile = next(t for t in cut_tiles(block)["axial"] if t.number == 6)
-    points = np.array(re.findall(r"([\d.]+) ([\d.]+)", tile.kept), dtype=float)
+    points = np.array(re.findall(r"([\d.]+) ([\d.]+)", tile.kept[1]), dtype=float)
     width, height = tile.size
     assert np.ptp(points, axis=0) == pytest.approx([40.0, 40.0], abs=0.2)
     assert points.mean(axis=0) == pytest.approx([width / 2, height / 2], abs=2.5)
     assert tile.differs == pytest.approx(18 * 20 * 0.04)
     assert len(tile.views) == 2
-    assert tile.views[0] == tile.kept
-    assert tile.views[1] == tile.source
+    assert tile.views[0] == tile.kept[1]
+    assert tile.views[1] == tile.source[1]
 
 
 def test_doubt_is_where_some_magnifications_mark_and_others_do_not(block):
@@ -96,7 +97,20 @@ def test_an_empty_mask_has_tiles_without_outlines():
     empty = np.zeros((20, 20, 6), np.uint8)
     affine = np.diag([2.0, 2.0, 4.0, 1.0])
     case = report_case(voxels=empty * 1.0, kept=empty, source=empty, marked=None, affine_ras=affine)
-    assert {tile.kept for tile in cut_tiles(case)["axial"]} == {""}
+    assert [tile.kept for tile in cut_tiles(case)["axial"] if tile.kept] == []
+
+
+def test_several_labels_have_an_outline_and_a_colour_each():
+    case = report_organs()
+    outlined = [tile for tile in cut_tiles(case)["axial"] if tile.kept]
+    assert outlined
+    assert {label for tile in outlined for label in (*tile.kept, *tile.source)} == {1, 2}
+    colours = {volume.name: volume.colour for volume in case.volumes()}
+    assert colours == {"left": "#E69F00", "right": "#56B4E9", "absent": "#009E73"}
+    assert [volume.colour for volume in report_case().volumes()] == [""]
+    picture = Image.open(io.BytesIO(draw_thumbnail(case)))
+    drawn = {colour for _, colour in picture.getcolors(picture.width * picture.height)}
+    assert {colour for colour in drawn if len(set(colour)) > 1} == set(PALETTE[:2])
 
 
 def test_a_thumbnail_is_small_and_shows_both_outlines(block):

@@ -60,6 +60,16 @@ def report_case(name: str = "one", record: Record = GREEN, **changes: Any) -> Re
     return ReportedCase(**{**given, "voxels": given["voxels"].astype(np.float32)})
 
 
+def report_organs() -> ReportedCase:
+    """The same with a label on either side."""
+    case = report_case("organs")
+    halves = np.ones((48, 1, 1), np.uint8)
+    halves[24:] = 2
+    assert case.source is not None
+    names = {1: "left", 2: "right", 3: "absent"}
+    return replace(case, kept=case.kept * halves, source=case.source * halves, names=names)
+
+
 def with_shift(record: Record, percentile: float) -> str:
     """A record's text with how foreign the case is."""
     return replace(record, shift=ShiftEntry(percentile, 1.0)).to_json()

@@ -18,8 +18,9 @@ from grata_monai.core.files import atomic_path
 from grata_monai.experiments.harness.bench import Bench
 from grata_monai.experiments.harness.run import Row, assign, fit_system
 from grata_monai.methods.registry import System
+from grata_monai.write.pictures.colours import FINAL_COLOUR, SOURCE_COLOUR, to_hex
 from grata_monai.write.pictures.contours import trace_rings
-from grata_monai.write.pictures.figure import DASHES, FINAL_COLOUR, SOURCE_COLOUR
+from grata_monai.write.pictures.figure import DASHES
 from grata_monai.write.pictures.planes import Planes, cut_into_planes
 
 __all__ = ["draw_extremes", "find_extremes"]
@@ -121,8 +122,8 @@ def _draw(planes: Sequence[Planes], method: str, path: Path) -> None:
     panels = figure.subplots(1, len(chosen), squeeze=False)[0]
     styles: list[tuple[str, float, Any]] = [
         REFERENCE,
-        (SOURCE_COLOUR, 1.6, DASHES),
-        (FINAL_COLOUR, 1.6, "solid"),
+        (to_hex(SOURCE_COLOUR), 1.6, DASHES),
+        (to_hex(FINAL_COLOUR), 1.6, "solid"),
     ]
     rows, columns = _crop([plane.values > 0 for plane in (reference, *masks)], image.spacing[1:])
     for axes, frame in zip(panels, chosen, strict=True):

@@ -2,6 +2,8 @@
 const find = (id) => document.getElementById(id);
 const page = document.body;
 const FLICKER_MS = 600;
+const about = JSON.parse(find("case").textContent);
+const labels = Object.keys(about.colours);  // none where there is one label only
 
 /* Outlines: radio buttons, keys and the flicker switch all set one attribute. */
 function show(which) {
@@ -44,6 +46,13 @@ document.addEventListener("keydown", (event) => {
 function decode(id) {
   return Uint8Array.from(atob(find(id).textContent), (letter) => letter.charCodeAt(0));
 }
+/* Every label in the colour of its outlines; the background, 0, stays clear. */
+function paintLabels() {
+  const parts = labels.map((label) => about.colours[label].match(/[0-9A-F]{2}/g).map((part) => parseInt(part, 16)));
+  const channel = (k) => [0, ...parts.map((part) => part[k])];
+  return { I: [0, ...labels.map(Number)], R: channel(0), G: channel(1), B: channel(2), A: [0, ...parts.map(() => 255)],
+    labels: ["", ...labels.map((label) => about.names[label])] };
+}
 async function openViewer() {
   const says = find("viewer-says");
   const canvas = document.createElement("canvas");
@@ -64,11 +73,13 @@ async function openViewer() {
     const viewer = new niivue.Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, logLevel: "silent", isRadiologicalConvention: true });
     await viewer.attachToCanvas(view);
     for (const [id, colormap, opacity] of [["image", "gray", 1], ["mask", "blue", 0.45]]) {
-      viewer.addVolume(await niivue.NVImage.loadFromBase64({ base64: find(id).textContent, name: `${id}.nii.gz`, colormap, opacity }));
+      const volume = await niivue.NVImage.loadFromBase64({ base64: find(id).textContent, name: `${id}.nii.gz`, colormap, opacity });
+      if (id === "mask" && labels.length) { volume.setColormapLabel(paintLabels()); }
+      viewer.addVolume(volume);
     }
     viewer.setSliceType(viewer.sliceTypeMultiplanar);
     page.dataset.viewer = "open";
-    says.textContent = "Scroll through slices with the wheel; drag to turn the 3D view. Blue is the kept mask.";
+    says.textContent = `Scroll through slices with the wheel; drag to turn the 3D view. ${labels.length ? "Colours are the kept mask's, as above" : "Blue is the kept mask"}.`;
   } catch (error) {
     find("viewer").replaceChildren();
     says.textContent = `The viewer could not be opened (${error.message}); the slices above show the case.`;
@@ -77,7 +88,6 @@ async function openViewer() {
 find("open-viewer").addEventListener("click", openViewer);
 
 /* Accept, edit or reject: only where `python -m grata_monai review` serves the page. */
-const about = JSON.parse(find("case").textContent);
 async function listReviews() {
   const answer = await fetch(`/reviews?case=${encodeURIComponent(about.case)}`);
   if (!answer.ok) { throw new Error(await answer.text()); }
@@ -92,7 +102,7 @@ if (location.protocol === "http:") {
   listReviews().then(() => { find("review").hidden = false; }, () => {});
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const entry = { ...about, decision: event.submitter.value, reader: form.reader.value, remark: form.remark.value };
+    const entry = { case: about.case, digest: about.digest, decision: event.submitter.value, reader: form.reader.value, remark: form.remark.value };
     const answer = await fetch("/reviews", { method: "POST", headers: { "Content-Type": "application/json", "X-Grata-Review": "1" }, body: JSON.stringify(entry) });
     find("review-says").textContent = answer.ok ? `Kept in the log: ${entry.decision}.` : await answer.text();
     if (answer.ok) { await listReviews(); }

@@ -34,10 +34,10 @@ function draw(entry) {
   light.textContent = entry.light === "none" ? "not judged" : entry.light;
   cell(row, light);
   cell(row, entry.says, "says");
-  cell(row, number(entry.agreement, 2), "n", "Agreement");
-  cell(row, number(entry.volume, 1), "n", "Volume, mL");
-  cell(row, signed(entry.change), "n", "Change, mL");
-  cell(row, entry.percentile === null ? "–" : String(Math.floor(entry.percentile)), "n", "Foreign, %");
+  const foreign = entry.percentile === null ? "–" : String(Math.floor(entry.percentile));
+  const numbers = { Agreement: number(entry.agreement, 2), "Volume, mL": number(entry.volume, 1),
+    "Change, mL": signed(entry.change), "Foreign, %": foreign };
+  for (const [heading, text] of Object.entries(numbers)) { cell(row, refused ? "" : text, "n", heading); }
   return row;
 }
 function update() {

@@ -11,20 +11,12 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from grata_monai.core.errors import DicomError
+from grata_monai.write.pictures.colours import PALETTE
 
 __all__ = ["Segment", "check_numbers", "name_segments", "read_segments"]
 
 ORGAN = codes.SCT.AnatomicalStructure
 LEFT, RIGHT = codes.SCT.Left, codes.SCT.Right
-PALETTE = (  # distinguishable with any colour vision: Okabe and Ito, 2008
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
 # Type and category of labels that the metadata may name without a code.
 KNOWN: dict[str, tuple[Code, Code]] = {
     "prostate": (codes.SCT.Prostate, ORGAN),

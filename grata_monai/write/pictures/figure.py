@@ -6,7 +6,7 @@ a contour is where the PACS shows it. Nothing on the sheet identifies the patien
 
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +21,18 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from grata_monai.write import RESEARCH_ONLY
+from grata_monai.write.pictures.colours import FINAL_COLOUR, SOURCE_COLOUR, Colour, to_hex
 from grata_monai.write.pictures.contours import trace_rings
 from grata_monai.write.pictures.sheet import Sheet, choose_bar
 
 __all__ = ["PAPER", "SCREEN", "Theme", "draw_sheet", "render_sheet"]
 
-SOURCE_COLOUR, FINAL_COLOUR = (
-    "#E69F00",
-    "#56B4E9",
-)  # of Okabe and Ito, 2008, for any colour vision
 WARNING_COLOUR = "#F0E442"
 DASHES = (0.0, (3.0, 2.5))  # on and off, in line widths
 DPI = 400 / 3
 FONT = "DejaVu Sans"  # comes with matplotlib, on every machine the same
 TOP, BOTTOM, MARGIN, GAP = 1.05, 1.2, 0.15, 0.06  # inches
+ROW, NAMES_IN_A_ROW, MOST_NAMES, LONGEST_NAME = 0.24, 6, 12, 24  # of several labels' legend
 CROP_ASPECT = 1.3  # twelve such tiles fill a sheet
 
 
@@ -93,6 +91,7 @@ def draw_sheet(sheet: Sheet, *, theme: Theme = SCREEN) -> Figure:
     """
     figure = Figure(figsize=theme.size, dpi=DPI, facecolor=theme.ground)
     _draw_header(figure, sheet, theme)
+    _draw_names(figure, sheet, theme)
     frames, crop = sheet.choose_frames(), sheet.crop(aspect=CROP_ASPECT)
     whole = slice(0, sheet.mask.shape[1]), slice(0, sheet.mask.shape[2])
     middle = frames[len(frames) // 2] if sheet.most_changed is None else sheet.most_changed
@@ -147,7 +146,7 @@ def _draw_header(figure: Figure, sheet: Sheet, theme: Theme) -> None:
     heading = textwrap.shorten(sheet.heading, 150, placeholder=" …")
     figure.text(left, 1 - 0.9 / height, heading, size=9.5, va="top", **text)
     figure.legend(
-        handles=_legend(sheet),
+        handles=_legend(sheet, theme),
         loc="upper right",
         bbox_to_anchor=(1 - left, 1 - 0.5 / height),
         borderaxespad=0,
@@ -159,14 +158,57 @@ def _draw_header(figure: Figure, sheet: Sheet, theme: Theme) -> None:
     )
 
 
-def _legend(sheet: Sheet) -> list[Line2D]:
-    final = Line2D([], [], color=FINAL_COLOUR, linewidth=2.6, label="final mask")
+def _legend(sheet: Sheet, theme: Theme) -> list[Line2D]:
+    before, after = _colours_of_masks(sheet, theme)
+    final = Line2D([], [], color=after, linewidth=2.6, label="final mask")
     if sheet.source is None:
         return [final]
-    dashed = Line2D(
-        [], [], color=SOURCE_COLOUR, linewidth=2.2, linestyle=DASHES, label="source network"
-    )
+    dashed = Line2D([], [], color=before, linewidth=2.2, linestyle=DASHES, label="source network")
     return [dashed, final]
+
+
+def _colours_of_masks(sheet: Sheet, theme: Theme) -> tuple[str, str]:
+    """Of the source's mask and the final one; with several labels, colour means the label."""
+    return (
+        (theme.ink, theme.ink) if sheet.colours else (to_hex(SOURCE_COLOUR), to_hex(FINAL_COLOUR))
+    )
+
+
+def _draw_names(figure: Figure, sheet: Sheet, theme: Theme) -> None:
+    """Say which colour belongs to which of several labels."""
+    shown = list(sheet.present().items()) if sheet.colours else []
+    if not shown:
+        return
+    handles = [
+        Line2D([], [], color=to_hex(sheet.colours[number]), linewidth=2.6, label=_shorten(name))
+        for number, name in shown[:MOST_NAMES]
+    ]
+    if len(shown) > MOST_NAMES:
+        rest = f"and {len(shown) - MOST_NAMES + 1} more"
+        handles[-1] = Line2D([], [], linestyle="none", label=rest)
+    width, height = theme.size
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(MARGIN / width, 1 - TOP / height),
+        ncols=NAMES_IN_A_ROW,
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        labelcolor=theme.ink,
+        handlelength=1.5,
+        prop={"family": FONT, "size": 10.5},
+    )
+
+
+def _top(sheet: Sheet) -> float:
+    """Inches above the tiles."""
+    names = min(len(sheet.present()), MOST_NAMES) if sheet.colours else 0
+    return TOP + ROW * -(-names // NAMES_IN_A_ROW)
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _arrange(
@@ -174,7 +216,8 @@ def _arrange(
 ) -> list[tuple[float, float, float, float]]:
     """Find the grid with the largest tiles; boxes in shares of the figure."""
     width, height = theme.size
-    room = width - 2 * MARGIN, height - TOP - BOTTOM
+    top = _top(sheet)
+    room = width - 2 * MARGIN, height - top - BOTTOM
     rows, columns = parts[-1]
     tall = (rows.stop - rows.start) * sheet.in_plane_spacing[0]
     wide = (columns.stop - columns.start) * sheet.in_plane_spacing[1]
@@ -187,7 +230,7 @@ def _arrange(
     across = max(range(1, count + 1), key=tile_scale)
     down = -(-count // across)
     cell = tile_scale(across) * wide + GAP, tile_scale(across) * tall + GAP
-    start = (width - across * cell[0]) / 2, height - TOP - (room[1] - down * cell[1]) / 2
+    start = (width - across * cell[0]) / 2, height - top - (room[1] - down * cell[1]) / 2
     return [
         (
             (start[0] + (k % across) * cell[0]) / width,
@@ -247,25 +290,25 @@ def _draw_bar(axes: Axes, sheet: Sheet, part: tuple[slice, slice]) -> None:
 
 def _draw_contours(axes: Axes, sheet: Sheet, frame: int, *, thickness: float) -> None:
     """Draw the final outline, and the source's dashed over it: where both agree, both show."""
-    _draw_outline(axes, sheet.mask[frame], FINAL_COLOUR, thickness, "solid")
+    planes = [(sheet.mask[frame], FINAL_COLOUR, "solid")]
     if sheet.source is not None:
-        _draw_outline(axes, sheet.source[frame], SOURCE_COLOUR, thickness, DASHES)
+        planes.append((sheet.source[frame], SOURCE_COLOUR, DASHES))
+    for plane, colour, style in planes:
+        rings, colours = _trace(plane, sheet.colours, colour)
+        lines = LineCollection(rings, colors=colours, linewidths=thickness, linestyles=style)
+        axes.add_collection(lines, autolim=False)
 
 
-def _draw_outline(
-    axes: Axes,
-    plane: NDArray[np.uint8],
-    colour: str,
-    thickness: float,
-    style: str | tuple[float, tuple[float, float]],
-) -> None:
-    rings = [
-        np.vstack([ring, ring[:1]])[:, ::-1]
+def _trace(
+    plane: NDArray[np.uint8], colours: Mapping[int, Colour], only: Colour
+) -> tuple[list[NDArray[np.float64]], list[str]]:
+    """Trace every label; give its rings, closed, column and row, and the colour of each."""
+    traced = [
+        (np.vstack([ring, ring[:1]])[:, ::-1], to_hex(colours.get(int(label), only)))
         for label in np.unique(plane[plane > 0])
         for ring in trace_rings(plane == label)
     ]
-    lines = LineCollection(rings, colors=colour, linewidths=thickness, linestyles=style)
-    axes.add_collection(lines, autolim=False)
+    return [ring for ring, _ in traced], [colour for _, colour in traced]
 
 
 def _draw_box(axes: Axes, part: tuple[slice, slice], colour: str) -> None:
@@ -297,11 +340,12 @@ def _draw_profile(figure: Figure, sheet: Sheet, frames: Sequence[int], theme: Th
         facecolor="none",
     )
     index = np.arange(len(sheet.numbers))
-    axes.step(index, sheet.areas(sheet.mask), where="mid", color=FINAL_COLOUR, linewidth=2.2)
+    before, after = _colours_of_masks(sheet, theme)
+    axes.step(index, sheet.areas(sheet.mask), where="mid", color=after, linewidth=2.2)
     if sheet.source is not None:
         areas = sheet.areas(sheet.source)
         style = DASHES
-        axes.step(index, areas, where="mid", color=SOURCE_COLOUR, linewidth=1.8, linestyle=style)
+        axes.step(index, areas, where="mid", color=before, linewidth=1.8, linestyle=style)
     axes.set_xlim(-0.5, len(index) - 0.5)
     axes.set_ylim(0, 1.1 * max(0.5, *(float(sheet.areas(mask).max()) for mask in sheet.masks)))
     axes.set_xticks(frames, [str(sheet.numbers[frame]) for frame in frames])

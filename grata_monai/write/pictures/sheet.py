@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from grata_monai.record import Record
 from grata_monai.record.sentences import describe_record
 from grata_monai.record.types import OutcomeName
+from grata_monai.write.pictures.colours import Colour, choose_colours
 from grata_monai.write.pictures.sizes import SegmentSize, measure_segment
 
 __all__ = ["Sheet", "choose_bar"]
@@ -180,6 +181,16 @@ class Sheet:
         """Numbers and names of every segment, those without a pixel too."""
         found = {int(label) for mask in self.masks for label in np.unique(mask)} - {0}
         return {**self.names, **{k: f"segment {k}" for k in sorted(found - set(self.names))}}
+
+    @cached_property
+    def colours(self) -> dict[int, Colour]:
+        """Of the outlines of several labels; empty for one, see `choose_colours`."""
+        return choose_colours(self.labels())
+
+    def present(self) -> dict[int, str]:
+        """Numbers and names of the segments that one of both masks has."""
+        found = {int(label) for mask in self.masks for label in np.unique(mask)}
+        return {number: name for number, name in self.labels().items() if number in found}
 
     def facts(self) -> list[str]:
         """Volumes, agreement and recipe, each in a few words."""

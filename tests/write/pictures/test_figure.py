@@ -7,19 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
 
-from grata_monai.write.pictures.figure import (
-    FINAL_COLOUR,
-    PAPER,
-    SCREEN,
-    SOURCE_COLOUR,
-    draw_sheet,
-    render_sheet,
-)
+from grata_monai.write.pictures.colours import FINAL_COLOUR as FINAL
+from grata_monai.write.pictures.colours import PALETTE
+from grata_monai.write.pictures.colours import SOURCE_COLOUR as SOURCE
+from grata_monai.write.pictures.figure import PAPER, SCREEN, draw_sheet, render_sheet
 from grata_monai.write.pictures.sheet import Sheet, choose_bar
-
-FINAL, SOURCE = (tuple(int(255 * c) for c in to_rgb(c)) for c in (FINAL_COLOUR, SOURCE_COLOUR))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +60,30 @@ def test_without_the_source_there_is_one_contour_and_one_name(sheet):
     (legend,) = draw_sheet(alone).legends
     assert [text.get_text() for text in legend.texts] == ["final mask"]
     assert alone.facts() == ["prostate 4.5 ml, 31 mm across", "recipe grata"]
+
+
+def test_several_labels_have_a_colour_each_and_a_legend(sheet):
+    halves = np.where(np.arange(160) < 72, 1, 2).astype(np.uint8)
+    names = {1: "left", 2: "a name of more than twenty-four letters", 3: "absent"}
+    several = replace(
+        sheet, mask=sheet.mask * halves, source=sheet.source * halves, names=names, heading=""
+    )
+    masks, labels = draw_sheet(several).legends
+    assert [text.get_text() for text in masks.texts] == ["source network", "final mask"]
+    assert {line.get_color() for line in masks.get_lines()} == {SCREEN.ink}
+    assert [text.get_text() for text in labels.texts] == ["left", "a name of more than twe…"]
+    assert [line.get_color() for line in labels.get_lines()] == ["#E69F00", "#56B4E9"]
+    pixels = render_sheet(several)
+    assert all(has_colour(pixels, colour) for colour in PALETTE[:2])
+    assert not has_colour(pixels, PALETTE[2])
+
+
+def test_a_hundred_labels_have_a_legend_of_two_rows(sheet):
+    many = sheet.mask.copy()
+    many[2, 45:65, 55:60] = np.arange(1, 101).reshape(20, 5)
+    _, labels = draw_sheet(replace(sheet, mask=many, names={})).legends
+    told = [text.get_text() for text in labels.texts]
+    assert (told[0], told[-1], len(told)) == ("segment 1", "and 89 more", 12)
 
 
 def test_contours_are_lines_around_the_pixels_of_their_own_frame(sheet):
