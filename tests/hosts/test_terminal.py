@@ -279,6 +279,30 @@ def test_what_an_upgrade_changed_is_named_with_its_dice(tmp_path):
     }
 
 
+def test_a_changed_dicom_mask_is_named_with_its_dice(mixed, done, tmp_path):
+    """Half of the frames of another version's object are empty."""
+    (old,) = done.glob("*/segmentation.dcm")
+    new = tmp_path / old.parent.name
+    new.mkdir()
+    made = dcmread(old)
+    frames = np.array(made.pixel_array)
+    filled = np.flatnonzero(frames.any(axis=(1, 2)))
+    frames[filled[::2]] = 0
+    made.PixelData = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    made.save_as(new / old.name)
+    record = json.loads((old.parent / "record.json").read_text())
+    record["dicom"]["mask_sha256"] = "another"
+    (new / "record.json").write_text(json.dumps(record))
+    whole, left = made.pixel_array.sum(), dcmread(old).pixel_array.sum()
+    told = compare_results(done, tmp_path)[new.name]
+    assert told.startswith(f"changed, Dice {2 * whole / (whole + left):.3f}; voxels ")
+
+
+def test_old_masks_are_not_written_over(done, mixed, capsys):
+    assert main(["check-upgrade", str(done), f"{done}/", str(mixed), *TINY]) == 2
+    assert "NEW must be another folder than OLD" in capsys.readouterr().err
+
+
 def test_an_upgrade_is_checked_against_results_only(tmp_path, capsys):
     assert main(["check-upgrade", str(tmp_path), str(tmp_path / "new"), "cases"]) == 2
     assert "OLD must hold records that `segment` wrote" in capsys.readouterr().err

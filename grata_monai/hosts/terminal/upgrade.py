@@ -2,12 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grata_monai.hosts.shell import EXIT_NOT_ALL, EXIT_OK
 from grata_monai.hosts.terminal.command import add_how_options, read_asked
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["add_check_upgrade_options", "compare_results", "run_check_upgrade"]
 
@@ -39,6 +43,11 @@ def run_check_upgrade(arguments: argparse.Namespace) -> tuple[str, int]:
         raise ValueError(
             f"OLD must hold records that `segment` wrote, {arguments.old.name!r} holds none. "
             "Segment the kept cases with the old version first."
+        )
+    if arguments.out.resolve() == arguments.old.resolve():
+        raise ValueError(
+            "NEW must be another folder than OLD, it is the same: the old masks would be lost. "
+            "Choose another NEW."
         )
     segment_all(read_asked(arguments))
     changes = compare_results(arguments.old, arguments.out)
@@ -85,20 +94,49 @@ def _digest(record: Mapping[str, Any]) -> str:
     return str(record["output"]["sha256"] if "output" in record else record["dicom"]["mask_sha256"])
 
 
-def _overlap(before: Path, one: Any, after: Path, two: Any) -> str:
-    """Dice of two NIfTI masks; empty for DICOM objects, whose voxel counts say enough."""
+def _overlap(before: Path, one: Mapping[str, Any], after: Path, two: Mapping[str, Any]) -> str:
+    """Dice of two masks, each label with itself."""
+    old, new = _read_parts(before, one), _read_parts(after, two)
+    every = [*old.values(), *new.values()]
+    if len({part.shape for part in every}) > 1:
+        return ", on another grid"
+    total = sum(int(part.sum()) for part in every)
+    both = sum(int((old[key] & new[key]).sum()) for key in old.keys() & new.keys())
+    return f", Dice {2 * both / total:.3f}" if total else ""
+
+
+def _read_parts(
+    path: Path, record: Mapping[str, Any]
+) -> "dict[tuple[int, str], NDArray[np.bool_]]":
+    """Where a mask has each of its labels; in a DICOM object frame by frame, by their places."""
+    import numpy as np  # noqa: PLC0415
+
+    planes = _read_nifti(path, record) if "output" in record else _read_dicom(path)
+    return {
+        (int(label), place): plane == label
+        for place, plane in planes
+        for label in np.unique(plane[plane > 0])
+    }
+
+
+def _read_nifti(path: Path, record: Mapping[str, Any]) -> "Iterator[tuple[str, NDArray[Any]]]":
     import nibabel as nib  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    if "output" not in one or "output" not in two:
-        return ""
-    pairs = (before, one), (after, two)
-    masks = [
-        np.asarray(nib.Nifti1Image.from_filename(path.parent / record["output"]["file"]).dataobj)
-        for path, record in pairs
-    ]
-    if masks[0].shape != masks[1].shape:
-        return ", on another grid"
-    total = np.count_nonzero(masks[0]) + np.count_nonzero(masks[1])
-    both = np.count_nonzero((masks[0] == masks[1]) & (masks[0] > 0))
-    return f", Dice {2 * both / total:.3f}" if total else ", labels only"
+    image = nib.Nifti1Image.from_filename(path.parent / record["output"]["file"])
+    yield "", np.asarray(image.dataobj)
+
+
+def _read_dicom(path: Path) -> "Iterator[tuple[str, NDArray[Any]]]":
+    from pydicom import dcmread  # noqa: PLC0415  # an extra
+
+    from grata_monai.read.outputs import SEGMENTATION  # noqa: PLC0415
+
+    made = dcmread(path.with_name(SEGMENTATION))
+    frames = made.pixel_array.reshape(-1, made.Rows, made.Columns)
+    half = made.get("MaximumFractionalValue", 1) / 2
+    for group, frame in zip(made.PerFrameFunctionalGroupsSequence, frames, strict=True):
+        place = str(group.PlanePositionSequence[0].ImagePositionPatient)
+        named = group.get("SegmentIdentificationSequence")  # a label map's frame has all labels
+        number = named[0].ReferencedSegmentNumber if named else 0
+        yield place, (frame > half) * number if number else frame
