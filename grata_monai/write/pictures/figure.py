@@ -290,6 +290,7 @@ def _draw_bar(axes: Axes, sheet: Sheet, part: tuple[slice, slice]) -> None:
 
 def _draw_contours(axes: Axes, sheet: Sheet, frame: int, *, thickness: float) -> None:
     """Draw the final outline, and the source's dashed over it: where both agree, both show."""
+    planes: list[tuple[NDArray[np.uint8], Colour, Any]]
     planes = [(sheet.mask[frame], FINAL_COLOUR, "solid")]
     if sheet.source is not None:
         planes.append((sheet.source[frame], SOURCE_COLOUR, DASHES))

@@ -158,6 +158,16 @@ def test_cosines_and_agreement_are_drawn_where_a_method_has_them(rows, make_rows
             assert len(picture.convert("RGB").getcolors(2**24)) > 10
 
 
+def test_few_cases_have_neither_a_p_value_nor_a_curve(make_rows, tmp_path):
+    for count in (2, 5):
+        rows = make_rows("source", [0.5, 0.6, 0.7, 0.8, 0.9][:count])
+        rows += [replace(row, method="g", dice=row.dice + 0.1, agreement=0.9) for row in rows]
+        write_report(rows, tmp_path / str(count))
+        assert (tmp_path / str(count) / "risk.png").exists() == (count == 5)
+        with (tmp_path / str(count) / "summary.csv").open() as file:
+            assert {row["p_value"] for row in csv.DictReader(file)} == {"nan"}
+
+
 def test_risk_is_the_mean_loss_of_the_cases_that_agree_most(make_rows, tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 
