@@ -17,7 +17,7 @@ LABEL_DIR ?= label_demo
 STUDIES ?= $(LABEL_DIR)/phantoms/images
 PORT ?= 8000
 
-.PHONY: help demo test test-slow fuzz lint coverage sbom compliance label-env label deploy-env nnunet-env audit serve map clean
+.PHONY: help demo test test-slow fuzz lint coverage sbom compliance label-env label studies deploy-env nnunet-env audit serve map clean
 
 help:
 	@echo 'make demo      segment a phantom, compare with its exact label; report: demo_output/index.html'
@@ -96,10 +96,13 @@ $(LABEL_STAMP): pyproject.toml constraints-label.txt
 	@$(LABEL_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# A wrong path is refused before anything is installed.
+studies:
+	@test '$(origin STUDIES)' = file || test -d '$(STUDIES)' || { echo 'error: STUDIES must be a folder, it is none. Correct the path.' >&2; exit 2; }
+
 # Loopback only: MONAI Label asks for no password.
 # What clients upload is kept in $(LABEL_DIR)/sessions for an hour after its last use.
-label: $(LABEL_STAMP)
-	@test '$(origin STUDIES)' = file || test -d '$(STUDIES)' || { echo 'error: STUDIES must be a folder, it is none. Correct the path.' >&2; exit 2; }
+label: studies $(LABEL_STAMP)
 	@test -d '$(STUDIES)' || $(LABEL_BIN)/python -W ignore -m grata_monai phantom --out $(LABEL_DIR)/phantoms --cases 2 --shift endorectal_coil
 	@$(LABEL_BIN)/python -W ignore -m grata_monai label install $(LABEL_DIR)/app
 	@MONAI_LABEL_SESSION_PATH=$(abspath $(LABEL_DIR))/sessions \
