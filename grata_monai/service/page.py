@@ -3,6 +3,7 @@
 The room `report` is not imported: it brings torch, which the listening process need not have.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,16 +16,17 @@ from grata_monai.write import RESEARCH_ONLY
 __all__ = ["render_page"]
 
 
-def render_page(now: Snapshot) -> str:
+def render_page(now: Snapshot, reports: Mapping[str, int] | None = None) -> str:
     """Make the page.
 
     Args:
         now: What to show; every value is escaped.
+        reports: How many each series has, by its key; None where the page leads to none.
 
     Returns:
         HTML, which loads nothing from elsewhere.
     """
-    return _environment().get_template("service.html.j2").render(now=now)
+    return _environment().get_template("service.html.j2").render(now=now, reports=reports)
 
 
 @cache

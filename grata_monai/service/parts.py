@@ -268,13 +268,18 @@ class Web(Part):
                 raise ValueError(f"{name} must be a file, it is none. Correct it.")
         if self.token is not None and len(self.read_token()) < 16:
             raise ValueError("token must have at least 16 characters. Make another.")
-        is_closed = self.token is not None or self.client_ca is not None
-        if not is_loopback(host) and not (self.certificate is not None and is_closed):
+        if not is_loopback(host) and not (self.certificate is not None and self.is_closed):
             raise ValueError(
                 "address must be on this machine, or have TLS and a token or client certificates. "
                 "Give certificate and key, and token or client_ca."
             )
         return self
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it lets in only who has a token or a certificate."""
+        has_certificates = self.client_ca is not None and self.certificate is not None
+        return self.token is not None or has_certificates
 
     def read_token(self) -> str:
         """Read the token; empty where none is asked."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from grata_monai.read.outputs import REPORT_FOLDER
 from grata_monai.service.config import ServiceConfig
 from grata_monai.service.intake import deadline
 from grata_monai.service.ledger import OPEN, Ledger, Series, State
@@ -163,6 +164,13 @@ class Health:
             lines=tuple(self._make_lines(rows, now)),
             scanners=tuple(self._judge_scanners(rows)),
         )
+
+    def list_reports(self, key: str) -> list[Path]:
+        """The pages of a series' volumes, which the room `report` has written; none without one."""
+        row = self._ledger.get(key)
+        if row is None or not row.light:
+            return []
+        return sorted((self._spool.results(key, row.edition) / REPORT_FOLDER).glob("*.html"))
 
     def _find_alarms(
         self,

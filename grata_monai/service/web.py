@@ -5,7 +5,7 @@ import hmac
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -119,9 +125,15 @@ def make_app(web: Web, health: Health) -> Starlette:
     registry = CollectorRegistry()
     registry.register(_Metrics(health))
 
-    def is_known(request: Request) -> bool:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return not token or hmac.compare_digest(given.encode(), token.encode())
+    def for_known(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        """Answer only who bears the token, if there is one."""
+
+        def ask(request: Request) -> Response:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            is_known = not token or hmac.compare_digest(given.encode(), token.encode())
+            return answer(request) if is_known else _refuse()
+
+        return ask
 
     def live(request: Request) -> Response:
         return PlainTextResponse("ok")
@@ -132,25 +144,40 @@ def make_app(web: Web, health: Health) -> Starlette:
         return PlainTextResponse(names or "ready", 200 if look.is_ready else 503)
 
     def metrics(request: Request) -> Response:
-        if not is_known(request):
-            return _refuse()
         return Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
     def page(request: Request) -> Response:
-        return HTMLResponse(render_page(health.look())) if is_known(request) else _refuse()
+        now = health.look()
+        reports = {line.key: len(health.list_reports(line.key)) for line in now.lines}
+        return HTMLResponse(render_page(now, reports if web.is_closed else None))
+
+    def report(request: Request) -> Response:
+        return _send_report(health, **request.path_params) if web.is_closed else _refuse()
 
     host, _ = parse_host_port(web.address)
     names = ["127.0.0.1", "localhost", "[::1]"] if is_loopback(host) else ["*"]
     return Starlette(
         routes=[
-            Route("/", page),
+            Route("/", for_known(page)),
             Route("/healthz", live),
             Route("/readyz", ready),
-            Route("/metrics", metrics),
+            Route("/metrics", for_known(metrics)),
+            Route(
+                "/reports/index.html", lambda _: RedirectResponse("/")
+            ),  # "All cases" of a report
+            Route("/reports/{key}/{number:int}", for_known(report)),
         ],
         # another site must not reach a page on loopback by a name of its own
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names)],
     )
+
+
+def _send_report(health: Health, key: str, number: int) -> Response:
+    """A volume's page, which shows images."""
+    files = health.list_reports(key)
+    if not 1 <= number <= len(files):
+        return PlainTextResponse("There is no such report.", 404)
+    return FileResponse(files[number - 1], headers={"Cache-Control": "no-store"})
 
 
 class _Metrics(Collector):

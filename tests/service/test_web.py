@@ -109,6 +109,39 @@ def test_strangers_get_nothing(ask, tmp_path):
     assert get("/", known, "DELETE")[0] == 405
 
 
+def test_reports_are_for_those_whom_a_token_lets_in(ask, spool, tmp_path):
+    folder = spool.results("red", 1) / "report"
+    folder.mkdir(parents=True)
+    for name in ("b", "a"):
+        (folder / f"{name}.html").write_text(f"<title>{name}</title>")
+    (folder.parents[1] / "secret.html").write_text("none of the reports")
+    get = ask()
+    assert "/reports/" not in get("/")[1]
+    assert "only where a token or certificates close it" in get("/")[1]
+    assert get("/reports/red/1")[0] == 401
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    get, known = ask(token=tmp_path / "token"), {"Authorization": "Bearer 0123456789abcdef"}
+    assert get("/reports/red/1")[0] == 401
+    page = get("/", known)[1]
+    links = ['href="/reports/red/1">report 1<', 'href="/reports/red/2">report 2<']
+    assert [link in page for link in links] == [True, True]
+    assert "/reports/green/" not in page
+    assert [get(f"/reports/red/{n}", known)[1] for n in (1, 2)] == [
+        "<title>a</title>",
+        "<title>b</title>",
+    ]
+    wrong = ("red/0", "red/3", "red/a", "stranger/1", "waiting/1", "..%2fsecret.html/1")
+    assert {get(f"/reports/{path}", known)[0] for path in wrong} == {404}
+    assert "Cases, the worst first" in get("/reports/index.html", known)[1]
+
+
+def test_certificates_count_only_where_there_is_tls(certificates):
+    files = {name: certificates / f"server.{end}" for name, end in PAIR.items()}
+    authority = certificates / "ca.pem"
+    assert not Web(client_ca=authority).is_closed
+    assert Web(client_ca=authority, **files).is_closed
+
+
 SLOW = {
     "header": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
     "body": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n",
