@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
@@ -28,7 +29,7 @@ from grata_monai.core import errors, worker
 from grata_monai.core.errors import CaseError, DicomError
 from grata_monai.core.limits import Limits
 
-__all__ = ["SandboxError", "run_each", "run_parts", "run_sandboxed"]
+__all__ = ["SandboxError", "keep_spares", "run_each", "run_parts", "run_sandboxed"]
 
 Values = dict[str, Any]
 Function = Callable[[Values], Any]
@@ -37,6 +38,7 @@ STARTING_SECONDS = 120.0  # for imports, which depend on the machine and not on 
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TIME_SIGNAL = -int(getattr(signal, "SIGXCPU", 0)) or None  # as an exit code; not on Windows
+MOST_SPARES = 4
 KILL_SIGNAL = -int(getattr(signal, "SIGKILL", 0)) or None
 
 
@@ -118,7 +120,7 @@ def run_each(
     try:
         for number, values in enumerate(items, start=1):
             if child is None or not child.is_alive:
-                child = _Child(function, limits)
+                child = _start(function, limits)
             try:
                 parts = list(child.ask(values, f"item {number}"))
             except (CaseError, SandboxError) as error:
@@ -130,13 +132,27 @@ def run_each(
             child.close()
 
 
+def keep_spares() -> None:
+    """From now on start the next subprocess before it is asked for.
+
+    For a process that decodes one case after the other all day: starting Python and its imports
+    takes longer than decoding a small series. Each case still has a subprocess of its own.
+    """
+    _Spares.kept = _Spares()
+
+
 @contextmanager
 def _started(function: Function, limits: Limits) -> Iterator["_Child"]:
-    child = _Child(function, limits)
+    child = _start(function, limits)
     try:
         yield child
     finally:
         child.close()
+
+
+def _start(function: Function, limits: Limits) -> "_Child":
+    """Start a subprocess, or take the spare one."""
+    return _Spares.kept.take(function, limits) if _Spares.kept else _Child(function, limits)
 
 
 class _Child:
@@ -262,6 +278,36 @@ class _Child:
                 return kind(message, reason=str(last.get("reason")))
             return kind(message)
         return SandboxError(f"{subject} is not ({last.get('type')})")
+
+
+class _Spares:
+    """Subprocesses that were started in advance: the last of each kind that was asked for."""
+
+    kept: "_Spares | None" = None
+
+    def __init__(self) -> None:
+        self._starter = ThreadPoolExecutor(max_workers=1)
+        self._started: dict[tuple[Function, Limits], Future[_Child]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, function: Function, limits: Limits) -> _Child:
+        """Give away the spare one, or one started now, and have the next one started."""
+        key = (function, limits)
+        with self._lock:
+            future = self._started.pop(key, None)
+            if len(self._started) >= MOST_SPARES:
+                self._starter.submit(_close, self._started.pop(next(iter(self._started))))
+            self._started[key] = self._starter.submit(_Child, function, limits)
+        if future is not None and not future.exception():
+            if future.result().process.poll() is None:
+                return future.result()
+            future.result().close()  # the system killed it
+        return _Child(function, limits)
+
+
+def _close(future: Future[_Child]) -> None:
+    if not future.exception():
+        future.result().close()
 
 
 def _over_limit(rule: str) -> SandboxError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from grata_monai.core.errors import GrataError
+from grata_monai.core.sandbox import keep_spares
 from grata_monai.service.config import ServiceConfig, read_config
 from grata_monai.service.jobs import SEGMENT, Follow, Worker, deliverer, segmenter
 from grata_monai.service.ledger import Ledger
@@ -70,6 +71,7 @@ def _work(config: ServiceConfig, kind: str, name: str, slot: int, stop: threadin
             os.environ["GRATA_BUNDLE_KEY"] = str(config.bundle_key)
         from grata_monai.service.segmenter import Segmenter  # noqa: PLC0415  # torch is slow
 
+        keep_spares()
         perform = partial(segment, config, ledger, run=Segmenter(config, spool, slot=slot).run)
     else:
         perform = partial(deliver, config, ledger, spool)

@@ -1,18 +1,21 @@
 """What happens in the subprocess comes out as it is: values, our own refusals, or a failure."""
 
 import importlib.util
+import os
+import signal
 import sys
 from dataclasses import replace
 
 import pytest
 
+from grata_monai.core import sandbox
 from grata_monai.core.errors import DicomError, GeometryError
 from grata_monai.core.limits import MEBIBYTE, Limits
 from grata_monai.core.sandbox import SandboxError, run_each, run_parts, run_sandboxed
 
 LIMITS = Limits(memory_bytes=512 * MEBIBYTE, seconds=10.0)
 CODE = """
-import sys, time
+import os, sys, time
 
 def make(name, module, text):
     return type(name, (Exception,), {"__module__": module})(text)
@@ -23,6 +26,8 @@ def dawdle(values):
     for number in range(100):
         time.sleep(0.05)
         yield {"number": number}
+def tell(values): return {"process": os.getpid()}
+def tell_too(values): return tell(values)
 def swallow(values): return {"size": len(bytearray(2**30))}
 """
 
@@ -84,3 +89,45 @@ def test_parts_that_each_come_in_time_must_also_do_so_together(boxed):
     ) as late:
         list(parts)
     assert late.value.is_over_limit
+
+
+@pytest.fixture
+def spares(monkeypatch):
+    monkeypatch.setattr(sandbox._Spares, "kept", None)
+    sandbox.keep_spares()
+    kept = sandbox._Spares.kept
+    yield kept._started
+    for future in kept._started.values():
+        future.result().close()
+    kept._starter.shutdown()
+
+
+def test_a_spare_is_started_before_it_is_asked_for_and_serves_one_case(boxed, spares):
+    first = run_sandboxed(boxed.tell_too, {}, limits=LIMITS)
+    waiting = spares[boxed.tell_too, LIMITS].result().process.pid
+    second = run_sandboxed(boxed.tell_too, {}, limits=LIMITS)
+    assert second["process"] == waiting != first["process"]
+    assert spares[boxed.tell_too, LIMITS].result().process.pid != waiting
+
+
+def test_a_spare_has_the_limits_and_the_function_that_were_asked_for(boxed, spares):
+    run_sandboxed(boxed.tell, {}, limits=LIMITS)
+    waiting = spares[boxed.tell, LIMITS].result().process.pid
+    assert run_sandboxed(boxed.tell, {}, limits=replace(LIMITS, seconds=9.0))["process"] != waiting
+    assert run_sandboxed(boxed.tell_too, {}, limits=LIMITS)["process"] != waiting
+    assert run_sandboxed(boxed.tell, {}, limits=LIMITS)["process"] == waiting
+
+
+def test_a_spare_that_was_killed_is_no_failure_of_the_case(boxed, spares):
+    run_sandboxed(boxed.tell, {}, limits=LIMITS)
+    waiting = spares[boxed.tell, LIMITS].result().process
+    os.kill(waiting.pid, signal.SIGKILL)
+    waiting.wait()
+    assert run_sandboxed(boxed.tell, {}, limits=LIMITS)["process"] != waiting.pid
+
+
+def test_few_spares_wait(boxed, spares):
+    for seconds in range(1, sandbox.MOST_SPARES + 3):
+        run_sandboxed(boxed.tell, {}, limits=replace(LIMITS, seconds=float(seconds)))
+    assert len(spares) == sandbox.MOST_SPARES
+    assert (boxed.tell, replace(LIMITS, seconds=1.0)) not in spares
