@@ -1,6 +1,7 @@
 """Read the service's configuration: one TOML file, checked whole before anything starts."""
 
 import difflib
+import errno
 import hashlib
 import json
 import socket
@@ -25,6 +26,8 @@ from grata_monai.service.parts import (
 
 __all__ = ["ServiceConfig", "read_config"]
 
+POSTGRESQL = ("postgresql://", "postgresql+psycopg://")
+
 
 class ServiceConfig(Part):
     """The whole file.
@@ -43,7 +46,7 @@ class ServiceConfig(Part):
     folder: Path
     node: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9_.-]+$")
     database: str = ""
-    slots: int = Field(default=1, ge=1)
+    slots: int = Field(default=1, ge=1, le=256)
     bundle_key: Path | None = None
     dicom: Listener
     routes: tuple[Route, ...] = Field(min_length=1)
@@ -64,9 +67,15 @@ class ServiceConfig(Part):
                 raise ValueError(f"{what} must be given once. Rename one.")
         for route in self.routes:
             _check_known("destination of a route", route.destination, names)
+        for route in self.routes:
+            if route.bundle is not None and not route.bundle.is_dir():
+                raise ValueError("bundle of a route must be a folder, one is none. Correct it.")
+        if self.bundle_key is not None and not self.bundle_key.is_file():
+            raise ValueError("bundle_key must be a file, it is none. Correct it.")
+        _check_apart([self.folder, *(watch.folder for watch in self.watch)])
         for title in [each.called for each in self.watch] + [each.called for each in self.pull]:
             _check_known("called", title, called)
-        if self.database and not self.database.startswith("postgresql"):
+        if self.database and not self.database.startswith(POSTGRESQL):
             raise ValueError("database must begin with postgresql://, or be left out for SQLite.")
         return self
 
@@ -98,14 +107,19 @@ def read_config(path: str | Path) -> ServiceConfig:
     """
     file = Path(path)
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise FileNotFoundError(errno.ENOENT, "no such file")
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = json.dumps(_absolute(content, file.absolute().parent), default=str)
+    except (OSError, ValueError, RuntimeError) as error:  # also nested too deeply, ~nobody
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"configuration must be a readable TOML file, {file.name!r} is not ({error}). "
+            f"configuration must be a readable TOML file, {file.name!r} is not ({reason}). "
             "Correct the path or its syntax."
         ) from error
     try:
-        found = ServiceConfig.model_validate(_absolute(content, file.absolute().parent))
+        # JSON is strict about types: TOML says "no" where a text stands, and it is true
+        found = ServiceConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(_explain(error, content)) from error
     return found
@@ -126,11 +140,17 @@ def _absolute(content: Any, base: Path) -> Any:
     return {
         key: value
         if key == "settings"
-        else str(base / Path(value).expanduser())
+        else str(base / Path(_check_path(key, value)).expanduser())
         if key in _PATHS and isinstance(value, str)
         else _absolute(value, base)
         for key, value in content.items()
     }
+
+
+def _check_path(key: str, text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"{key} holds a NUL")
+    return text
 
 
 def _explain(error: ValidationError, content: Any) -> str:
@@ -162,3 +182,15 @@ def _known_keys(parents: list[Any]) -> list[str]:
 def _check_known(what: str, name: str, known: list[str]) -> None:
     if name not in known:
         raise ValueError(f"{what} must be one of {json.dumps(known)}. Correct it, or add that one.")
+
+
+def _check_apart(folders: list[Path]) -> None:
+    """Raise ValueError if one folder is, or lies in, another: files are moved out of some."""
+    places = [folder.resolve() for folder in folders]
+    for number, place in enumerate(places):
+        for other in places[number + 1 :]:
+            if place.is_relative_to(other) or other.is_relative_to(place):
+                raise ValueError(
+                    "folder of a watch must lie neither in the service's folder nor around it, nor "
+                    "in or around another watch's. Choose another."
+                )

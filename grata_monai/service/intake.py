@@ -20,6 +20,7 @@ from grata_monai.service.config import ServiceConfig
 from grata_monai.service.ledger import Ledger, Series, State
 from grata_monai.service.parts import PRIORITIES, Route
 from grata_monai.service.spool import Spool
+from grata_monai.transfer.address import check_uid
 
 __all__ = ["Answer", "HeaderReader", "Intake", "deadline"]
 
@@ -92,13 +93,13 @@ class Intake:
         """Whether new work is taken."""
         return not self.is_draining and self.spool.free_gib >= self.config.limits.free_gib
 
-    def take(self, file: Path, route: Route, *, instance_uid: str = "") -> Answer:
+    def take(self, file: Path, route: Route, *, announced: tuple[str, str] | None = None) -> Answer:
         """Take an instance in.
 
         Args:
             file: In the spool's `incoming`; is moved away if it is kept.
             route: Of the door.
-            instance_uid: As the peer announced it.
+            announced: UIDs of its SOP class and of itself, as the peer says; None if it does not.
 
         Returns:
             What became of it.
@@ -107,9 +108,9 @@ class Intake:
             OSError: If the disk refuses; nothing was kept then.
         """
         header = self.headers.read(file)
-        if not isinstance(header, Header) or not header.series_uid or not header.sop_instance_uid:
+        if not isinstance(header, Header) or not _has_uids(header):
             return Answer.UNREADABLE
-        if instance_uid not in ("", header.sop_instance_uid):
+        if announced not in (None, (header.sop_class_uid, header.sop_instance_uid)):
             return Answer.OTHER
         key = Spool.name(route.called, header.series_uid)
         place = self.spool.place(key, header.sop_instance_uid)
@@ -229,6 +230,16 @@ class Intake:
         """A worker has moved the row meanwhile: look at it anew."""
         series = self.ledger.get(key)
         return series is not None and (series.state == State.RECEIVING or self._reopen(series))
+
+
+def _has_uids(header: Header) -> bool:
+    """Whether its UIDs are some: another text could lead a question about it anywhere."""
+    try:
+        for uid in (header.study_uid, header.series_uid, header.sop_instance_uid):
+            check_uid(uid, "UID")
+    except ValueError:
+        return False
+    return True
 
 
 def deadline(series: Series) -> int:

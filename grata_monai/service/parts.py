@@ -13,7 +13,14 @@ from grata_monai.transfer.address import (
     parse_address,
     parse_host_port,
 )
-from grata_monai.transfer.security import Security, check_encryption, server_context
+from grata_monai.transfer.commitment import Commitment, check_commitment
+from grata_monai.transfer.security import (
+    Security,
+    authorization_header,
+    check_encryption,
+    client_context,
+    server_context,
+)
 
 __all__ = [
     "PRIORITIES",
@@ -29,6 +36,7 @@ __all__ = [
     "Web",
 ]
 
+MOST_DAYS = 36_500
 PRIORITIES = {"emergency": 0, "normal": 3600, "research": 86400}
 """How many seconds a case lets those overtake that came later."""
 
@@ -36,23 +44,47 @@ PRIORITIES = {"emergency": 0, "normal": 3600, "research": 86400}
 class Part(BaseModel):
     """A table of the file: every key is known, nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Protected(Part):
-    """Certificates of one door or one peer.
+class Certified(Part):
+    """Certificates of one door or one peer; files are looked into when the table is read.
 
     Attributes:
         ca: PEM file of the authorities that may sign a peer's certificate.
         certificate: Our own certificate.
         key: Its key.
-        credentials: A file with one line, ``Bearer TOKEN`` or ``Basic USER:PASSWORD``.
-        is_insecure: Whether patients' data may travel in clear text beyond this machine.
     """
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_files(self) -> "Certified":
+        if self.has_files:
+            client_context(self.security)
+        return self
+
+    @property
+    def has_files(self) -> bool:
+        """Whether any of them is given."""
+        return (self.ca, self.certificate, self.key) != (None, None, None)
+
+    @property
+    def security(self) -> Security:
+        """As the room `transfer` takes it."""
+        return Security(self.ca, self.certificate, self.key)
+
+
+class Protected(Certified):
+    """Certificates, and what proves to a peer who we are.
+
+    Attributes:
+        credentials: For DICOMweb, a file with one line: ``Bearer TOKEN``, ``Basic USER:PASSWORD``.
+        is_insecure: Whether patients' data may travel in clear text beyond this machine.
+    """
+
     credentials: Path | None = None
     is_insecure: bool = Field(default=False, alias="insecure")
 
@@ -61,8 +93,22 @@ class Protected(Part):
         """As the room `transfer` takes it."""
         return Security(self.ca, self.certificate, self.key, self.credentials, self.is_insecure)
 
+    def _check_peer(self, text: str) -> WebAddress | AeAddress:
+        """Read an address; raise ValueError if data would be unprotected, or something is idle."""
+        address = parse_address(text)
+        check_encryption(address, self.security)
+        if isinstance(address, WebAddress):
+            if address.study_uid or address.modality:
+                raise ValueError(
+                    "address must name the service only, it has a query. Remove what follows the ?."
+                )
+            authorization_header(address, self.security)
+        elif self.credentials is not None:
+            raise ValueError("credentials must be for DICOMweb, the address is not. Remove them.")
+        return address
 
-class Listener(Protected):
+
+class Listener(Certified):
     """Where DICOM peers send to.
 
     Attributes:
@@ -70,12 +116,14 @@ class Listener(Protected):
         peers: AE titles that may send.
         associations: Most at once.
         instance_mib: Largest instance, MiB.
+        is_insecure: Whether patients' data may come in clear text from beyond this machine.
     """
 
     address: str = "127.0.0.1:11112"
     peers: tuple[str, ...] = Field(min_length=1)
-    associations: int = Field(default=20, ge=1)
-    instance_mib: int = Field(default=2048, ge=1)
+    associations: int = Field(default=20, ge=1, le=256)
+    instance_mib: int = Field(default=2048, ge=1, le=2**20)
+    is_insecure: bool = Field(default=False, alias="insecure")
 
     @property
     def instance_bytes(self) -> int:
@@ -87,7 +135,7 @@ class Listener(Protected):
         host, _ = parse_host_port(self.address)
         for peer in self.peers:
             check_ae_title(peer, "peer")
-        if self.certificate is not None:
+        if self.has_files:
             server_context(self.security)
         elif not is_loopback(host) and not self.is_insecure:
             raise ValueError(
@@ -139,14 +187,18 @@ class Destination(Protected):
 
     @model_validator(mode="after")
     def _check(self) -> "Destination":
-        address = parse_address(self.address)
-        check_encryption(address, self.security)
-        if isinstance(address, WebAddress) and (self.commitment or self.reply):
+        address = self._check_peer(self.address)
+        if self.reply and not self.commitment:
+            raise ValueError(
+                "commitment must be true where reply is given. Set it, or remove reply."
+            )
+        if not self.commitment:
+            return self
+        if isinstance(address, WebAddress):
             raise ValueError(
                 "commitment must be asked by C-STORE, the address is DICOMweb. Use dicoms://"
             )
-        if self.reply:
-            parse_host_port(self.reply)
+        check_commitment(address, Commitment(reply=self.reply), self.security)
         return self
 
 
@@ -169,7 +221,7 @@ class Completeness(Protected):
     @model_validator(mode="after")
     def _check(self) -> "Completeness":
         if self.count:
-            check_encryption(self.peer, self.security)
+            self._check_peer(self.count)
         return self
 
     @property
@@ -206,15 +258,13 @@ class Pull(Protected):
     source: str
     called: str
     modality: str = "MR"
-    days: int = Field(default=1, ge=0)
+    days: int = Field(default=1, ge=0, le=MOST_DAYS)
     every_seconds: float = Field(default=300, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "Pull":
-        address = parse_address(self.source)
-        if not isinstance(address, WebAddress):
+        if not isinstance(self._check_peer(self.source), WebAddress):
             raise ValueError("source must be a DICOMweb address. Use dicomwebs://")
-        check_encryption(address, self.security)
         return self
 
 
@@ -233,13 +283,13 @@ class Limits(Part):
     """
 
     free_gib: float = Field(default=5, ge=0)
-    tries: int = Field(default=5, ge=1)
+    tries: int = Field(default=5, ge=1, le=1000)
     first_seconds: float = Field(default=30, ge=0)
     largest_seconds: float = Field(default=3600, gt=0)
-    deliver_days: float = Field(default=7, gt=0)
+    deliver_days: float = Field(default=7, gt=0, le=MOST_DAYS)
     drain_seconds: float = Field(default=600, ge=0)
     stuck_seconds: float = Field(default=3600, gt=0)
-    keep_days: float = Field(default=14, ge=0)
+    keep_days: float = Field(default=14, ge=0, le=MOST_DAYS)
 
 
 class Web(Part):
@@ -262,10 +312,12 @@ class Web(Part):
     @model_validator(mode="after")
     def _check(self) -> "Web":
         host, _ = parse_host_port(self.address)
-        for name in ("certificate", "key", "client_ca", "token"):
-            path = getattr(self, name)
-            if path is not None and not path.is_file():
-                raise ValueError(f"{name} must be a file, it is none. Correct it.")
+        if self.certificate is not None:
+            client_context(Security(self.client_ca, self.certificate, self.key))
+        elif self.key is not None or self.client_ca is not None:
+            raise ValueError("certificate must be given where key or client_ca is. Add it.")
+        if self.token is not None and not self.token.is_file():
+            raise ValueError("token must be a file, it is none. Correct it.")
         if self.token is not None and len(self.read_token()) < 16:
             raise ValueError("token must have at least 16 characters. Make another.")
         if not is_loopback(host) and not (self.certificate is not None and self.is_closed):
@@ -283,10 +335,13 @@ class Web(Part):
 
     def read_token(self) -> str:
         """Read the token; empty where none is asked."""
-        return "" if self.token is None else self.token.read_text(encoding="utf-8").strip()
+        content = b"" if self.token is None else self.token.read_bytes().strip()
+        if not content.isascii():
+            raise ValueError("token must be ASCII. Make another.")
+        return content.decode()
 
 
-class Audit(Protected):
+class Audit(Certified):
     """The audit log.
 
     Attributes:
@@ -294,7 +349,7 @@ class Audit(Protected):
         syslog: ``HOST:PORT`` that takes PS3.15 messages by syslog over TLS; empty for none.
     """
 
-    keep_days: int = Field(default=200, ge=1)
+    keep_days: int = Field(default=200, ge=1, le=MOST_DAYS)
     syslog: str = ""
 
     @model_validator(mode="after")

@@ -162,6 +162,7 @@ class Service:
             self._attempt(self._ask_counts)
             for source in self._sources:
                 self._look(source)
+            self._attempt(self.receiver.note_rejections)
             self._attempt(self.auditor.move)
             if due.is_due("reconcile", RECONCILE_SECONDS):
                 self._attempt(partial(self.jobs.reconcile, self.ledger))

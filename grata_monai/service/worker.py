@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from grata_monai.service.ledger import Ledger
 from grata_monai.service.spool import Spool
 from grata_monai.service.work import deliver, segment
 
-__all__ = ["main", "prepare_logging"]
+__all__ = ["main", "note_thread", "prepare_logging"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,20 @@ def main(arguments: list[str]) -> None:
 
 
 def prepare_logging() -> None:
-    """Log to standard error, for the journal; libraries only what they must."""
+    """Log to standard error, for the journal; libraries only what they must.
+
+    Their warnings, and tracebacks of their threads, quote what a peer sent: neither is shown.
+    """
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     for library in NOISY:
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    threading.excepthook = note_thread
+
+
+def note_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log that a thread has ended by an exception, and of which kind."""
+    logger.error("A thread has ended (%s)", ended.exc_type.__name__)
 
 
 def _work(config: ServiceConfig, kind: str, name: str, slot: int, stop: threading.Event) -> None:

@@ -173,7 +173,8 @@ def parse_host_port(text: str) -> tuple[str, int]:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         host, port = "", None
-    if not host or port is None or parts.path or parts.username is not None:
+    is_bare = parts.netloc == text and parts.username is None
+    if not host or port is None or not is_bare:
         _refuse("address to listen on", "have the form HOST:PORT", "Write 127.0.0.1:11113.")
     _check_place(host, port)
     return host, port

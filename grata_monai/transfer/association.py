@@ -16,7 +16,7 @@ from grata_monai.transfer.clock import Clock
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security, client_context
 
-__all__ = ["NothingAcceptedError", "associated", "guard_connection"]
+__all__ = ["NothingAcceptedError", "abort_at_nonsense", "associated", "guard_connection"]
 
 IDLE_SECONDS = 600.0  # between two messages of ours: a large instance may be decompressed meanwhile
 SMALLEST_PDU = 1024  # bytes; below, one instance would become a million messages in memory
@@ -59,7 +59,17 @@ def guard_connection(event: Any, clock: Clock) -> None:
             raise OSError("the peer sends too much")
         return receive(size)  # type: ignore[no-any-return]
 
-    machine, events = event.assoc.dul.state_machine, event.assoc.dul.event_queue
+    transport.recv = receive_bounded
+    abort_at_nonsense(event.assoc)
+
+
+def abort_at_nonsense(association: Any) -> None:
+    """Let pynetdicom abort where a peer's message cannot be read, instead of its thread's death.
+
+    Args:
+        association: pynetdicom's, whose connection has just opened.
+    """
+    machine, events = association.dul.state_machine, association.dul.event_queue
     act = machine.do_action
 
     def act_or_abort(name: str) -> None:
@@ -70,7 +80,7 @@ def guard_connection(event: Any, clock: Clock) -> None:
                 raise
             events.put(INVALID_DATA)
 
-    transport.recv, machine.do_action = receive_bounded, act_or_abort
+    machine.do_action = act_or_abort
 
 
 @contextmanager

@@ -269,20 +269,23 @@ def _listening(
 class ImpatientContext:
     """TLS settings for pynetdicom's server, whose one thread must not wait for a handshake.
 
+    Who connects and says nothing would keep everybody else out: hands are shaken when the thread of
+    the connection first reads.
+
     Args:
         security: Our certificate, and whose certificates peers must have.
-        seconds: For a handshake.
+        seconds: For a handshake, and for whatever else is waited for.
     """
 
     def __init__(self, security: Security, seconds: int | float) -> None:
         self._context, self._seconds = server_context(security), seconds
 
     def wrap_socket(self, connection: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
-        """Shake hands within the time of an answer."""
+        """Prepare a connection, without a word to the peer."""
         connection.settimeout(self._seconds)
-        secured = self._context.wrap_socket(connection, server_side=server_side)
-        secured.settimeout(None)
-        return secured
+        return self._context.wrap_socket(
+            connection, server_side=server_side, do_handshake_on_connect=False
+        )
 
 
 def _items(content: Dataset, kind: str) -> list[Dataset]:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from grata_monai.core.errors import DicomError, TransferError
 from grata_monai.core.files import atomic_folder
@@ -20,13 +21,14 @@ from grata_monai.transfer.retry import Retry
 from grata_monai.transfer.security import Security
 from grata_monai.transfer.web import Answer, Page, WebService
 
-__all__ = ["FetchLimits", "Fetched", "fetch_series", "list_items", "read_count"]
+__all__ = ["FetchLimits", "Fetched", "as_count", "fetch_series", "list_items", "read_count"]
 
 Progress = Callable[[int, int], None]
 
 SERIES_UID = "0020000E"
 SERIES_INSTANCES = "00201209"  # how many instances the peer counts in a series
 INSTANCE_UID = "00080018"
+MOST_COUNTED = 10**6
 
 
 @dataclass(frozen=True)
@@ -234,9 +236,22 @@ def _read_items(items: Answer, tag: str) -> Iterator[tuple[str, Answer]]:
 def read_count(item: Answer) -> int:
     """How many instances the peer counts in a series; 0 if it does not say."""
     try:
-        return int(item[SERIES_INSTANCES]["Value"][0])
-    except (KeyError, IndexError, TypeError, ValueError):
+        return as_count(item[SERIES_INSTANCES]["Value"][0])
+    except (KeyError, IndexError, TypeError):
         return 0
+
+
+def as_count(value: Any) -> int:
+    """A number of instances as a peer gives it; 0 for what is none, or more than a series has.
+
+    >>> as_count("8"), as_count("JANE"), as_count(-8), as_count(float("inf")), as_count(10**300)
+    (8, 0, 0, 0, 0)
+    """
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return count if 0 <= count <= MOST_COUNTED else 0
 
 
 def _retrieve(

@@ -1,6 +1,7 @@
 """Ask a peer which series are new, and how many instances one has: QIDO-RS or C-FIND."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydicom import Dataset
@@ -9,12 +10,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
 
-from grata_monai.transfer.address import AeAddress, WebAddress
+from grata_monai.transfer.address import AeAddress, WebAddress, check_uid
 from grata_monai.transfer.association import associated
 from grata_monai.transfer.dicomweb import (
     INSTANCE_UID,
     SERIES_UID,
     FetchLimits,
+    as_count,
     list_items,
     read_count,
 )
@@ -114,7 +116,10 @@ def count_instances(
 
     Raises:
         TransferError: If the peer fails, or answers something else.
+        ValueError: If a UID is none: as part of a path it could lead elsewhere.
     """
+    check_uid(study_uid, "study")
+    check_uid(series_uid, "series")
     with quiet_libraries():
         if isinstance(address, AeAddress):
             return retry.run(lambda: _find(address, study_uid, series_uid, security, retry))
@@ -151,8 +156,6 @@ def _find(
         for number, (status, answer) in enumerate(peer.send_c_find(question, model)):
             if number >= MOST_ANSWERS or status.get("Status") not in PENDING:
                 break
-            try:
-                counts.append(int(getattr(answer, "NumberOfSeriesRelatedInstances", 0)))
-            except (TypeError, ValueError):
-                continue
+            with suppress(Exception):  # pydicom raises whatever the bytes suggest
+                counts.append(as_count(getattr(answer, "NumberOfSeriesRelatedInstances", 0)))
     return max(counts)

@@ -72,7 +72,9 @@ def test_a_file_that_is_none_or_another_is_refused(intake, series, tmp_path):
     (intake.spool.incoming / "text").write_text("no DICOM")
     route = intake.config.route("GRATA")
     assert intake.take(intake.spool.incoming / "text", route) is Answer.UNREADABLE
-    assert take(intake, series.instances[0], instance_uid="1.2.3") is Answer.OTHER
+    kind, uid = series.instances[0].SOPClassUID, series.instances[0].SOPInstanceUID
+    for announced in ((kind, "1.2.3"), ("1.2.3", uid), (kind, ""), ("", "")):
+        assert take(intake, series.instances[0], announced=announced) is Answer.OTHER
     assert intake.ledger.find() == []
 
 
