@@ -372,3 +372,7 @@ def test_whoever_else_calls_where_we_listen_keeps_nothing_open(commit, free_port
             pass  # until our side has closed
     assert report.commitment == "failed"
     assert report.note == NO_REPORT
+
+
+def test_what_is_tried_is_no_less_than_it_was():
+    assert len(ASSOCIATION) + len(STORE) + len(REPORTS) >= 45

@@ -112,6 +112,13 @@ SEARCH = {
     ),
     "no HTTP": (lambda wire: wire.send(b"SSH-2.0-JANE\r\n\r\n"), CUT),
     "an end at once": (lambda wire: wire.connection.close(), CUT),
+    "a length that is a name": (say_and_close(b"[]", length="JANE"), f"{CUT}|{NO_LIST}|{NONE}"),
+    "a length below nothing": (say_and_close(b"[]", length=-5), f"{CUT}|{NO_LIST}|{NONE}"),
+    "two lengths": (
+        say_and_close(b"[]", headers=["Content-Length: 99"]),
+        f"{CUT}|answer as DICOMweb does|{NONE}",
+    ),
+    "a switch of protocols": (say_and_close(status=101), f"answers HTTP 101|{CUT}"),
     "silence": (lambda wire: wire.wait(), "connection failed or was cut|within 1 s"),
     "headers byte by byte": (lambda wire: wire.drip(reply(b"[]")), LATE),
     "headers without end": (lambda wire: wire.flood(b"X: JANE\r\n"), CUT),
@@ -199,7 +206,10 @@ def counts(count):
     return change
 
 
-@pytest.mark.parametrize("count", [8, "8", None, "JANE", 7])
+INFINITE, NONE_AT_ALL = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize("count", [8, "8", None, "JANE", 7, -3, INFINITE, NONE_AT_ALL, 10**300])
 def test_a_count_that_is_met_or_is_none_changes_nothing(get, count):
     assert get(counts(count)).instances == 8
 
@@ -483,3 +493,7 @@ def test_an_instance_that_is_listed_under_its_series_only_is_fetched(archive, ge
         return replies.json(listed(tag, only)[0])
 
     assert get(change).instances == 1
+
+
+def test_what_is_tried_is_no_less_than_it_was():
+    assert len(SEARCH) + len(RETRIEVE) + len(STORE) + len(SLOW_STORE) >= 90
