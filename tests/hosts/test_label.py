@@ -77,6 +77,8 @@ def server(tmp_path_factory, bundle):
     case = make_case(5, spacing=SPACING, spatial_shape=SHAPE)
     write_series(folder / "studies" / "series", case.image, case.affine_ras)
     (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
+    (folder / "elsewhere.nii.gz").write_bytes(b"of another folder")
+    (folder / "studies" / "linked.nii.gz").symlink_to(folder / "elsewhere.nii.gz")
     with running_label(folder, bundle=bundle) as server:
         yield server
 
@@ -282,7 +284,24 @@ def test_an_upload_cannot_write_beside_the_studies(server):
     assert not list((server.folder / "studies").rglob("*.py"))
 
 
-@pytest.mark.parametrize("params", ["{", "[1]", "7"])
+@pytest.mark.parametrize("path", ["datastore/image?id=linked", "session/%2e%2e", "session/."])
+def test_what_lies_elsewhere_is_neither_removed_nor_written(server, path):
+    with pytest.raises(urllib.error.HTTPError, match=r"422|404"):
+        server.request(path, method="DELETE")
+    with pytest.raises(urllib.error.HTTPError, match="422"):
+        server.upload("datastore/image?image=linked", "a.nii.gz", b"mine")
+    assert (server.folder / "elsewhere.nii.gz").read_bytes() == b"of another folder"
+    assert (server.folder / "studies" / "linked.nii.gz").is_symlink()
+
+
+def test_a_label_of_raw_bytes_does_not_have_the_study_read_without_limits(server):
+    """MONAI Label itself opens the study with ITK for it, in the server."""
+    with pytest.raises(urllib.error.HTTPError, match="422") as caught:
+        server.upload(f"infer/{MODEL}?image=case_3", "a.bin", b"0", field="label", method="POST")
+    assert "label must be an image, it is raw bytes" in caught.value.read().decode()
+
+
+@pytest.mark.parametrize("params", ["{", "[1]", "7", "[" * 100_000])
 def test_malformed_parameters_are_told_in_one_sentence(server, params):
     answer = server.infer({"image": "case_3"}, params)
     assert answer.status == 422

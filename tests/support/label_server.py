@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from email import policy
 from email.parser import BytesParser
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,12 @@ class LabelServer:
         with self._open(urllib.request.Request(self._url(path), method="POST")) as answer:
             return json.load(answer)
 
-    def request(self, path: str, *, headers: Mapping[str, str]) -> Any:
-        """GET something with headers of one's own."""
-        with self._open(urllib.request.Request(self._url(path), headers=dict(headers))) as answer:
+    def request(
+        self, path: str, *, headers: Mapping[str, str] = MappingProxyType({}), method: str = "GET"
+    ) -> Any:
+        """Ask with headers and a method of one's own."""
+        request = urllib.request.Request(self._url(path), headers=dict(headers), method=method)
+        with self._open(request) as answer:
             return json.load(answer)
 
     def post(self, path: str, text: str) -> int:
@@ -102,11 +106,13 @@ class LabelServer:
             with error:
                 return error.code
 
-    def upload(self, path: str, name: str, content: bytes) -> Any:
-        """PUT a file."""
-        body, kind = _form([("file", name, content)])
+    def upload(
+        self, path: str, name: str, content: bytes, *, field: str = "file", method: str = "PUT"
+    ) -> Any:
+        """Send a file."""
+        body, kind = _form([(field, name, content)])
         request = urllib.request.Request(
-            self._url(path), body, {"Content-Type": kind}, method="PUT"
+            self._url(path), body, {"Content-Type": kind}, method=method
         )
         with self._open(request) as answer:
             return json.load(answer)

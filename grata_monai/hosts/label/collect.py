@@ -11,6 +11,7 @@ import numpy as np
 
 from grata_monai.core.errors import DatasetError
 from grata_monai.core.files import atomic_path, ensure_writable
+from grata_monai.read.decode import decode
 
 __all__ = ["collect_labels", "read_names"]
 
@@ -33,6 +34,7 @@ def collect_labels(studies: Path, out: Path, names: dict[str, int]) -> list[str]
 
     Raises:
         DatasetError: If the folder is none of MONAI Label's, or a label is no NIfTI.
+        CaseError: If a label cannot be read within the limits of any image.
         OutputError: If `out` cannot be written.
     """
     try:
@@ -52,16 +54,15 @@ def collect_labels(studies: Path, out: Path, names: dict[str, int]) -> list[str]
                 f"a submitted label must be NIfTI, and its study a file, {name!r} is otherwise. "
                 "Set Slicer's File Extension to .nii.gz, and submit it again."
             )
-        mask = nib.Nifti1Image.from_filename(studies / "labels" / TAG / f"{name}{label['ext']}")
-        voxels = np.asarray(mask.dataobj)
+        voxels, affine_ras = decode(studies / "labels" / TAG / f"{name}{label['ext']}")
         kept = np.zeros(voxels.shape, np.uint8)
-        for number, value in _list_segments(label.get("info", {}), names):
+        for number, value in _list_segments(name, label.get("info"), names):
             kept[voxels == value] = number
         target = f"{name}{one['image']['ext']}"
         with atomic_path(folders[0] / target) as path:
             shutil.copyfile(image, path)
         with atomic_path(folders[1] / f"{name}.nii.gz") as path:
-            nifti = nib.Nifti1Image(kept, mask.affine)
+            nifti = nib.Nifti1Image(kept, affine_ras)
             path.write_bytes(gzip.compress(nifti.to_bytes(), mtime=0))
     return sorted(found)
 
@@ -73,8 +74,15 @@ def read_names(metadata: Path) -> dict[str, int]:
     return {name.lower(): int(number) for number, name in channels.items() if int(number)}
 
 
-def _list_segments(info: dict[str, Any], names: dict[str, int]) -> list[tuple[int, int]]:
+def _list_segments(name: str, info: Any, names: dict[str, int]) -> list[tuple[int, int]]:
     """Number of the label and value in the file, of every segment that the bundle knows."""
-    segments = info.get("label_info") or [{"name": name, "idx": n} for name, n in names.items()]
-    pairs = [(names.get(str(s["name"]).lower()), int(s["idx"])) for s in segments]
+    default = [{"name": label, "idx": number} for label, number in names.items()]
+    try:
+        segments = (info or {}).get("label_info") or default
+        pairs = [(names.get(str(s["name"]).lower()), int(s["idx"])) for s in segments]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(
+            f"label_info of a submitted label must be a list of names and numbers, that of "
+            f"{name!r} is none. Submit it again."
+        ) from error
     return [(number, value) for number, value in pairs if number]

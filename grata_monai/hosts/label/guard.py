@@ -25,6 +25,7 @@ GIBIBYTE = 2**30
 NAME = re.compile(r"\w[\w.+ -]{0,199}")
 NAMED = ("image", "id", "label", "tag", "session_id")
 """Parameters of a request that become names of files on the server."""
+ODD_PATH = re.compile(r"(^|/)\.\.?(/|$)|[\\\x00-\x1f\x7f]")
 NOTHING_ELSE = "this server segments images, and offers nothing else."
 NO_TRAINING = (
     "this server does not train. Submitted labels are kept; `python -m grata_monai label collect` "
@@ -125,6 +126,8 @@ class Guard:
         headers = {key.decode("latin-1").lower(): value.decode("latin-1")
                    for key, value in scope["headers"]}  # fmt: skip
         self._check_host(headers)
+        if ODD_PATH.search(scope["path"]):
+            raise Refused(404, "the path must lead to something, and not through folders.")
         if CLOSED.match(scope["path"]):
             raise Refused(403, NO_TRAINING if "train" in scope["path"] else NOTHING_ELSE)
         length = headers.get("content-length", "0")
@@ -143,7 +146,7 @@ class Guard:
             hint = "Its operator lists them in GRATA_LABEL_HOSTS."
             raise Refused(421, f"Host must be a name of this server. {hint}")
         origin = headers.get("origin")
-        is_foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        is_foreign = origin is not None and _place(origin) != host.lower()
         if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise Refused(403, "Origin must be this server's own, or none: pages cannot ask here.")
 
@@ -185,6 +188,13 @@ def check_name(what: str, name: str) -> None:
 def _host_name(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 

@@ -9,7 +9,14 @@ from grata_monai.core.errors import DatasetError, RecipeError
 from grata_monai.hosts.label.answer import WRITABLE
 from grata_monai.hosts.label.options import NAMES
 
-__all__ = ["check_image", "check_model", "check_parameters", "check_upload"]
+__all__ = [
+    "check_image",
+    "check_info",
+    "check_model",
+    "check_no_link",
+    "check_parameters",
+    "check_upload",
+]
 
 UPLOADS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm")
 UNDERSTOOD = """
@@ -96,3 +103,34 @@ def check_upload(name: str, file: str | Path) -> None:
             f"an uploaded image must have a plain name and end in one of {', '.join(UPLOADS)}, it "
             "has not. Rename it."
         )
+
+
+def check_no_link(folder: Path, name: str) -> None:
+    """Refuse to write or remove a file through a link: what it leads to is no study of the server.
+
+    Args:
+        folder: Of the file.
+        name: Of the image, without its ending.
+
+    Raises:
+        DatasetError: If such a link is there.
+    """
+    entries = folder.iterdir() if folder.is_dir() else ()
+    if any(one.is_symlink() and f"{one.name}.".startswith(f"{name}.") for one in entries):
+        raise DatasetError(
+            "a study that is changed or removed must lie on the server, this one is a link. Its "
+            "operator may remove it."
+        )
+
+
+def check_info(info: Any) -> None:
+    """Refuse facts of an image that nothing could read any more, for nobody.
+
+    Args:
+        info: As a client sent it.
+
+    Raises:
+        DatasetError: If it is no JSON object, or its ``strategy`` is none.
+    """
+    if not isinstance(info or {}, dict) or not isinstance((info or {}).get("strategy", {}), dict):
+        raise DatasetError("params and info must be JSON objects, they are not. Send {} for none.")

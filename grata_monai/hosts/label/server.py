@@ -34,7 +34,9 @@ from grata_monai.hosts.label.answer import PAGES, REPORTS_FOLDER
 from grata_monai.hosts.label.guard import Access, Guard
 from grata_monai.hosts.label.requests import (
     check_image,
+    check_info,
     check_model,
+    check_no_link,
     check_parameters,
     check_upload,
 )
@@ -116,6 +118,7 @@ def make_app() -> Guard:
     with redirect_stdout(io.StringIO()):  # it says that it allows every origin
         from monailabel.app import app  # noqa: PLC0415
     from monailabel.datastore.local import LocalDatastore  # noqa: PLC0415
+    from monailabel.endpoints import infer  # noqa: PLC0415
     from monailabel.interfaces.app import MONAILabelApp  # noqa: PLC0415
     from monailabel.interfaces.exception import MONAILabelException  # noqa: PLC0415
     from monailabel.tasks.infer.bundle import BundleInferTask  # noqa: PLC0415
@@ -133,8 +136,13 @@ def make_app() -> Guard:
     _keep_uploads_apart()
     MONAILabelApp.__init__ = _with_worklist(MONAILabelApp.__init__)
     MONAILabelApp.infer = _with_checked_request(MONAILabelApp.infer)
+    infer.binary_to_image = _refuse_raw_label
     LocalDatastore.add_image = _with_checked_file(LocalDatastore.add_image)
     LocalDatastore.save_label = _with_checked_file(LocalDatastore.save_label, has_tag=True)
+    LocalDatastore.remove_image = _with_checked_name(LocalDatastore.remove_image)
+    LocalDatastore.remove_label = _with_checked_name(LocalDatastore.remove_label)
+    LocalDatastore.update_image_info = _with_checked_info(LocalDatastore.update_image_info)
+    LocalDatastore.update_label_info = _with_checked_info(LocalDatastore.update_label_info)
     BundleInferTask._load_bundle_config = _with_overlay(BundleInferTask._load_bundle_config)
     app.add_api_route(PAGES + "/{path:path}", _show_page, include_in_schema=False)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
@@ -153,7 +161,7 @@ def _describe(error: Exception, said: str | None) -> tuple[int, dict[str, str]]:
         return describe_error(cause)
     if said is not None:
         return REFUSED, {"detail": " ".join(str(said).split())}
-    if isinstance(error, TypeError | ValueError):
+    if isinstance(error, TypeError | ValueError | RecursionError):
         return REFUSED, {
             "detail": f"params must be one JSON object of values ({type(error).__name__})."
         }
@@ -216,12 +224,47 @@ def _with_checked_file(keep: Callable[..., Any], *, has_tag: bool = False) -> Ca
 
     @functools.wraps(keep)
     def checked(datastore: Any, name: str, file: str, *more: Any) -> Any:
-        check_upload(name or Path(file).name, file)
+        kept = name or Path(file).name
+        check_upload(kept, file)
         if has_tag:
             check_upload(str(more[0]), file)
+        check_info(more[-1])
+        check_no_link(_find_folder(datastore, *(more[:1] if has_tag else ())), kept)
         return keep(datastore, name, file, *more)
 
     return checked
+
+
+def _with_checked_name(remove: Callable[..., Any]) -> Callable[..., Any]:
+    """Every image and label that is removed comes by here."""
+
+    @functools.wraps(remove)
+    def checked(datastore: Any, name: str, *tag: str) -> Any:
+        check_no_link(_find_folder(datastore, *tag), name)
+        return remove(datastore, name, *tag)
+
+    return checked
+
+
+def _with_checked_info(update: Callable[..., Any]) -> Callable[..., Any]:
+    """What is said of an image or label comes by here; it is the last argument."""
+
+    @functools.wraps(update)
+    def checked(datastore: Any, *arguments: Any) -> Any:
+        check_info(arguments[-1])
+        return update(datastore, *arguments)
+
+    return checked
+
+
+def _find_folder(datastore: Any, tag: str = "") -> Path:
+    store = datastore._datastore
+    return Path(store.label_path(tag) if tag else store.image_path())
+
+
+def _refuse_raw_label(*_: Any) -> None:
+    """Take the place of what would read the study in this process, without its limits."""
+    raise DatasetError("label must be an image, it is raw bytes (.bin). Send NIfTI or NRRD.")
 
 
 def _with_overlay(load: Callable[..., Any]) -> Callable[..., Any]:

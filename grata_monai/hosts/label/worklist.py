@@ -80,5 +80,9 @@ def take_original(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rank(info: Mapping[str, Any]) -> float:
-    agreement = info.get(KEY, {}).get("agreement", math.inf)
-    return -1.0 if agreement is None else float(agreement)  # nothing was found: the worst
+    facts = info.get(KEY)  # which a client may have overwritten
+    agreement = facts.get("agreement", math.inf) if isinstance(facts, Mapping) else math.inf
+    if agreement is None:
+        return -1.0  # nothing was found: the worst
+    is_one = isinstance(agreement, int | float) and 0 <= agreement <= 1
+    return float(agreement) if is_one else math.inf

@@ -1,5 +1,6 @@
 """Submitted labels become a centre's folder, without the segments that were there to compare."""
 
+import gzip
 import json
 
 import nibabel as nib
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from grata_monai.cli import main
-from grata_monai.core.errors import DatasetError
+from grata_monai.core.errors import DatasetError, UnreadableImageError
 from grata_monai.hosts.label.collect import collect_labels, read_names
 from grata_monai.read.cases import list_cases
 
@@ -55,4 +56,23 @@ def test_another_folder_or_another_format_is_refused(studies, tmp_path):
         index.read_text().replace('"ext": ".nii.gz", "info"', '"ext": ".nrrd", "info"')
     )
     with pytest.raises(DatasetError, match=r"a submitted label must be NIfTI.*'a' is otherwise"):
+        collect_labels(studies, tmp_path / "out", NAMES)
+
+
+@pytest.mark.parametrize(
+    "segments", [[7], [{}], [{"name": "a", "idx": "b"}], "all", [{"name": "a", "idx": 1e999}], 7]
+)
+def test_segments_that_are_none_are_refused_by_the_study_s_name(studies, tmp_path, segments):
+    index = studies / "datastore_v2.json"
+    content = json.loads(index.read_text())
+    content["objects"]["a"]["labels"]["final"]["info"]["label_info"] = segments
+    index.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"must be a list of names and numbers, that of 'a'"):
+        collect_labels(studies, tmp_path / "out", NAMES)
+
+
+def test_a_submitted_label_is_read_within_the_limits_of_any_image(studies, tmp_path):
+    label = studies / "labels" / "final" / "a.nii.gz"
+    label.write_bytes(gzip.compress(bytes(2**21))[:-9])
+    with pytest.raises(UnreadableImageError, match=r"'a\.nii\.gz'"):
         collect_labels(studies, tmp_path / "out", NAMES)

@@ -82,6 +82,7 @@ def test_a_size_that_is_none_is_refused(text):
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:9000"},
         {"origin": "http://localhost:8000"},
         {"sec_fetch_site": "cross-site"},
@@ -122,6 +123,14 @@ def test_ordinary_names_pass():
 def test_what_this_server_does_not_mean_to_offer_is_refused(path):
     status, _, arrived = ask(path, method="PUT")
     assert (status, arrived) == (403, False)
+
+
+@pytest.mark.parametrize(
+    "path", ["/session/..", "/session/.", "/../info/", "/infer/a\\..\\b", "/session/a\0b", "/a\nb"]
+)
+def test_a_path_through_folders_is_refused(path):
+    status, _, arrived = ask(path, method="DELETE")
+    assert (status, arrived) == (404, False)
 
 
 def test_archives_are_not_unpacked():

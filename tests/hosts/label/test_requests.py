@@ -5,7 +5,9 @@ import pytest
 from grata_monai.core.errors import DatasetError, RecipeError
 from grata_monai.hosts.label.requests import (
     check_image,
+    check_info,
     check_model,
+    check_no_link,
     check_parameters,
     check_upload,
 )
@@ -76,3 +78,23 @@ def test_what_becomes_part_of_a_files_name_is_a_format_that_can_be_written(exten
     check_parameters({"result_extension": ""})
     with pytest.raises(RecipeError, match=r"must be one of \.nii\.gz, \.nii, \.nrrd, \.mha"):
         check_parameters({"result_extension": extension})
+
+
+def test_nothing_is_written_or_removed_through_a_link(tmp_path):
+    (tmp_path / "case_1.nii.gz").touch()
+    (tmp_path / "case_2.nii.gz").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "series").symlink_to(tmp_path)
+    check_no_link(tmp_path, "case_1")
+    check_no_link(tmp_path, "case")  # another name that begins so is none
+    check_no_link(tmp_path / "missing", "case_2")
+    for name in ("case_2", "series"):
+        with pytest.raises(DatasetError, match="must lie on the server, this one is a link"):
+            check_no_link(tmp_path, name)
+
+
+@pytest.mark.parametrize("info", [7, "a", ["a"], {"strategy": 7}, {"strategy": "a"}])
+def test_facts_that_nothing_could_read_are_refused(info):
+    for good in (None, {}, {"strategy": {"a": {}}, "any": 7}):
+        check_info(good)
+    with pytest.raises(DatasetError, match="params and info must be JSON objects"):
+        check_info(info)

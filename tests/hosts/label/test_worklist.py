@@ -56,6 +56,15 @@ def test_the_least_agreed_comes_first_and_what_nobody_segmented_last(studies):
     assert order == ["empty", "unsure", "sure", "a", "b"]
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [7, "a", {"agreement": "a"}, {"agreement": 10**400}, {"agreement": float("nan")}, {}, [0]],
+)
+def test_facts_that_a_client_has_overwritten_do_not_stop_the_worklist(studies, facts):
+    studies.update_image_info("empty", {"grata": facts})
+    assert LeastAgreement()({}, studies) == {"id": "unsure"}
+
+
 def test_a_study_is_shown_under_its_light(studies):
     assert studies.facts["unsure"]["PatientID"] == "RED unsure"
     assert studies.facts["sure"]["grata"] == {
