@@ -113,7 +113,7 @@ def test_outputs_are_discarded_whole_at_the_latest_by_the_next_attempt(tmp_path,
         write(out)
         (out / "b_seg.nii.gz").write_text("of nobody")
 
-    fork_until_done(kill_at_call, work, range(1, 99), check=check, before=before)
+    assert fork_until_done(kill_at_call, work, range(1, 99), check=check, before=before) > 5
     with claim(out) as folder:
         assert not discard(folder, "b")
 

@@ -78,7 +78,7 @@ def _list_segments(name: str, info: Any, names: dict[str, int]) -> list[tuple[in
     """Number of the label and value in the file, of every segment that the bundle knows."""
     default = [{"name": label, "idx": number} for label, number in names.items()]
     try:
-        segments = (info or {}).get("label_info") or default
+        segments: Any = (info or {}).get("label_info") or default
         pairs = [(names.get(str(s["name"]).lower()), int(s["idx"])) for s in segments]
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(

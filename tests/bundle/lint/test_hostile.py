@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile_bundles import FORMS, NOTES, TOP, Hostile, make_hostile, place
+from hostile_bundles import FORMS, NOTES, PAYLOADS, TOP, Hostile, make_hostile, place
 
 from grata_monai.bundle.authority import check_authority
 from grata_monai.bundle.lint import write_manifest
@@ -150,6 +150,22 @@ def test_what_only_the_operator_may_say_is_refused_also_if_nobody_linted(name, s
     path.write_text(json.dumps(TOP[name]))
     try:
         with pytest.raises(BundleError, match=r"must leave to the operator|must be readable"):
+            check_authority(shared)
+    finally:
+        path.unlink()
+
+
+OF_AUTHORITY = ("a macro of a file", "a destination", "insecurity", "identifiers", "limits",
+                "a verdict", "a folder", "a mask")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", [name for name in PAYLOADS if name.startswith(OF_AUTHORITY)])
+def test_no_form_of_key_leads_round_it_if_nobody_linted(name, form, shared):
+    path = shared / "configs" / "overlay.json"
+    path.write_text(json.dumps({**NOTES, **place(form, PAYLOADS[name])}))
+    try:
+        with pytest.raises(BundleError, match="must leave to the operator"):
             check_authority(shared)
     finally:
         path.unlink()
