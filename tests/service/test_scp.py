@@ -22,8 +22,8 @@ from grata_monai.transfer.address import parse_host_port
 
 
 @pytest.fixture(params=[""])
-def intake(write_config, request):
-    """The intake of a receiver that listens; a test may add to its table."""
+def receiver(write_config, request):
+    """A receiver that listens; a test may add to its table."""
     number = free_port()
     more = request.getfixturevalue(request.param) if request.param else ""
     config = read_config(
@@ -34,12 +34,18 @@ def intake(write_config, request):
     )
     ledger = Ledger(config)
     intake = Intake(config, ledger, Spool(config.folder))
-    intake.receiver = receiver = Receiver(config, intake)
+    receiver = Receiver(config, intake)
 
-    yield intake
+    yield receiver
     receiver.close()
     intake.headers.close()
     ledger.close()
+
+
+@pytest.fixture
+def intake(receiver):
+    """Of that receiver."""
+    return receiver._intake
 
 
 @pytest.fixture
@@ -60,12 +66,12 @@ def associate(intake, *, calling="SCANNER", called="GRATA", tls=None):
     )
 
 
-def test_strangers_and_unknown_titles_are_rejected(intake):
+def test_strangers_and_unknown_titles_are_rejected(receiver, intake):
     for names in ({"calling": "STRANGER"}, {"called": "NOBODY"}):
         assert associate(intake, **names).is_rejected
-    assert wait_until(lambda: intake.receiver._rejected == 2, 60)  # other threads count them
+    assert wait_until(lambda: receiver._rejected == 2, 60)  # other threads count them
     for _ in range(2):
-        intake.receiver.note_rejections()
+        receiver.note_rejections()
     ((_, event),) = intake.ledger.read_outbox(9)
     assert (event["event"], event["count"]) == ("association rejected", 2)
 
@@ -111,7 +117,7 @@ def test_a_message_above_its_limit_ends_the_association(intake):
     assert intake.ledger.find() == []
 
 
-@pytest.mark.parametrize("intake", ["tls"], indirect=True)
+@pytest.mark.parametrize("receiver", ["tls"], indirect=True)
 def test_with_tls_a_scanner_must_have_a_certificate(intake, certificates):
     strangers = [make_client_tls(certificates, name) for name in ("", "stranger")]
     for stranger in (None, *strangers):
