@@ -82,7 +82,7 @@ def hash_state(state: Mapping[str, Any]) -> str:
         if isinstance(tensor, Tensor):
             plain = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-            digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
