@@ -95,9 +95,15 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_network_the_package_s_bundle_is_found_from_any_folder(tmp_path, monkeypatch):
+def test_without_a_network_the_package_s_bundle_is_found_from_any_folder(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
     add_network_options(parser)
     assert parser.parse_args([]).network.samefile(BUNDLE)
+    (tmp_path / "mine").mkdir()
     assert str(parser.parse_args(["--network", "mine"]).network) == "mine"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--network", "typo"])
+    assert "argument --network: must be a folder, 'typo' is none." in capsys.readouterr().err

@@ -196,6 +196,14 @@ def test_what_is_given_is_told_apart(mixed, tmp_path):
     ]
 
 
+def test_images_that_lie_too_deep_are_counted(mixed, tmp_path):
+    assert tell_apart(mixed).overlooked == 0
+    for place in ("images", "north/images", "north/labels", "deep", "one/two/images", "masks"):
+        save_image(tmp_path / place / "a.nii.gz")
+    (tmp_path / "masks" / "a_record.json").write_text("{}")
+    assert tell_apart(tmp_path).overlooked == 2
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [

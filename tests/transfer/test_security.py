@@ -33,7 +33,9 @@ def credentials(tmp_path):
 @pytest.mark.parametrize("text", ["dicomweb://pacs.example", "dicom://A@10.0.0.1"])
 def test_clear_text_beyond_this_machine_must_be_asked_for(text):
     address = parse_address(text)
-    with pytest.raises(ValueError, match=r"must be encrypted .* Use dicom(web)?s://, or say that"):
+    with pytest.raises(
+        ValueError, match=r"must be encrypted .* Use dicom(web)?s://, or .*: --insecure"
+    ):
         check_encryption(address, Security())
     check_encryption(address, Security(is_insecure=True))
 

@@ -92,6 +92,11 @@ def describe_weights(settings: Mapping[str, Any]) -> dict[str, str]:
 def _find_network(text: str) -> Path:
     """Take a bundle's root, by default that of the bundle that comes with the package."""
     if text != _SHIPPED:
+        if not Path(text).is_dir():
+            raise argparse.ArgumentTypeError(
+                f"must be a folder, {Path(text).name!r} is none. Point to a bundle's root, the "
+                "folder that has configs/ and models/, or to a trained nnU-Net folder."
+            )
         return Path(text)
     from grata_monai.bundle.shipped import find_shipped_bundle  # noqa: PLC0415
 

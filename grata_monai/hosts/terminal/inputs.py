@@ -1,13 +1,17 @@
 """Tell images and DICOM apart in what was given: a file, a folder, a data list, or both mixed."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from grata_monai.core.errors import DatasetError
 from grata_monai.read.cases import EXTENSIONS, suggest_path
 from grata_monai.read.dicom.discover import holds_dicom
+from grata_monai.read.outputs import RECORD_ENDING
 
 __all__ = ["Inputs", "tell_apart"]
+
+DEPTH = 2  # of images/ and labels/ of a centre
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,13 @@ class Inputs:
         path: Absolute.
         has_images: Whether it is or holds image files, or is a data list of them.
         has_dicom: Whether it is or holds DICOM files.
+        overlooked: How many image files lie too deep in it to be taken.
     """
 
     path: Path
     has_images: bool
     has_dicom: bool
+    overlooked: int
 
 
 def tell_apart(path: Path) -> Inputs:
@@ -43,7 +49,7 @@ def tell_apart(path: Path) -> Inputs:
             f"IN must exist, got {path.name!r}. {suggest_path(path)} Relative paths start at the "
             "current folder."
         )
-    inputs = Inputs(path, _holds_images(path), holds_dicom(path))
+    inputs = Inputs(path, _holds_images(path), holds_dicom(path), _count_overlooked(path))
     if not (inputs.has_images or inputs.has_dicom):
         raise DatasetError(
             f"IN must be or hold images ({', '.join(EXTENSIONS)}), a data list (.json) or DICOM "
@@ -60,3 +66,15 @@ def _holds_images(path: Path) -> bool:
     return any(
         entry.name.lower().endswith(EXTENSIONS) or (entry / "images").is_dir() for entry in entries
     )
+
+
+def _count_overlooked(path: Path) -> int:
+    """Count image files outside of the folders that are looked into; results are none."""
+    count = 0
+    for folder, below, files in os.walk(path):
+        below[:] = [name for name in below if not name.startswith(".")]
+        parts = Path(folder).relative_to(path).parts
+        is_known = not parts or (len(parts) <= DEPTH and parts[-1] in ("images", "labels"))
+        if not is_known and not any(name.endswith(RECORD_ENDING) for name in files):
+            count += sum(name.lower().endswith(EXTENSIONS) for name in files)
+    return count

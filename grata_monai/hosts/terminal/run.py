@@ -1,5 +1,6 @@
 """Run the bundle over everything that was given: image files first, then DICOM series."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from grata_monai.read.dicom.rejection import Rejection
 
 __all__ = ["Asked", "Done", "segment_all"]
+
+logger = logging.getLogger(__name__)
 
 NIFTI_WRITER = {
     "_target_": "grata_monai.write.image.SaveImageAndRecordd",
@@ -94,6 +97,12 @@ def segment_all(asked: Asked) -> Done:
     if asked.preview:
         import_module("matplotlib")  # an extra: missed before the first case rather than after it
     inputs, done = tell_apart(asked.path), Done()
+    if inputs.overlooked:
+        logger.warning(
+            "%d image file(s) in deeper folders of IN are left out: images lie in IN itself, in "
+            "images/, or in one folder per centre with images/ in it",
+            inputs.overlooked,
+        )
     _check(asked, has_images=inputs.has_images, has_dicom=inputs.has_dicom)
     ensure_writable(asked.out)
     names: list[str] = []
