@@ -340,7 +340,5 @@ def test_the_phantom_lies_below_the_outputs(tmp_path, monkeypatch):
 def test_a_folder_of_dicom_files_is_recognised_and_what_takes_it_is_named(tmp_path):
     (tmp_path / "series").mkdir()
     (tmp_path / "series" / "1").write_bytes(bytes(128) + b"DICM" + bytes(200))
-    with pytest.raises(
-        DatasetError, match=r"holds DICOM files\. Run `grata-monai segment`"
-    ):
+    with pytest.raises(DatasetError, match=r"holds DICOM files\. Run `grata-monai segment`"):
         list_cases(tmp_path)
