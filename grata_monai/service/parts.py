@@ -330,8 +330,7 @@ class Web(Part):
     @property
     def is_closed(self) -> bool:
         """Whether it lets in only who has a token or a certificate."""
-        has_certificates = self.client_ca is not None and self.certificate is not None
-        return self.token is not None or has_certificates
+        return self.token is not None or self.client_ca is not None
 
     def read_token(self) -> str:
         """Read the token; empty where none is asked."""

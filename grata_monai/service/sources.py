@@ -24,6 +24,8 @@ __all__ = ["Puller", "Watcher"]
 
 logger = logging.getLogger(__name__)
 
+BLOCK = 2**20
+
 
 class Watcher:
     """Takes DICOM files out of a folder once they have not grown for a while.
@@ -64,11 +66,14 @@ class Watcher:
         """Take a file in; what is no instance is put aside."""
         spool, route = self._intake.spool, self._intake.config.route(self._watch.called)
         assert route is not None, "checked with the configuration"
-        answer = Answer.UNREADABLE
+        answer, most = Answer.UNREADABLE, self._intake.config.dicom.instance_bytes
+        stamp = _stamp(file.lstat())
         with spool.receiving() as copy:
-            if file.lstat().st_size <= self._intake.config.dicom.instance_bytes:
-                _copy(file, copy)
+            if file.lstat().st_size <= most:
+                stamp = _copy(file, copy, most)
                 answer = self._intake.take(copy, route)
+        if _stamp(file.lstat()) != stamp:
+            return 0  # somebody has put another one in its place: that one comes next
         if answer is Answer.KEPT:
             file.unlink()
             return 1
@@ -80,13 +85,31 @@ class Watcher:
         return 0
 
 
-def _copy(file: Path, copy: Path) -> None:
-    """Copy a file that may be another by now: no link is followed, no pipe is waited for."""
+def _copy(file: Path, copy: Path, most: int) -> tuple[int, ...]:
+    """Copy a file that may be another by now: no link is followed, no pipe is waited for.
+
+    Returns:
+        What tells it from another one of this name.
+
+    Raises:
+        OSError: If it is no regular file, or grows beyond `most` bytes meanwhile.
+    """
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as source, copy.open("wb") as target:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "is no regular file")
-        shutil.copyfileobj(source, target)
+        left = most
+        while block := source.read(min(BLOCK, left + 1)):
+            left -= len(block)
+            if left < 0:
+                raise OSError(errno.EFBIG, "grows beyond the largest instance")
+            target.write(block)
+        return _stamp(state)
+
+
+def _stamp(state: os.stat_result) -> tuple[int, ...]:
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class Puller:

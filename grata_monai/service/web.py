@@ -30,12 +30,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from grata_monai.core.errors import TransferError
 from grata_monai.service.page import render_page
 from grata_monai.service.parts import Web
-from grata_monai.service.status import Health
+from grata_monai.service.status import Health, Snapshot
 from grata_monai.transfer.address import is_loopback, parse_host_port
 
 __all__ = ["WebServer", "make_app"]
 
 STARTING_SECONDS = 20.0
+FRESH_SECONDS = 1.0
 CONNECTION_SECONDS = 30.0  # from its first byte to its last, whatever a client sends or reads
 MOST_CONNECTIONS = 64
 MOST_HEADER_BYTES = 2**14
@@ -121,9 +122,9 @@ def make_app(web: Web, health: Health) -> Starlette:
     Returns:
         It, for any server.
     """
-    token = web.read_token()
+    token, recent = web.read_token(), _Recent(health)
     registry = CollectorRegistry()
-    registry.register(_Metrics(health))
+    registry.register(_Metrics(recent))
 
     def for_known(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
         """Answer only who bears the token, if there is one."""
@@ -139,7 +140,7 @@ def make_app(web: Web, health: Health) -> Starlette:
         return PlainTextResponse("ok")
 
     def ready(request: Request) -> Response:
-        look = health.look()
+        look = recent.look()
         names = " ".join(alarm.name for alarm in look.alarms)
         return PlainTextResponse(names or "ready", 200 if look.is_ready else 503)
 
@@ -147,7 +148,7 @@ def make_app(web: Web, health: Health) -> Starlette:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
     def page(request: Request) -> Response:
-        now = health.look()
+        now = recent.look()
         reports = {line.key: len(health.list_reports(line.key)) for line in now.lines}
         return HTMLResponse(render_page(now, reports if web.is_closed else None))
 
@@ -180,15 +181,35 @@ def _send_report(health: Health, key: str, number: int) -> Response:
     return FileResponse(files[number - 1], headers={"Cache-Control": "no-store"})
 
 
+class _Recent:
+    """What the service looks like: looked at once a second, whoever asks how often.
+
+    Health and readiness are told to anybody, and each look goes through all cases.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health, self._lock = health, threading.Lock()
+        self._last: Snapshot | None = None
+        self._until = 0.0
+
+    def look(self) -> Snapshot:
+        """Look now, or give what was seen within the last second."""
+        with self._lock:
+            if self._last is None or time.monotonic() >= self._until:
+                self._last = self._health.look()
+                self._until = time.monotonic() + FRESH_SECONDS
+            return self._last
+
+
 class _Metrics(Collector):
     """Computes every number when it is asked for."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, recent: "_Recent") -> None:
+        self._recent = recent
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Make all metrics."""
-        now = self._health.look()
+        now = self._recent.look()
         yield _gauge(
             "series", "Series by state", ["state"], {(k,): v for k, v in now.counts.items()}
         )

@@ -187,11 +187,11 @@ def test_a_hostile_watched_folder_neither_hangs_nor_leads_out(
     (watch.folder / "late").write_text("a link by the time that it is taken")
     copy = sources._copy
 
-    def swap_and_copy(file, target):
+    def swap_and_copy(file, target, most):
         if file.name == "late":
             file.unlink()
             file.symlink_to(outside / "secret")
-        copy(file, target)
+        return copy(file, target, most)
 
     monkeypatch.setattr(sources, "_copy", swap_and_copy)
     watcher.look()
@@ -200,6 +200,41 @@ def test_a_hostile_watched_folder_neither_hangs_nor_leads_out(
     left = {"a link", "links", "b pipe", "d", "late"}
     assert {path.name for path in watch.folder.iterdir()} == left
     assert (outside / "secret").exists()
+
+
+def test_a_file_that_takes_another_s_place_while_that_is_taken_is_not_lost(
+    intake, series, clock, monkeypatch
+):
+    watch, copy = intake.config.watch[0], sources._copy
+    watcher, place = Watcher(watch, intake), watch.folder / "one"
+    series.instances[0].save_as(place, enforce_file_format=True)
+
+    def copy_and_swap(file, target, most):
+        stamp = copy(file, target, most)
+        series.instances[1].save_as(watch.folder / "new", enforce_file_format=True)
+        os.replace(watch.folder / "new", place)
+        return stamp
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_copy", copy_and_swap)
+        watcher.look()
+        clock[0] += 1
+        assert watcher.look() == 0
+    assert place.exists()
+    for _ in range(2):
+        clock[0] += 1
+        watcher.look()
+    assert intake.spool.count(series.key) == 2
+    assert not place.exists()
+
+
+def test_a_file_that_grows_while_it_is_copied_is_left_at_the_limit(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(1000))
+    sources._copy(source, target, 1000)
+    assert target.read_bytes() == bytes(1000)
+    with pytest.raises(OSError, match="grows beyond the largest instance"):
+        sources._copy(source, target, 999)
 
 
 def test_no_identifier_is_in_ledger_or_log(intake, series, clock):

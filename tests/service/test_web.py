@@ -99,6 +99,21 @@ def test_every_answer(ask):
     assert ALARMS["quarantined"] in page
 
 
+def test_who_asks_without_end_has_the_cases_looked_through_once_a_second(ask, monkeypatch):
+    looks = []
+    look = Health.look
+    monkeypatch.setattr(module, "FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(Health, "look", lambda health: looks.append(1) or look(health))
+    get = ask()
+    assert {get(path)[0] for path in ("/readyz", "/metrics", "/", "/readyz")} == {200, 503}
+    assert len(looks) == 1
+    monkeypatch.setattr(module, "FRESH_SECONDS", 0.0)
+    other = ask()
+    for _ in range(2):
+        other("/readyz")
+    assert len(looks) == 3
+
+
 def test_strangers_get_nothing(ask, tmp_path):
     (tmp_path / "token").write_text("0123456789abcdef\n")
     get = ask(token=tmp_path / "token")
@@ -138,7 +153,9 @@ def test_reports_are_for_those_whom_a_token_lets_in(ask, spool, tmp_path):
 def test_certificates_count_only_where_there_is_tls(certificates):
     files = {name: certificates / f"server.{end}" for name, end in PAIR.items()}
     authority = certificates / "ca.pem"
-    assert not Web(client_ca=authority).is_closed
+    with pytest.raises(ValueError, match="certificate must be given where key or client_ca is"):
+        Web(client_ca=authority)
+    assert not Web(**files).is_closed
     assert Web(client_ca=authority, **files).is_closed
 
 
