@@ -61,7 +61,7 @@ WRITTEN = ("output_dir", "record_dir", "save_dir", "log_dir", "phantom_dir", "fo
 """Names of folders to write into: inside the bundle, or inside what the operator named."""
 
 READ = ("weights", "profile", "load_path")
-"""Names of files that decide a result: not from where runs write, which no manifest covers."""
+"""Names of files that decide a result: from the bundle, but not from where runs write."""
 
 NAMES = ("final_filename", "key_metric_filename", "file_prefix", "output_postfix", "output_ext")
 """Parts of names of files to write: a path there would leave the folder."""
@@ -69,6 +69,8 @@ NAME = re.compile(r"[\w. -]*")
 SAVERS = ("SaveImage", "SaveImaged", "SaveImageD", "SaveImageDict")
 DEEPEST = 8  # references from one to another
 UNCOVERED = re.compile(rf"(?<![\w.-])({'|'.join(OUTPUT_FOLDERS)})(?![\w.-])")
+OUTSIDE = re.compile(r"\.\.|//|^file:|(^|[$(,\[]\s*['\"])([/\\~]|[A-Za-z]:[/\\])")
+"""Up, an address, or a path that begins anew: ``'/a'`` behind ``+`` goes on."""
 REFERENCE = re.compile(r"[@%]([\w:#]+)")
 OWN_FOLDERS = (*OUTPUT_FOLDERS, "models")
 BELOW = r"(?P<below>(?:/\w[\w.-]*)+)"
@@ -130,7 +132,8 @@ def authority_problem(item: Item, known: Known, root: Path | None = None) -> str
 def _file_place_problem(item: Item, known: Known, root: Path | None) -> str:
     """Say why an item reads or writes where a bundle may not."""
     if item.key in READ and _is_uncovered(item.value, known, root, depth=0):
-        return f"reads from {' or '.join(OUTPUT_FOLDERS)}/, which no manifest covers"
+        folders = ", ".join(f"{name}/" for name in OUTPUT_FOLDERS)
+        return f"reads what no manifest covers: from {folders} or outside the bundle"
     if _saves_anywhere(item.value):
         return "writes where the process was started: it names no output_dir"
     if item.key in WRITTEN and not _is_writable(item.value, known, root, depth=0):
@@ -192,14 +195,16 @@ def _saves_anywhere(value: Any) -> bool:
 
 
 def _is_uncovered(value: Any, known: Known, root: Path | None, *, depth: int) -> bool:
-    """Whether a text, or what it refers to, names a folder where runs write."""
+    """Whether a text, or what it refers to, names a file that no manifest covers."""
     if isinstance(value, dict | list):
         parts = value.values() if isinstance(value, dict) else value
         return any(_is_uncovered(part, known, root, depth=depth + 1) for part in parts)
     if not isinstance(value, str):
         return False
-    text = value if root is None else value.replace(str(root), "")
-    if depth > DEEPEST or UNCOVERED.search(REFERENCE.sub(" ", text)):
+    if root is not None and _is_inside(value, root):
+        value = str(Path(value).resolve().relative_to(root.resolve()))
+    is_outside = OUTSIDE.search(value) or UNCOVERED.search(REFERENCE.sub(" ", value))
+    if depth > DEEPEST or is_outside:
         return True
     ids = [id.replace("#", "::") for id in REFERENCE.findall(value)]
     found = (one for id in ids for one in known.get(id, []))

@@ -90,6 +90,13 @@ TOP: Mapping[str, dict[str, Any]] = {
     "a profile that no manifest covers": {"profile": "eval/profile.json"},
     "the same by a reference": {"results": "eval", "profile": "$@results + '/profile.json'"},
     "the same from the side": {"load_path": "$@bundle_root + '/models/../eval/model.pt'"},
+    "weights anywhere": {"network#weights": "/tmp/model.pt"},
+    "weights at home": {"weights": "~/model.pt"},
+    "weights beside the bundle": {"load_path": "../model.pt"},
+    "weights beside it by steps": {"weights": "$@bundle_root + '/models/../../model.pt'"},
+    "weights of a folder anywhere": {"ckpt_dir": "/tmp", "load_path": "$@ckpt_dir + '/a.pt'"},
+    "weights joined anywhere": {"weights": "$os.path.join('/tmp', 'a.pt')"},
+    "weights by an address": {"weights": "file:///tmp/a.pt"},
     "the same by a component": {
         "profile": {"_target_": "grata_monai.bundle.find_profile", "bundle_root": "training"},
     },
