@@ -7,8 +7,7 @@ from typing import Any
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, evt
-from pynetdicom.association import Association
+from pynetdicom import ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from grata_monai.core.errors import TransferError
@@ -16,6 +15,7 @@ from grata_monai.service.config import ServiceConfig
 from grata_monai.service.connection import ASKING_SECONDS, IDLE_SECONDS, Connection
 from grata_monai.service.intake import Answer, Intake
 from grata_monai.transfer.address import parse_host_port
+from grata_monai.transfer.association import Entity
 from grata_monai.transfer.commitment import ImpatientContext
 
 __all__ = ["Receiver"]
@@ -51,7 +51,7 @@ class Receiver:
         self._config, self._intake = config, intake
         self._rejected, self._lock = 0, threading.Lock()
         listener = config.dicom
-        self._entity = entity = _Entity(config.routes[0].called)
+        self._entity = entity = Entity(config.routes[0].called)
         entity.require_called_aet = True  # `_route` lets each of our titles pass
         entity.require_calling_aet = list(listener.peers)
         entity.maximum_associations = listener.associations
@@ -157,24 +157,6 @@ class Receiver:
         logger.error("An instance could not be kept (%s)", type(error).__name__)
         logger.debug("an instance could not be kept", exc_info=True)
         return STATUSES[answer]
-
-
-class _Entity(AE):
-    """An application entity of which only who asks for an association takes a place."""
-
-    @property
-    def active_associations(self) -> list[Association]:
-        """Those that were asked for; pynetdicom holds their number to its limit."""
-        return [each for each in super().active_associations if _has_asked(each)]
-
-    @property
-    def asking(self) -> list[Association]:
-        """Connections that have not asked for one yet."""
-        return [each for each in super().active_associations if not _has_asked(each)]
-
-
-def _has_asked(association: Association) -> bool:
-    return association.requestor.primitive is not None
 
 
 def _encode_meta(event: Any) -> bytes:

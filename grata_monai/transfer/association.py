@@ -16,7 +16,13 @@ from grata_monai.transfer.clock import Clock
 from grata_monai.transfer.retry import Retry, TransientError
 from grata_monai.transfer.security import Security, client_context
 
-__all__ = ["NothingAcceptedError", "abort_at_nonsense", "associated", "guard_connection"]
+__all__ = [
+    "Entity",
+    "NothingAcceptedError",
+    "abort_at_nonsense",
+    "associated",
+    "guard_connection",
+]
 
 IDLE_SECONDS = 600.0  # between two messages of ours: a large instance may be decompressed meanwhile
 SMALLEST_PDU = 1024  # bytes; below, one instance would become a million messages in memory
@@ -36,6 +42,28 @@ _REASONS = {
 
 class NothingAcceptedError(TransferError):
     """The peer takes none of the kinds of objects or services that were proposed."""
+
+
+class Entity(AE):
+    """An application entity that listens, of which only who asks for an association takes a place.
+
+    pynetdicom also counts those that have connected and say nothing: some of them would keep
+    everybody else out.
+    """
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """Those that were asked for; pynetdicom holds their number to its limit."""
+        return [each for each in super().active_associations if _has_asked(each)]
+
+    @property
+    def asking(self) -> list[Association]:
+        """Connections that have not asked for one yet."""
+        return [each for each in super().active_associations if not _has_asked(each)]
+
+
+def _has_asked(association: Association) -> bool:
+    return association.requestor.primitive is not None
 
 
 def guard_connection(event: Any, clock: Clock) -> None:

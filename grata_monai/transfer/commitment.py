@@ -17,7 +17,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import UID, generate_uid
-from pynetdicom import AE, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -27,6 +27,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from grata_monai.core.errors import TransferError
 from grata_monai.transfer.address import AeAddress, is_loopback, parse_host_port
 from grata_monai.transfer.association import (
+    Entity,
     NothingAcceptedError,
     associated,
     guard_connection,
@@ -233,7 +234,7 @@ def _listening(
     if not wait.reply:
         yield
         return
-    entity = AE(ae_title=destination.calling)
+    entity = Entity(ae_title=destination.calling)
     entity.require_called_aet = True
     entity.require_calling_aet = [destination.called]
     entity.maximum_associations = MOST_ASSOCIATIONS

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from hostile_peer import C_ECHO_ANSWER, C_STORE_ANSWER, hostile_peer, make_answer, make_data
 from pydicom import Dataset
-from pynetdicom import evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -372,6 +372,32 @@ def test_whoever_else_calls_where_we_listen_keeps_nothing_open(commit, free_port
             pass  # until our side has closed
     assert report.commitment == "failed"
     assert report.note == NO_REPORT
+
+
+def test_who_connects_where_we_listen_and_says_nothing_keeps_no_report_out(commit, free_port):
+    silent = []
+
+    def take(event):
+        content = report_of(event.action_information)
+        silent.extend(socket.create_connection(("127.0.0.1", free_port)) for _ in range(5))
+        threading.Timer(0.2, tell, [content]).start()  # behind our answer
+        return 0x0000, None
+
+    def tell(content):
+        archive = AE("ARCHIVE")
+        archive.add_requested_context(StorageCommitmentPushModel)
+        role = build_role(StorageCommitmentPushModel, scp_role=True)
+        found = archive.associate("127.0.0.1", free_port, ae_title="GRATA_MONAI", ext_neg=[role])
+        if found.is_established:
+            found.send_n_event_report(
+                content, ALL, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+            found.release()
+
+    report = commit(take, Commitment(reply=f"127.0.0.1:{free_port}", seconds=10))
+    for wire in silent:
+        wire.close()
+    assert (report.commitment, report.note) == ("committed", "")
 
 
 def test_what_is_tried_is_no_less_than_it_was():
