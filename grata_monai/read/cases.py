@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+CONTROL = ("Cc", "Cf", "Zl", "Zp")  # Unicode's kinds of signs that steer a terminal or a line
 EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 USE_THE_OVERLAY = (
     "Run `grata-monai segment`, which tells them apart, or lay the overlay dicom.json over "
@@ -362,12 +364,15 @@ def _name_uniquely(cases: Sequence[Case]) -> list[Case]:
 
 
 def _clean_name(name: str) -> str:
-    """Make of a name what may be the beginning of a file's name.
+    r"""Make of a name what may be the beginning of a file's name, and stand in a line of a log.
 
     >>> _clean_name("north/case1.mha.nii.gz")
     'north_case1'
+    >>> _clean_name("a\nb\x1b[31m")
+    'a_b_[31m'
     """
-    name = re.sub(r"[/\\\0]+", "_", name).lstrip(".") or "case"
+    name = re.sub(r"[/\\]+", "_", name).lstrip(".") or "case"
+    name = "".join("_" if unicodedata.category(c) in CONTROL else c for c in name)
     while (shorter := strip_extension(name)) and shorter != name:
         name = shorter
     return name

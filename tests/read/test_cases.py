@@ -287,6 +287,11 @@ def test_a_name_that_is_no_text_survives(tmp_path):
     assert os.fsencode(names(list_cases(tmp_path))[0]) == b"M\xfcller"
 
 
+def test_a_name_steers_neither_a_terminal_nor_a_line_of_a_log(tmp_path):
+    touch(tmp_path / "a\x1b[31m\x07.nii", tmp_path / "b\nerror: c.nii", tmp_path / "d\u202ee.nii")
+    assert sorted(names(list_cases(tmp_path))) == ["a_[31m_", "b_error: c", "d_e"]
+
+
 def test_no_two_cases_are_called_alike_once_they_are_files(tmp_path):
     touch(tmp_path / "case1.mha", tmp_path / "case1.mha.nii.gz", tmp_path / "CASE2.nii")
     touch(tmp_path / "case2.nii")
