@@ -36,7 +36,14 @@ from grata_monai.adapt.network import hash_weights
 from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
 from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground_size
 from grata_monai.adapt.scores import Quality, Selected
-from grata_monai.adapt.settle import find_home, keep_source, measure, measure_source, settle
+from grata_monai.adapt.settle import (
+    can_steps_pay,
+    find_home,
+    keep_source,
+    measure,
+    measure_source,
+    settle,
+)
 from grata_monai.adapt.several import look_at_parts, plan_parts
 from grata_monai.adapt.source import predict_source
 from grata_monai.adapt.views import Identity, WeakView, admissible_views, average_views, parse_view
@@ -131,12 +138,13 @@ def _stages(result: EpisodeResult, episode: Episode) -> Iterator[EpisodeResult]:
             yield (result := _predict_organ(result, episode, partial(method.predict, state)))
             if result.is_settled:
                 return
-        patches = _cut_patches(result, episode)
-        yield (result := _with_dropped(result, method.dropped_views(state, patches), patches))
-        deadline.check()
-        for step in method.adapt(state, patches):
-            yield (result := replace(result, steps=(*result.steps, step)))
+        if not result.has_organ or can_steps_pay(result, _fill_in(result, episode), episode):
+            patches = _cut_patches(result, episode)
+            yield (result := _with_dropped(result, method.dropped_views(state, patches), patches))
             deadline.check()
+            for step in method.adapt(state, patches):
+                yield (result := replace(result, steps=(*result.steps, step)))
+                deadline.check()
         yield (result := _conclude_steps(result, time.perf_counter() - clock))
         clock = time.perf_counter()
         if result.has_organ:
@@ -288,13 +296,20 @@ def _choose(
     if decision.selected is Selected.SOURCE:
         return settle(keep_source(result, decision), episode)
     is_moved = decision.selected is Selected.ADAPTED
-    best = evidence.at_hand if is_moved else evidence.before
-    # with one connected piece, the largest one must not lie outside of every region
-    outside = _background(result.source) if episode.single_piece else organ.maps
-    logits = to_logits(torch.where(best.seen > 0, best.maps, outside), episode.activation)
+    logits = _fill_in(result, episode, is_moved=is_moved)
     is_adapted = result.is_adapted and (is_moved or result.is_foreign)
     result = replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
     return settle(result, episode)
+
+
+def _fill_in(result: EpisodeResult, episode: Episode, *, is_moved: bool = False) -> Logits:
+    """Put the regions' prediction, before the steps or after them, into the whole image."""
+    organ, evidence = result.organ, result.evidence
+    assert organ is not None, "asked for only where there is one"
+    best = evidence.at_hand if is_moved else evidence.before
+    # with one connected piece, the largest one must not lie outside of every region
+    outside = _background(result.source) if episode.single_piece else organ.maps
+    return to_logits(torch.where(best.seen > 0, best.maps, outside), episode.activation)
 
 
 def _background(source: SourcePrediction) -> Tensor:

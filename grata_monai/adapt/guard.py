@@ -27,6 +27,7 @@ __all__ = [
     "NO_MIRRORS",
     "UNGUARDED",
     "Decision",
+    "can_pay",
     "choose_kept",
     "decide_after",
     "decide_before",
@@ -58,6 +59,7 @@ class Decision:
     scores: tuple[Score, ...] = ()
 
 
+_STEPS_ADD = 0.05  # the most of predicted gain that steps may make up
 _MIRRORED_FROM = 0.8  # Dice; what differs more from the source's is another mask, not a better one
 
 UNGUARDED = Decision()
@@ -171,8 +173,7 @@ def choose_kept(
     if is_home:
         return decision, replace(predicted, lower=min(profile.home_lower, predicted.dice))
     if "kept" in signs:
-        found = profile.models["kept"].predict(signs["kept"])
-        doubted = doubt_source(predicted.dice, found.dice, 1 - signs["kept"]["change"])
+        found, doubted = _compare(signs, profile)
         predicted = replace(predicted, dice=doubted, lower=min(predicted.lower, doubted))
         gain = found.dice - doubted
         if gain >= profile.gain_above:
@@ -182,6 +183,32 @@ def choose_kept(
             reason += f"; magnified views agree to {decision.consistency:.2f} only"
         decision = replace(decision, selected=Selected.SOURCE, reason=reason)
     return decision, predicted
+
+
+def can_pay(signs: Mapping[str, Mapping[str, float]], profile: SourceProfile | None) -> bool:
+    """Whether steps might still make a case gain enough to be kept.
+
+    Args:
+        signs: Of the ``source`` prediction and of the magnified views with frozen weights,
+            ``kept``.
+        profile: Of the source cases, if there is one of this network.
+
+    Returns:
+        True without a fitted profile, which alone predicts a gain.
+    """
+    if profile is None or not profile.is_fitted:
+        return True
+    found, doubted = _compare(signs, profile)
+    return found.dice - doubted + _STEPS_ADD >= profile.gain_above
+
+
+def _compare(
+    signs: Mapping[str, Mapping[str, float]], profile: SourceProfile
+) -> tuple[QualityPrediction, float]:
+    """Predict the quality of what would be kept, and the source's Dice in the light of it."""
+    source = profile.models["plain"].predict(signs["source"])
+    found = profile.models["kept"].predict(signs["kept"])
+    return found, doubt_source(source.dice, found.dice, 1 - signs["kept"]["change"])
 
 
 def keep_mirrored(

@@ -6,7 +6,14 @@ kept, the average of the network's mirrored predictions may be.
 
 from dataclasses import replace
 
-from grata_monai.adapt.guard import Decision, choose_kept, keep_home, keep_mirrored, promise
+from grata_monai.adapt.guard import (
+    Decision,
+    can_pay,
+    choose_kept,
+    keep_home,
+    keep_mirrored,
+    promise,
+)
 from grata_monai.adapt.losses import probabilities
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.mirrored import average_mirrored, predict_mirrored
@@ -15,7 +22,7 @@ from grata_monai.adapt.scores import Selected
 from grata_monai.adapt.signs import measure_signs
 from grata_monai.core.types import Logits
 
-__all__ = ["find_home", "keep_source", "measure", "measure_source", "settle"]
+__all__ = ["can_steps_pay", "find_home", "keep_source", "measure", "measure_source", "settle"]
 
 
 def _is_judged(episode: Episode) -> bool:
@@ -46,6 +53,21 @@ def find_home(result: EpisodeResult, episode: Episode) -> Decision | None:
     if not foreground_size(result.source.logits, result.source.activation):
         return None
     return keep_home(shift, result.signs["source"], profile)
+
+
+def can_steps_pay(result: EpisodeResult, views: Logits, episode: Episode) -> bool:
+    """Decide before the first backward pass whether steps might gain enough to be kept.
+
+    Args:
+        result: With the magnified views' prediction, and the source's signs if there is a profile.
+        views: What they predict (1, k, *s), with frozen weights.
+        episode: The case at hand.
+    """
+    if not result.signs or not _is_judged(episode):
+        return True
+    consistency = result.evidence.before.consistency
+    signs = {**result.signs, "kept": measure(result, views, episode, min(consistency, 1.0))}
+    return can_pay(signs, episode.profile)
 
 
 def measure(

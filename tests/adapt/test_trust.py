@@ -11,7 +11,14 @@ from scipy.special import expit
 
 from grata_monai import resolve_recipe
 from grata_monai.adapt.episode import run_episode
-from grata_monai.adapt.guard import Decision, choose_kept, keep_home, keep_mirrored, promise
+from grata_monai.adapt.guard import (
+    Decision,
+    can_pay,
+    choose_kept,
+    keep_home,
+    keep_mirrored,
+    promise,
+)
 from grata_monai.adapt.localise import LocalisedOrgan, is_plausible
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.multiscale import MultiscalePrediction
@@ -195,6 +202,34 @@ def test_a_good_mask_that_differs_makes_a_good_source_impossible():
     decision, predicted = hold(signs, {"shift": 0.0, "entropy": 0.3, "change": 0.25})
     assert decision.selected is Selected.VIEWS
     assert predicted.dice == pytest.approx(expit(2.9 - 0.9))
+
+
+@pytest.mark.parametrize(("short", "pays"), [(0.049, True), (0.051, False)])
+def test_steps_must_be_able_to_make_up_what_the_views_lack(short, pays):
+    signs = {"shift": 0.0, "entropy": 0.1}
+    both = {"source": signs, "kept": {**signs, "change": 0.0}}
+    source, kept = expit(2.2 - 0.3), expit(2.9 - 0.3)
+    gain = kept - ((1 - kept) * source + kept * min(source, kept))
+    assert can_pay(both, replace(FITTED, gain_above=float(gain + short))) is pays
+    assert can_pay(both, None)
+    assert can_pay(both, replace(FITTED, models={}, gain_above=1.0))
+
+
+@pytest.mark.parametrize(("gain_above", "steps"), [(1.0, 0), (-1.0, 5)])
+def test_no_step_is_taken_that_could_not_be_kept(network, profile, gain_above, steps):
+    models = {
+        name: QualityModel(1.0, 2.2, {"shift": 0.1}, 0.2, 0.9, 10) for name in ("plain", "kept")
+    }
+    fitted = replace(profile, models=models, home_below=0.0, gain_above=gain_above)
+    recipe = {"base": "clinical", "search_views": [], "source_below": 0.0, "mirror_margin": None}
+    found = run(network, make_images(2), fitted, recipe)
+    assert len(found.steps) == steps
+    assert (found.decision.selected is Selected.SOURCE) == (steps == 0)
+    if not steps:
+        assert "predicted gain" in found.reason
+        assert "is below 1.000" in found.reason
+        assert torch.equal(found.logits, found.source.logits)
+        assert found.weights_after == found.weights_restored == found.source.weights
 
 
 def test_a_case_at_home_is_promised_what_cases_at_home_reach():
