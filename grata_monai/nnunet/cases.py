@@ -14,7 +14,9 @@ from grata_monai.core.errors import (
     IntensityError,
     UnreadableImageError,
 )
+from grata_monai.core.limits import MEBIBYTE, Limits
 from grata_monai.read.cases import EXTENSIONS
+from grata_monai.read.decode import check_stored
 
 __all__ = [
     "check_files",
@@ -25,6 +27,8 @@ __all__ = [
     "refuse_nothing",
 ]
 
+LIMITS = Limits(pixel_budget_bytes=8192 * MEBIBYTE, seconds=300.0)
+"""What a file may cost before nnU-Net's reader opens it: whole bodies in CT."""
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 
 
@@ -139,7 +143,7 @@ def _channel(file: str, ending: str) -> int:
 
 
 def read_voxels(reader: Any, files: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """Read a case with nnU-Net's own reader.
+    """Read a case with nnU-Net's own reader, once its files have been looked through with limits.
 
     Args:
         reader: One of nnU-Net's.
@@ -149,9 +153,13 @@ def read_voxels(reader: Any, files: Sequence[str]) -> tuple[Any, dict[str, Any]]
         float32 (c, z, y, x), and what the reader keeps to write a mask.
 
     Raises:
-        UnreadableImageError: If it cannot.
+        UnreadableImageError: If it cannot, or a file is beyond its limits.
         GeometryError: If its files do not lie on one grid.
+        CaseError: What `check_stored` says of a file.
     """
+    for file in files:
+        if file.lower().endswith(EXTENSIONS):
+            check_stored(Path(file), limits=LIMITS)
     names = ", ".join(repr(Path(file).name) for file in files)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints paths of what it does not like

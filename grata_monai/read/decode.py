@@ -13,6 +13,7 @@ import io
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -31,7 +32,7 @@ from grata_monai.read.cases import EXTENSIONS
 from grata_monai.read.formats.read import read_stored
 from grata_monai.read.formats.stored import EXPORT_AGAIN
 
-__all__ = ["FILE_LIMITS", "Float64", "Voxels", "decode"]
+__all__ = ["FILE_LIMITS", "Float64", "Voxels", "check_stored", "decode"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +75,37 @@ def decode(path: Path, *, limits: Limits | None = None) -> tuple[Voxels, Float64
             f"image must exist, {path.name!r} does not. Check the path or the list of cases."
         )
     limits = limits or FILE_LIMITS
+    with _read_parts(path, limits) as parts:
+        return _assemble(parts, path.name, limits)
+
+
+def check_stored(path: Path, *, limits: Limits) -> None:
+    """Read a file to its end in the confined subprocess, and keep nothing of it.
+
+    For readers of other libraries, which know no limits: what passes they may open.
+
+    Args:
+        path: A file of one of the `EXTENSIONS`.
+        limits: Of size, memory and time.
+
+    Raises:
+        UnreadableImageError: If the file is missing, damaged, too large, or no image of real
+            numbers.
+        GeometryError: If it has no extent, or its format says nothing of where it lies.
+        IntensityError: If its format cannot say the scale that it says.
+    """
+    with _read_parts(path, limits) as parts:
+        for _ in parts:
+            pass
+
+
+@contextmanager
+def _read_parts(path: Path, limits: Limits) -> Iterator[Iterator[Mapping[str, Any]]]:
+    """Lend what the subprocess reads of a file, and turn its failures into refusals."""
     request = {"path": str(path.absolute()), "budget": limits.pixel_budget_bytes}
     parts = run_parts(read_stored, request, limits=limits, subject=repr(path.name))
     try:
-        return _assemble(parts, path.name, limits)
+        yield parts
     except SandboxError as error:
         message = str(error)
         if not error.is_over_limit:

@@ -1,3 +1,8 @@
+import gzip
+import os
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -8,6 +13,8 @@ from grata_monai.core.errors import (
     IntensityError,
     UnreadableImageError,
 )
+from grata_monai.core.limits import Limits
+from grata_monai.nnunet import cases
 from grata_monai.nnunet.cases import (
     check_files,
     check_voxels,
@@ -86,14 +93,69 @@ def test_only_a_network_of_one_channel_takes_a_name_without_number():
         check_files(["a.mha"], ".mha", TWO)
 
 
-def test_what_cannot_be_read_is_named():
-    with pytest.raises(UnreadableImageError, match=r"Reader, 'a.mha' is not \(RuntimeError\)"):
-        read_voxels(Reader(RuntimeError("in /some/where")), ["/some/where/a.mha"])
+@pytest.fixture
+def save(tmp_path):
+    """Save small images by their names; gives their paths."""
+
+    def save(*names):
+        for name in names:
+            nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4)), tmp_path / name)
+        return [str(tmp_path / name) for name in names]
+
+    return save
 
 
-def test_files_of_two_grids_are_told_apart_from_damaged_ones():
-    with pytest.raises(GeometryError, match=r"'a_0000.mha', 'a_0001.mha' have not"):
-        read_voxels(Reader(RuntimeError()), ["a_0000.mha", "a_0001.mha"])
+def test_what_cannot_be_read_is_named(save):
+    with pytest.raises(UnreadableImageError, match=r"Reader, 'a.nii' is not \(RuntimeError\)"):
+        read_voxels(Reader(RuntimeError("in /some/where")), save("a.nii"))
+
+
+def test_files_of_two_grids_are_told_apart_from_damaged_ones(save):
+    with pytest.raises(GeometryError, match=r"'a_0000.nii', 'a_0001.nii' have not"):
+        read_voxels(Reader(RuntimeError()), save("a_0000.nii", "a_0001.nii"))
+
+
+class Taker:
+    """A reader that notes what it is given."""
+
+    def __init__(self):
+        self.files = []
+
+    def read_images(self, files):
+        self.files += files
+        return np.ones((1, 2, 2, 2)), {}
+
+
+def test_a_reader_opens_what_has_been_read_to_its_end_within_limits(save, tmp_path):
+    reader = Taker()
+    good = [*save("a_0000.nii.gz", "a_0001.nii"), str(tmp_path / "a_0002.png")]
+    read_voxels(reader, good)
+    assert reader.files == good
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "bomb", "cut", "elsewhere", "claim"])
+def test_a_hostile_file_never_reaches_nnu_nets_reader(save, tmp_path, kind, monkeypatch):
+    reader, path = Taker(), tmp_path / ("b.mha" if kind == "elsewhere" else "b.nii.gz")
+    (good,) = save("a.nii")
+    content = Path(good).read_bytes()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "bomb":
+        path.write_bytes(gzip.compress(content + bytes(2**27)))
+    elif kind == "cut":
+        path.write_bytes(gzip.compress(content)[:-9])
+    elif kind == "elsewhere":
+        path.write_text("NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\n"
+                        "ElementSpacing = 1 1 1\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+                        "ElementDataFile = ../a.raw\n")  # fmt: skip
+    else:
+        monkeypatch.setattr(cases, "LIMITS", Limits(pixel_budget_bytes=16))
+        path.write_bytes(gzip.compress(content))
+    with pytest.raises(UnreadableImageError, match=rf"'{path.name}'"):
+        read_voxels(reader, [good, str(path)] if kind != "claim" else [str(path)])
+    assert reader.files == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
