@@ -67,7 +67,7 @@ def test_an_error_of_the_parser_that_is_not_ours_is_a_finding(tmp_path, monkeypa
     def fail(request):
         raise ValueError
 
-    monkeypatch.setattr("fuzz_dicom.parse_header", fail)
+    monkeypatch.setattr("grata_monai.read.dicom.headers.parse_header", fail)
     with DICOM.open(tmp_path) as judge:
         assert judge("explicit", b"")[1] == "ValueError in parser or decoder"
 

@@ -78,7 +78,7 @@ def run_sandboxed(
         RuntimeError: If the function's module cannot be loaded in the subprocess.
     """
     with _started(function, limits) as child:
-        parts = list(child.ask(values, subject))
+        parts = list(child.ask(values, subject=subject))
     return parts[0] if parts else {}
 
 
@@ -95,11 +95,15 @@ def run_parts(
     """
     with _started(function, limits) as child:
         child.end = monotonic() + limits.case_seconds
-        yield from child.ask(values, subject)
+        yield from child.ask(values, subject=subject)
 
 
 def run_each(
-    function: Function, items: Iterable[Mapping[str, Any]], *, limits: Limits
+    function: Function,
+    items: Iterable[Mapping[str, Any]],
+    *,
+    limits: Limits,
+    is_ahead: bool = False,
 ) -> Generator[Values | CaseError | SandboxError, None, None]:
     """Call a function for many items, in one subprocess as long as it lives.
 
@@ -109,6 +113,8 @@ def run_each(
         function: As for `run_sandboxed`.
         items: What it gets, one after the other.
         limits: Of each call; memory is that of the subprocess.
+        is_ahead: Send the next item before the last answer has come; then items must be small, as
+            paths are, and must not depend on answers.
 
     Yields:
         For each item what the function returned, or why it has no result.
@@ -116,17 +122,24 @@ def run_each(
     Raises:
         RuntimeError: If the function's module cannot be loaded in the subprocess.
     """
-    child = None
+    child, is_sent, number = None, False, 0
+    rest = iter(items)
+    values = next(rest, None)
     try:
-        for number, values in enumerate(items, start=1):
+        while values is not None:
+            number += 1
             if child is None or not child.is_alive:
-                child = _start(function, limits)
+                child, is_sent = _start(function, limits), False
+            following = next(rest, None) if is_ahead else None
+            sent = [v for v in (None if is_sent else values, following) if v is not None]
+            is_sent = following is not None
             try:
-                parts = list(child.ask(values, f"item {number}"))
+                parts = list(child.ask(*sent, subject=f"item {number}"))
             except (CaseError, SandboxError) as error:
                 yield error
             else:
                 yield parts[0] if parts else {}
+            values = following if is_ahead else next(rest, None)
     finally:
         if child is not None:
             child.close()
@@ -161,6 +174,8 @@ class _Child:
     def __init__(self, function: Function, limits: Limits) -> None:
         self.limits, self.is_alive = limits, True
         self.late = ""  # the limit of time that was broken
+        self._deadline = (math.inf, "")  # of the message that is waited for, and its limit
+        self._is_closed = threading.Event()
         self.end = math.inf  # when the case must be done
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         self.process = subprocess.Popen(
@@ -171,17 +186,19 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env={**environment, **dict.fromkeys(ONE_THREAD, "1")},
         )
+        threading.Thread(target=self._watch, daemon=True).start()
         try:
             self._start(_describe_setup(function, limits))
         except BaseException:
             self.close()
             raise
 
-    def ask(self, values: Mapping[str, Any], subject: str) -> Generator[Values, None, None]:
-        """Send one request and pass on its parts; after an error look at `is_alive`."""
+    def ask(self, *requests: Mapping[str, Any], subject: str) -> Generator[Values, None, None]:
+        """Send requests and pass on the parts of the next answer; after an error see `is_alive`."""
         is_answered = False
         try:
-            worker.send(self._stdin, values)
+            for values in requests:
+                worker.send(self._stdin, values)
             last = self._receive()
             while last.get("kind") == "part":
                 yield {name: value for name, value in last.items() if name != "kind"}
@@ -198,6 +215,7 @@ class _Child:
     def close(self) -> None:
         """End the subprocess; it holds nothing that must be saved."""
         self.is_alive = False
+        self._is_closed.set()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -233,9 +251,7 @@ class _Child:
         """Wait for one message; kill the subprocess if it does not come in time."""
         allowed, left = seconds or self.limits.seconds, self.end - monotonic()
         late = f"{allowed:g} s" if allowed <= left else f"{self.limits.case_seconds:g} s in all"
-        watchdog = threading.Timer(max(min(allowed, left), 0), self._kill_late, [late])
-        watchdog.daemon = True
-        watchdog.start()
+        self._deadline = (monotonic() + max(min(allowed, left), 0), late)
         try:
             return worker.receive(
                 self._stdout,
@@ -243,11 +259,17 @@ class _Child:
                 array_bytes=self.limits.pixel_budget_bytes,
             )
         finally:
-            watchdog.cancel()
+            self._deadline = (math.inf, "")
 
-    def _kill_late(self, limit: str) -> None:
-        self.late = limit
-        self.process.kill()
+    def _watch(self) -> None:
+        """Kill the subprocess when a message is late; one thread looks after all messages."""
+        pace = min(self.limits.seconds, self.limits.case_seconds, 10.0) / 10
+        while not self._is_closed.wait(pace):
+            moment, limit = self._deadline
+            if monotonic() > moment:
+                self.late = limit
+                self.process.kill()
+                return
 
     def _explain_death(self, subject: str, error: Exception) -> SandboxError:
         """Say why the subprocess ended, or what was wrong with its answer."""

@@ -22,7 +22,7 @@ def answer_of(path):
         except CaseError as error:
             return type(error).__name__
         return "read"
-    with mock.patch.object(headers, "_run", parse_here):
+    with mock.patch.object(headers, "run_each", parse_here):
         found = triage(path)
     codes = {rejection.reason.value for rejection in found.rejections}
     codes |= {"accepted"} if found.volumes else set()

@@ -24,7 +24,6 @@ from grata_monai.core.limits import MEBIBYTE, Limits
 from grata_monai.phantom.dicom import SeriesOptions, make_series
 from grata_monai.read.dicom import decode, headers
 from grata_monai.read.dicom.load import read_volume
-from grata_monai.read.dicom.parse import parse_header
 from grata_monai.read.dicom.rejection import REMEDIES
 from grata_monai.read.dicom.triage import Triage, triage
 
@@ -73,11 +72,11 @@ class UnforeseenError(Exception):
     """Something but `DicomError` left the parser or the decoder."""
 
 
-def parse_here(requests: Iterable[Any], limits: Limits) -> Iterator[Any]:
+def parse_here(function: Any, requests: Iterable[Any], **_: Any) -> Iterator[Any]:
     """Parse in this process; as for the sandbox, `DicomError` alone is an answer."""
     for request in requests:
         try:
-            yield parse_header(request)
+            yield function(request)
         except DicomError as error:
             yield error
         except Exception as error:
@@ -114,7 +113,7 @@ def open_dicom(folder: Path) -> Iterator[Judge]:
         return answer, "a name in log or output" if "JANE" in text else finding
 
     with (
-        mock.patch.object(headers, "_run", parse_here),
+        mock.patch.object(headers, "run_each", parse_here),
         mock.patch.object(decode, "run_parts", _decode),
     ):
         try:

@@ -109,7 +109,7 @@ def open_dicomweb(folder: Path) -> Iterator[Judge]:
 
     with (
         hostile_peer(behave) as port,
-        mock.patch.object(headers, "_run", parse_here),
+        mock.patch.object(headers, "run_each", parse_here),
     ):
 
         def judge(name: str, content: bytes) -> tuple[str, str]:

@@ -174,6 +174,7 @@ def read_headers(
     Yields:
         For each file its header; ``foreign`` or ``directory``; or why it cannot be read.
     """
+    known = files if isinstance(files, Sequence) else None
     asked: list[Path] = []
 
     def requests() -> Generator[dict[str, Any], None, None]:
@@ -181,16 +182,11 @@ def read_headers(
             asked[:] = [file]
             yield {"path": str(file), "header_bytes": limits.header_bytes}
 
-    for done, found in enumerate(_run(requests(), limits), start=1):
-        yield _take(asked[0], found)
-        if progress and isinstance(files, Sequence):
-            progress(done, len(files))
-
-
-def _run(
-    requests: Iterable[Mapping[str, Any]], limits: Limits
-) -> Iterable[Mapping[str, Any] | DicomError]:
-    return run_each(parse_header, requests, limits=limits)
+    results = run_each(parse_header, requests(), limits=limits, is_ahead=known is not None)
+    for number, found in enumerate(results):
+        yield _take(asked[0] if known is None else known[number], found)
+        if progress and known is not None:
+            progress(number + 1, len(known))
 
 
 def _take(file: Path, found: Mapping[str, Any] | DicomError) -> Header | FileKind | DicomError:

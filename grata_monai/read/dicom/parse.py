@@ -39,7 +39,7 @@ from grata_monai.read.dicom.rejection import Reason
 
 __all__ = ["parse_header"]
 
-PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+PIXEL_TAGS = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 DEFLATED = (
@@ -195,9 +195,10 @@ def _read_elements(source: BudgetedFile) -> tuple[Dataset, tuple[int, int, int]]
     found = [(0, 0, 0)]
 
     def is_pixels(tag: BaseTag, _: str | None, length: int) -> bool:
-        if tag in PIXEL_TAGS:
-            found[0] = (int(tag), source.tell(), length)
-        return tag in PIXEL_TAGS
+        if int(tag) not in PIXEL_TAGS:  # a BaseTag compares slowly
+            return False
+        found[0] = (int(tag), source.tell(), length)
+        return True
 
     try:
         dataset = read_partial(cast(Any, source), is_pixels, specific_tags=TAGS)

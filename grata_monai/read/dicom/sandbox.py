@@ -48,14 +48,18 @@ def run_parts(
 
 
 def run_each(
-    function: Function, items: Iterable[Mapping[str, Any]], *, limits: Limits
+    function: Function,
+    items: Iterable[Mapping[str, Any]],
+    *,
+    limits: Limits,
+    is_ahead: bool = False,
 ) -> Generator[Values | DicomError, None, None]:
     """Call a function for many items: `core.sandbox.run_each`.
 
     Yields:
         For each item what the function returned, or why it has no result.
     """
-    results = sandbox.run_each(function, items, limits=limits)
+    results = sandbox.run_each(function, items, limits=limits, is_ahead=is_ahead)
     for number, result in enumerate(results, start=1):
         yield result if isinstance(result, dict) else _as_dicom(result, f"item {number}")
 

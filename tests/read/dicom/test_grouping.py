@@ -12,19 +12,20 @@ from grata_monai.read.dicom import headers as headers_module
 from grata_monai.read.dicom.grouping import check_alike, check_instances, part_by_type, separate
 from grata_monai.read.dicom.headers import Slice, read_headers
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.parse import parse_header
 from grata_monai.read.dicom.stack import make_volume
 
 IMAGE = np.arange(8 * 6 * 6).reshape(8, 6, 6)
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
 
 
+def run_here(function, requests, **_):
+    return map(function, requests)
+
+
 @pytest.fixture(autouse=True)
 def in_process(monkeypatch):
     """Parse without a subprocess, which the tests of the headers and of triage start."""
-    monkeypatch.setattr(
-        headers_module, "_run", lambda requests, limits: map(parse_header, requests)
-    )
+    monkeypatch.setattr(headers_module, "run_each", run_here)
 
 
 def make_slices(folder: Path, *edits, options: SeriesOptions | None = None) -> list[Slice]:
@@ -167,7 +168,7 @@ def test_one_uid_for_two_images_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(headers_module, "_run", lambda requests, limits: map(parse_header, requests))
+        patch.setattr(headers_module, "run_each", run_here)
         return make_slices(tmp_path_factory.mktemp("template"))[0]
 
 

@@ -224,9 +224,10 @@ def test_an_answer_that_is_no_message_is_refused(boxed):
 
 
 @needs_linux
-def test_each_item_has_its_own_end_and_the_rest_goes_on(boxed):
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_each_item_has_its_own_end_and_the_rest_goes_on(boxed, is_ahead):
     items = ({"number": number} for number in range(10))
-    results = list(run_each(boxed.by_number, items, limits=LIMITS))
+    results = list(run_each(boxed.by_number, items, limits=LIMITS, is_ahead=is_ahead))
     failed = {i: r.reason for i, r in enumerate(results) if isinstance(r, DicomError)}
     assert failed == {
         2: Reason.UNDECODABLE,  # aborted

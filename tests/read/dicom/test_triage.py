@@ -24,7 +24,6 @@ from grata_monai.phantom.dicom import (
 from grata_monai.read.dicom import headers as headers_module
 from grata_monai.read.dicom.headers import read_headers
 from grata_monai.read.dicom.limits import Limits
-from grata_monai.read.dicom.parse import parse_header
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.selection import Selection
 from grata_monai.read.dicom.triage import Triage, render_table, triage
@@ -42,7 +41,7 @@ SECRET = "DOE^JOHN"
 def in_process(monkeypatch):
     """Parse without a subprocess; other tests here start one."""
     monkeypatch.setattr(
-        headers_module, "_run", lambda requests, limits: map(parse_header, requests)
+        headers_module, "run_each", lambda function, requests, **_: map(function, requests)
     )
 
 
