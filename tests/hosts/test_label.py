@@ -249,6 +249,7 @@ def test_two_requests_at_once_give_the_bytes_of_one_after_the_other(server):
         ("case_3", {"recipe": "clinicl"}, "RecipeError: recipe must be among .*Did you mean"),
         ("case_3", {"adapt": "off"}, "RecipeError: adapt must be true or false"),
         ("case_3", {"time_limit_s": -1}, "RecipeError: time_limit_s must be None or a number"),
+        ("case_3", {"logging": 7}, "RecipeError: logging must be one of INFO, WARNING, ERROR"),
     ],
 )
 def test_a_bad_request_is_told_why_and_the_server_lives_on(server, image, options, message):

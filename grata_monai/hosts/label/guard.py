@@ -32,10 +32,12 @@ NO_TRAINING = (
     "gathers them for calibrate and train."
 )
 CLOSED = re.compile(
-    r"/+(batch|infer/wsi_v2|logs|model|proxy|reload|scoring|train|wsi_infer)(/|$)", re.IGNORECASE
+    r"/+(batch|datastore/+dataset|infer/wsi_v2|logs|model|proxy|reload|scoring|train|wsi_infer)(/|$)",
+    re.IGNORECASE,
 )
 """What MONAI Label offers besides: requests sent on elsewhere, weights exchanged, training, what
-others asked for, and tasks in processes of their own, which nothing here stands before."""
+others asked for, an archive of all studies that nobody removes, and tasks in processes of their
+own, which nothing here stands before."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,19 @@ UNDERSTOOD = """
 """
 KNOWN = frozenset(UNDERSTOOD.split()) | {*NAMES}
 """Parameters that MONAI Label, its clients or we understand."""
+CHOICES = {
+    "result_extension": WRITABLE,
+    "result_dtype": ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64"),
+    "logging": ("INFO", "WARNING", "ERROR"),
+}
+"""What some of them may be; the first if there is none."""
 
 
 def check_parameters(request: Mapping[str, Any], shown: Iterable[str] = ()) -> None:
     """Refuse a parameter that nothing reads: a mistyped recipe would adapt with another one.
 
-    The mask's format becomes part of a file's name, so only those that can be written pass.
+    Of what MONAI Label makes a file's name, a type of numpy or a level of its log, only choices
+    pass.
 
     Args:
         request: As MONAI Label put it together.
@@ -43,9 +50,9 @@ def check_parameters(request: Mapping[str, Any], shown: Iterable[str] = ()) -> N
     Raises:
         RecipeError: If so; the nearest name or the formats are given.
     """
-    extension = request.get("result_extension") or WRITABLE[0]
-    if extension not in WRITABLE:
-        raise RecipeError(f"result_extension must be one of {', '.join(WRITABLE)}, it is not.")
+    for name, choices in CHOICES.items():
+        if (request.get(name) or choices[0]) not in choices:
+            raise RecipeError(f"{name} must be one of {', '.join(choices)}, it is not.")
     known = KNOWN | {*shown}
     for name in request:
         if name not in known:

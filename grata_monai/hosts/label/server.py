@@ -147,7 +147,9 @@ def make_app() -> Guard:
     app.add_api_route(PAGES + "/{path:path}", _show_page, include_in_schema=False)
     app.user_middleware = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
     # RuntimeError: MONAI wraps what a component raises; the others: parameters that are no JSON
-    for kind in (GrataError, RuntimeError, MONAILabelException, OSError, TypeError, ValueError):
+    # Exception: what is left, which Starlette also hands on
+    for kind in (GrataError, RuntimeError, MONAILabelException, OSError, TypeError, ValueError,
+                 Exception):  # fmt: skip
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(HTTPException, answer_for)
     logger.info("answers to %s; pages of other origins: none", ", ".join(sorted(access.hosts)))

@@ -118,7 +118,8 @@ def test_ordinary_names_pass():
 
 @pytest.mark.parametrize(
     "path",
-    ["/proxy/dicom/wado", "/model/m", "//model/m", "/Model/m", "/train/", "/reload", "/wsi_infer/"],
+    ["/proxy/dicom/wado", "/model/m", "//model/m", "/Model/m", "/train/", "/reload", "/wsi_infer/",
+     "/datastore/dataset", "/datastore//dataset"],
 )  # fmt: skip
 def test_what_this_server_does_not_mean_to_offer_is_refused(path):
     status, _, arrived = ask(path, method="PUT")

@@ -72,6 +72,17 @@ def test_other_files_and_places_are_refused(name, file):
         check_upload(name, file)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("result_dtype", "object"), ("result_dtype", "../x"), ("result_dtype", 7),
+     ("logging", "DEBUG"), ("logging", 7), ("logging", {"a": 1})],
+)  # fmt: skip
+def test_what_becomes_a_type_or_a_level_of_the_log_is_a_choice(name, value):
+    check_parameters({"result_dtype": "uint16", "logging": "WARNING"})
+    with pytest.raises(RecipeError, match=f"{name} must be one of .*, it is not"):
+        check_parameters({name: value})
+
+
 @pytest.mark.parametrize("extension", [".py", "/../a.nii.gz", 5, [".nii"]])
 def test_what_becomes_part_of_a_files_name_is_a_format_that_can_be_written(extension):
     check_parameters({"result_extension": ".nrrd"})
