@@ -57,24 +57,27 @@ class BudgetedFile:
         self.file, self.budget = file, budget
         self.size = os.fstat(file.fileno()).st_size
         self.is_exhausted = self.is_cut = False
+        self._position = file.tell()  # asked of the file itself, it costs as much as a reading
 
     def read(self, count: int = -1) -> bytes:
         """Read so many bytes, or what is left of the file."""
-        rest = self.size - self.file.tell()
+        rest = self.size - self._position
         expected = rest if count < 0 else min(count, rest)
         self.budget -= max(expected, SMALLEST_COST)
         if self.budget < 0:
             self.is_exhausted = True
             raise unreadable("must keep the header within its limit of bytes")
         self.is_cut |= 0 < rest < count
-        return self.file.read(max(expected, 0))
+        content = self.file.read(max(expected, 0))
+        self._position += len(content)
+        return content
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to a place, which may lie beyond the end."""
-        position = self.file.seek(offset, whence)
-        self.is_cut |= position > self.size
-        return position
+        self._position = self.file.seek(offset, whence)
+        self.is_cut |= self._position > self.size
+        return self._position
 
     def tell(self) -> int:
         """Say where the next byte is read."""
-        return self.file.tell()
+        return self._position
