@@ -1,6 +1,7 @@
 """Any MONAI bundle can be wrapped, and the wrapped bundle adapts."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -67,6 +68,11 @@ def test_the_printed_command_runs(tmp_path, capsys, run_id):
     others = {name: None for name in ("inference", "run", "evaluating") if name != run_id}
     changes = {**others, run_id: ["$@evaluator.run()"], "bundle_root": "."}
     bundle = make_bundle(tmp_path / "bundle", NETWORKS["DynUNet"][0], **changes)
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    drop = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda pred: pred.as_tensor()"}
+    config["postprocessing"]["transforms"].append(drop)  # with its meta data, the record's carrier
+    path.write_text(json.dumps(config))
     overlay = tmp_path / "overlay.json"
     assert main(["wrap", str(bundle), "--out", str(overlay), "--recipe", "paper"]) == 0
     printed = capsys.readouterr().out
@@ -76,6 +82,7 @@ def test_the_printed_command_runs(tmp_path, capsys, run_id):
     assert done.returncode == 0, done.stderr.decode()
     record = Record.from_json((bundle / "eval" / "one_record.json").read_text())
     assert record.recipe["name"] == "paper"
+    assert re.search(rf"^one +{record.outcome} ", done.stderr.decode(), re.MULTILINE)
 
 
 def test_an_inferer_inside_the_evaluator_is_wrapped_where_it_stands(tmp_path):
