@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
@@ -20,7 +21,6 @@ from grata_monai.phantom.dicom import SeriesOptions, write_nifti_as_series
 from grata_monai.service.config import read_config
 from grata_monai.service.ledger import ENDS, Ledger
 from grata_monai.transfer.exchange import send
-from grata_monai.transfer.retry import Retry
 
 ARCHIVE_PORT, DICOM_PORT, WEB_PORT, ORTHANC_WEB_PORT = 11122, 11112, 8080, 8042
 CONFIG = f"""folder = "service"
@@ -60,8 +60,8 @@ def main(folder: Path) -> int:
     with _archive(folder), _running([sys.executable, *options]):
         files = sorted(series.iterdir())
         print(f"page: http://127.0.0.1:{WEB_PORT}/  sending {len(files)} instances ...")
-        retry = Retry(attempts=60, first_seconds=1, largest_seconds=2)
-        send(files, f"dicom://GRATA@127.0.0.1:{DICOM_PORT}?calling=PHANTOM", retry=retry)
+        _wait_for_the_service()
+        send(files, f"dicom://GRATA@127.0.0.1:{DICOM_PORT}?calling=PHANTOM")
         ledger = Ledger(read_config(config))
         state = ""
         while state not in ENDS:
@@ -70,12 +70,23 @@ def main(folder: Path) -> int:
             if row.state != state:
                 state = row.state
                 print(f"{row.key}: {state} {row.reason}")
+        results = folder / "service" / "results" / f"{row.key}-{row.edition}"
+        if (results / "index.html").is_file():
+            print(f"open in a browser: {results / 'index.html'}")
         print("Ctrl-C ends the service.")
         try:
             while True:
                 time.sleep(1)
         except KeyboardInterrupt:
             return 0
+
+
+def _wait_for_the_service() -> None:
+    """Wait until it answers, two minutes at most; sending says what is wrong."""
+    for _ in range(240):
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{WEB_PORT}/healthz", timeout=5):
+            return
+        time.sleep(0.5)
 
 
 def _make_phantom(folder: Path) -> Path:
