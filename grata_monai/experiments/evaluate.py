@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
@@ -117,7 +118,13 @@ def score_mask(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> MaskSco
     Returns:
         The scores, by MONAI's metrics.
     """
-    mask, label = torch.as_tensor(mask).cpu(), torch.as_tensor(label).cpu()
+    with warnings.catch_warnings():
+        # MONAI 1.6.1 calls its own helper with an argument that it has deprecated
+        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
+        return _score(torch.as_tensor(mask).cpu(), torch.as_tensor(label).cpu(), spacing)
+
+
+def _score(mask: Tensor, label: Tensor, spacing: Sequence[float]) -> MaskScore:
     values = sorted({int(v) for v in torch.cat([mask.unique(), label.unique()]) if v > 0})
     dice, hd95, assd = [], [], []
     for value in values:

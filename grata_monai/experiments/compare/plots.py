@@ -144,6 +144,7 @@ def _draw(
                 draw(axes, points, COLOURS[index % len(COLOURS)], centre)
             axes.set_title(method)
             axes.set(xlabel=labels[0], ylabel=labels[1])
+            axes.locator_params(axis="x", nbins=4)
         for axes in list(panels):  # those that are left
             axes.set_visible(False)
         if any(centres):
