@@ -83,6 +83,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,dicom,service,sign]'
 	@touch $@
 
+# Hosts bring much that nothing imports, so pip compiles nothing of them. What a run imports is compiled by
+# importing it once: else the first picture would wait for it, and where nothing may be written, every one.
+COMPILE := PYTHONDONTWRITEBYTECODE=
+
 label-env: $(LABEL_STAMP)
 
 # --no-deps: MONAI Label asks for much that is never imported here, and for a torchvision that fits
@@ -94,6 +98,7 @@ $(LABEL_STAMP): pyproject.toml constraints-label.txt
 	@$(LABEL_BIN)/python -m pip install -qq --no-compile --disable-pip-version-check $$(grep '^torch==' constraints-label.txt)
 	@$(LABEL_BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --no-deps -r constraints-label.txt
 	@$(LABEL_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@$(COMPILE) $(LABEL_BIN)/python -W ignore -c 'import monailabel.main, grata_monai.hosts.label.server'
 	@touch $@
 
 # A wrong path is refused before anything is installed.
@@ -112,13 +117,13 @@ label: studies $(LABEL_STAMP)
 		--host 127.0.0.1 --port $(PORT)
 
 # The SDK brings hundreds of megabytes that nothing else needs; so it has an environment of its own.
-# Nothing is compiled on installation: a run imports a small part of it.
 deploy-env: $(DEPLOY_STAMP)
 
 $(DEPLOY_STAMP): pyproject.toml constraints-deploy.txt
 	@echo 'Installing into $(DEPLOY_VENV) (a few minutes the first time) ...'
 	@test -x $(DEPLOY_VENV)/bin/python || $(PYTHON) -m venv $(DEPLOY_VENV)
 	@$(DEPLOY_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints-deploy.txt -e '.[deploy,dicom]'
+	@$(COMPILE) $(DEPLOY_VENV)/bin/python -W ignore -c 'import grata_monai.hosts.deploy.application'
 	@touch $@
 
 nnunet-env: $(NNUNET_STAMP)
@@ -132,6 +137,7 @@ $(NNUNET_STAMP): pyproject.toml constraints-nnunet.txt
 	@$(NNUNET_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check --no-deps -r constraints-nnunet.txt
 	@$(NNUNET_VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check --no-deps --upgrade --target $(NNUNET_VENV)/oldest nnunetv2==$(NNUNET_OLDEST)
 	@$(NNUNET_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@$(COMPILE) $(NNUNET_VENV)/bin/python -W ignore -c 'import grata_monai.nnunet.predictor, nnunetv2.inference.predict_from_raw_data'
 	@touch $@
 
 # In an environment of its own: it is not in the lock. Needs a network.
