@@ -24,7 +24,7 @@ from grata_monai.service.ledger import Ledger
 from grata_monai.service.spool import Spool
 from grata_monai.service.work import deliver, segment
 
-__all__ = ["main", "note_thread", "prepare_logging"]
+__all__ = ["lock_file", "main", "note_thread", "prepare_logging"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,21 @@ def main(arguments: list[str]) -> None:
     threading.Thread(target=_end_with_the_service, daemon=True).start()
     name = segmenter(config, int(slot)) if kind == SEGMENT else deliverer(config)
     (config.folder / "locks").mkdir(exist_ok=True)
-    with FileLock(config.folder / "locks" / f"{Path(name).name}.lock"):
+    with FileLock(lock_file(config.folder, name)):
         try:
             _work(config, kind, name, int(slot), stop)
         except (GrataError, ValueError) as error:  # of the configuration: no trace is needed
             logger.error("A worker cannot begin: %s", error)
             sys.exit(EXIT_REFUSED)
+
+
+def lock_file(folder: Path, name: str) -> Path:
+    """The lock of a process, of one name among all machines that share the service's folder.
+
+    >>> print(lock_file(Path("grata"), "node-2/slot0"))
+    grata/locks/node-2.slot0.lock
+    """
+    return folder / "locks" / f"{name.replace('/', '.')}.lock"
 
 
 def prepare_logging() -> None:
