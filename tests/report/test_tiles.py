@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from reported import GREEN, report_case, report_organs
 
+from grata_monai.report.pages import render_case
 from grata_monai.report.tiles import choose_frames, cut_doubt, cut_tiles, draw_thumbnail
 from grata_monai.write.pictures.colours import PALETTE
 
@@ -111,6 +112,13 @@ def test_several_labels_have_an_outline_and_a_colour_each():
     picture = Image.open(io.BytesIO(draw_thumbnail(case)))
     drawn = {colour for _, colour in picture.getcolors(picture.width * picture.height)}
     assert {colour for colour in drawn if len(set(colour)) > 1} == set(PALETTE[:2])
+
+
+def test_a_page_says_that_colours_come_again_where_there_are_too_few():
+    names = {number: f"organ {number}" for number in range(1, 9)}
+    told = "There are 7 colours, then they come again"
+    assert told in render_case(replace(report_organs(), names=names))
+    assert told not in render_case(report_organs())
 
 
 def test_a_thumbnail_is_small_and_shows_both_outlines(block):
