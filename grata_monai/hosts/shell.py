@@ -30,6 +30,7 @@ def begin_to_log() -> None:
     is_shown = sys.stderr.isatty()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("grata_monai").setLevel(logging.WARNING if is_shown else logging.INFO)
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # what ends an engine we say ourselves
 
 
 def describe_done(done: Done, out: Path) -> str:

@@ -153,7 +153,7 @@ def test_the_same_command_does_nothing_again(mixed, done, capsys, monkeypatch):
     assert len(looked) == 1  # a tree of thousands of files is slow to go through
 
 
-def test_ctrl_c_says_in_one_sentence_how_far_it_came(tmp_path, monkeypatch, capsys):
+def test_ctrl_c_says_in_one_sentence_how_far_it_came(tmp_path, monkeypatch, capsys, caplog):
     for name in ("a", "b", "c"):
         save_image(tmp_path / "in" / f"{name}.nii.gz")
     conclude = Extras._conclude
@@ -168,6 +168,7 @@ def test_ctrl_c_says_in_one_sentence_how_far_it_came(tmp_path, monkeypatch, caps
         assert run(tmp_path / "in", tmp_path / "out", "--statistics") == 130
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == "stopped: 1 of 3 cases are done. The same command goes on with the others."
+    assert "Engine run" not in caplog.text
     assert (tmp_path / "out" / "b_seg.nii.gz").is_file()  # its sizes are missing
     assert run(tmp_path / "in", tmp_path / "out", "--statistics") == 0
     assert capsys.readouterr().out.startswith("2 segmented, 1 done before; ")
