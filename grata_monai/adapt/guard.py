@@ -31,6 +31,7 @@ __all__ = [
     "choose_kept",
     "decide_after",
     "decide_before",
+    "hold_in_place",
     "keep_home",
     "keep_mirrored",
     "promise",
@@ -59,6 +60,7 @@ class Decision:
     scores: tuple[Score, ...] = ()
 
 
+_SAME_PLACE = 0.65  # Dice with the source's mask; decision 34
 _STEPS_ADD = 0.05  # the most of predicted gain that steps may make up
 _MIRRORED_FROM = 0.8  # Dice; what differs more from the source's is another mask, not a better one
 
@@ -209,6 +211,28 @@ def _compare(
     source = profile.models["plain"].predict(signs["source"])
     found = profile.models["kept"].predict(signs["kept"])
     return found, doubt_source(source.dice, found.dice, 1 - signs["kept"]["change"])
+
+
+def hold_in_place(decision: Decision, overlap: float, agreed_from: float) -> Decision:
+    """Let a network that nobody calibrated find the organ elsewhere only where views agree on it.
+
+    Args:
+        decision: To keep the views' prediction or the adapted one.
+        overlap: Dice of its mask with the source's.
+        agreed_from: Consistency of the views that another place takes.
+
+    Returns:
+        The decision, or one to keep the source, red: one of the two masks is wrong.
+    """
+    consistency = decision.consistency or 0.0
+    if overlap >= _SAME_PLACE or consistency >= agreed_from:
+        return decision
+    reason = (
+        f"kept source: the magnified views' mask has a Dice of {overlap:.2f} with the source's, "
+        f"and they agree to {consistency:.2f} only; nobody has calibrated the guard for this "
+        "network"
+    )
+    return replace(decision, quality=Quality.RED, selected=Selected.SOURCE, reason=reason)
 
 
 def keep_mirrored(

@@ -10,6 +10,7 @@ from grata_monai.adapt.guard import (
     Decision,
     can_pay,
     choose_kept,
+    hold_in_place,
     keep_home,
     keep_mirrored,
     promise,
@@ -125,6 +126,7 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
     """
     if not _is_judged(episode):
         return result
+    result = replace(result, decision=_hold(result, episode))
     signs = dict(result.signs)
     if signs and result.decision.selected is not Selected.SOURCE:
         signs["kept"] = measure(result, result.logits, episode, result.decision.consistency)
@@ -142,6 +144,17 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
     )
     result = replace(result, decision=flagged)
     return keep_source(result, flagged) if flagged.selected is Selected.SOURCE else result
+
+
+def _hold(result: EpisodeResult, episode: Episode) -> Decision:
+    """Hold the decision to the source's place, on a network for which nobody chose limits."""
+    decision, profile = result.decision, episode.profile
+    is_predicted = profile is not None and profile.is_fitted
+    is_foreign = episode.recipe.is_calibrated(result.source.weights) is False
+    if decision.selected is Selected.SOURCE or is_predicted or not is_foreign:
+        return decision
+    overlap = mean_dice(result.source.logits, result.logits, result.source.activation)
+    return hold_in_place(decision, overlap, episode.recipe.guard.amber_below)
 
 
 def _mirror(result: EpisodeResult, episode: Episode) -> EpisodeResult:

@@ -15,6 +15,7 @@ from grata_monai.adapt.guard import (
     Decision,
     can_pay,
     choose_kept,
+    hold_in_place,
     keep_home,
     keep_mirrored,
     promise,
@@ -230,6 +231,38 @@ def test_no_step_is_taken_that_could_not_be_kept(network, profile, gain_above, s
         assert "is below 1.000" in found.reason
         assert torch.equal(found.logits, found.source.logits)
         assert found.weights_after == found.weights_restored == found.source.weights
+
+
+@pytest.mark.parametrize(
+    ("overlap", "consistency", "is_held"),
+    [(0.0, 0.87, True), (0.64, 0.92, True), (0.66, 0.87, False), (0.0, 0.93, False)],
+)
+def test_another_place_is_taken_only_where_views_agree_on_it(overlap, consistency, is_held):
+    before = replace(VIEWED, consistency=consistency)
+    found = hold_in_place(before, overlap, 0.93)
+    if not is_held:
+        assert found == before
+        return
+    assert found.quality is Quality.RED
+    assert found.selected is Selected.SOURCE
+    assert f"a Dice of {overlap:.2f} with the source's, and they agree to 0." in found.reason
+
+
+@pytest.mark.parametrize(("known", "is_held"), [("1" * 64, True), (None, False), ("own", False)])
+def test_only_a_network_that_nobody_calibrated_is_held_in_place(
+    network, known, is_held, monkeypatch
+):
+    monkeypatch.setattr("grata_monai.adapt.settle.mean_dice", lambda *_: 0.2)
+    limits = {"source_below": 0.0, "mirror_margin": None, "amber_below": 1.0}
+    weights = hash_weights(network) if known == "own" else known
+    recipe = {**VIEWS, **limits, "calibrated_for": weights}
+    monkeypatch.setattr("grata_monai.adapt.recipe._SAFETY_MARGIN", -1.0)
+    found = run(network, make_images(2), None, recipe)
+    assert (found.decision.selected is Selected.SOURCE) == is_held
+    assert ("a Dice of 0.20 with the source's" in found.decision.reason) == is_held
+    if is_held:
+        assert found.decision.quality is Quality.RED
+        assert torch.equal(found.logits, found.source.logits)
 
 
 def test_a_case_at_home_is_promised_what_cases_at_home_reach():
