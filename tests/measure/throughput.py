@@ -2,9 +2,12 @@
 
 The same small phantoms are segmented once by `grata-monai segment`'s pipeline in one process, and
 once each by the service with one worker and with two, a torch thread each. Starting up is left out
-on both sides: what counts is the time from the first case that is done to the last one::
+on both sides: what counts is the time from the first case that is done to the last one. Images are
+resampled coarsely, so that a case takes a second; with ``--own`` as the bundle says, as in a
+hospital::
 
     python tests/measure/throughput.py --cases 40 --out throughput/
+    python tests/measure/throughput.py --cases 12 --own --out throughput/
 """
 
 import argparse
@@ -14,8 +17,9 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -33,7 +37,9 @@ def pace(ends: Sequence[float]) -> float:
     return 3600 * (len(ends) - 1) / (max(ends) - min(ends))
 
 
-def run_bundle(sent: Sequence[Sent], folder: Path, recipe: str) -> list[float]:
+def run_bundle(
+    sent: Sequence[Sent], folder: Path, recipe: str, given: Mapping[str, Any]
+) -> list[float]:
     """Segment all series in one process; return when each was done."""
     import torch
 
@@ -45,15 +51,18 @@ def run_bundle(sent: Sequence[Sent], folder: Path, recipe: str) -> list[float]:
     source.mkdir(parents=True)
     for number, instance in enumerate(each for series in sent for each in series.instances):
         instance.save_as(source / f"{number}.dcm", enforce_file_format=True)
-    settings = {"recipe": recipe, "again": True, **SETTINGS}
+    settings = {"recipe": recipe, "again": True, **given}
     bundle = open_dicom(source, out, bundle_dir=find_shipped_bundle(), settings=settings)
     run_dicom(bundle, out)
     return [record.stat().st_mtime for record in out.glob("*/record.json")]
 
 
-def run_service(sent: Sequence[Sent], folder: Path, recipe: str, workers: int) -> list[float]:
+def run_service(
+    sent: Sequence[Sent], folder: Path, recipe: str, workers: int, given: Mapping[str, Any]
+) -> list[float]:
     """Let the service receive all series while it is paused, then segment and deliver them."""
-    replay = Replay(folder, stub=False, root=f"slots = {workers}", recipe=recipe)
+    root = f"slots = {workers}"
+    replay = Replay(folder, stub=False, root=root, recipe=recipe, settings=given)
     try:
         replay.ledger.write_setting("mode", "pause")
         replay.start()
@@ -87,14 +96,17 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=40, metavar="N")
     parser.add_argument("--recipe", default="clinical", metavar="NAME")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="medians of so many")
+    parser.add_argument("--own", action="store_true", help="spacing and window of the bundle")
     asked = parser.parse_args()
+    given = {"report": False} if asked.own else SETTINGS
     paces: dict[str, list[float]] = {"bundle": [], "1 worker": [], "2 workers": []}
     for repeat in range(asked.repeats):
         out = asked.out.absolute() / str(repeat)
         sent = make_phantoms(asked.cases)
-        paces["bundle"].append(pace(run_bundle(sent, out / "bundle", asked.recipe)))
+        paces["bundle"].append(pace(run_bundle(sent, out / "bundle", asked.recipe, given)))
         for workers, name in ((1, "1 worker"), (2, "2 workers")):
-            paces[name].append(pace(run_service(sent, out / name, asked.recipe, workers)))
+            ends = run_service(sent, out / name, asked.recipe, workers, given)
+            paces[name].append(pace(ends))
     alone = statistics.median(paces["bundle"])
     load, cores = os.getloadavg()[1], os.cpu_count()
     print(f"{platform.machine()}, {cores} cores, load {load:.1f}; {asked.cases} x {asked.recipe}")

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,9 +75,10 @@ class Replay:
         recipe: Of what is sent to `TITLE`.
         extra: Further tables of the configuration.
         root: Further keys at its top.
+        settings: Of the bundle, in every route.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # parts of a configuration
         self,
         folder: Path,
         *,
@@ -87,15 +88,16 @@ class Replay:
         recipe: str = "source",
         extra: str = "",
         root: str = "",
+        settings: Mapping[str, Any] = SETTINGS,
     ) -> None:
         self.folder, self.peers = folder, Peers()
         self.whens, self.rounds = kills, rounds
         self.fire, self.log = folder / "fire", folder / "log"
         self.fire.mkdir(parents=True)
-        settings = {"stub": stub, "kills": kills, "rounds": rounds}
-        (self.fire / "settings.json").write_text(json.dumps(settings))
+        faults = {"stub": stub, "kills": kills, "rounds": rounds}
+        (self.fire / "settings.json").write_text(json.dumps(faults))
         recipes = {TITLE: recipe, **{called: called.lower() for called in REAL}}
-        given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in SETTINGS.items())
+        given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
         routes = "".join(
             ROUTE.format(called=c, recipe=r, settings=given) for c, r in recipes.items()
         )
