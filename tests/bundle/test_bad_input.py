@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 REASONS = {
     "all_zero": "IntensityError",
     "flat": "GeometryError",
@@ -76,7 +78,6 @@ def test_one_bad_case_stops_no_other(images, tmp_path, open_bundle, one_step):
     assert "8 failed" in str(caught.value.__cause__)
 
 
-@pytest.mark.slow
 def test_the_process_ends_with_one_line_and_a_status(images, tmp_path, run_process, bundle):
     config = str(bundle / "configs" / "inference.json")
     done = run_process(

@@ -13,6 +13,8 @@ from grata_monai.cli import main
 from grata_monai.experiments.harness.options import add_network_options
 from grata_monai.experiments.harness.run import read_rows
 
+pytestmark = pytest.mark.slow
+
 COARSE = ["--set", "spacing=[2.4, 2.4, 6.0]", "--set", "roi_size=[48,48,8]"]
 SMALL = {
     "network_def#filters": [4, 4, 4, 4, 4],

@@ -11,6 +11,8 @@ from torch.nn import functional
 from grata_monai.core.errors import AdaptationError
 from grata_monai.methods.n4 import N4
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 
 
@@ -41,7 +43,6 @@ def spread(image: Tensor, where: Tensor) -> float:
     return float(values.std() / values.mean())
 
 
-@pytest.mark.slow
 def test_networks_of_every_kind_obey_the_laws(make_network, make_case, check_laws, kind):
     dims, norm, activation = kind
     network = make_network(dims, norm, activation)

@@ -30,6 +30,7 @@ from grata_monai.service.worker import NOISY, note_thread
 from grata_monai.transfer.address import parse_host_port
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(60, func_only=True),  # ends a hang; a loaded machine is slow
     pytest.mark.filterwarnings("ignore"),  # as in the service
 ]

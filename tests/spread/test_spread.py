@@ -13,6 +13,8 @@ from grata_monai.core.errors import NetworkError, OutputError
 from grata_monai.spread import Task, Workers, run, spread
 from grata_monai.spread.options import read_workers
 
+pytestmark = pytest.mark.slow
+
 SQUARES = [0, 1, 4, 9]
 SLURM_HERE = {"cluster": "local", "timeout_min": 5}
 NO_POSTGRES = "no PostgreSQL (apt-get install postgresql)"
@@ -45,7 +47,6 @@ def test_workers_may_be_jobs_of_a_cluster(out):
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(find_server() is None, reason=NO_POSTGRES)
 def test_the_queue_may_be_postgresql(out, tmp_path):
     with running_postgres() as url:

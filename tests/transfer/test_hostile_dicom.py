@@ -21,7 +21,10 @@ from grata_monai.transfer.commitment import Commitment
 from grata_monai.transfer.exchange import send
 from grata_monai.transfer.retry import Retry
 
-pytestmark = pytest.mark.timeout(60, func_only=True)  # ends a hang; a loaded machine is slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(60, func_only=True),
+]  # ends a hang; a loaded machine is slow
 
 ONE_SECOND = Retry(attempts=1, connect_seconds=1, answer_seconds=1)
 PATIENT = Retry(attempts=1, connect_seconds=10, answer_seconds=1)  # of peers that do accept

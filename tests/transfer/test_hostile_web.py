@@ -14,7 +14,10 @@ from grata_monai.transfer.dicomweb import FetchLimits
 from grata_monai.transfer.exchange import fetch, send
 from grata_monai.transfer.retry import Retry
 
-pytestmark = pytest.mark.timeout(60, func_only=True)  # ends a hang; a loaded machine is slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(60, func_only=True),
+]  # ends a hang; a loaded machine is slow
 
 ONE_SECOND = Retry(attempts=1, connect_seconds=1, answer_seconds=1)
 LOGIN = b"<!DOCTYPE html><title>JANE DOE, please log in</title>"
@@ -323,7 +326,6 @@ RETRIEVE = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RETRIEVE)
 def test_an_instance_answered_with(name, archive, get, tmp_path, caplog):
     make, message = RETRIEVE[name]

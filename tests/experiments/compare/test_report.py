@@ -12,6 +12,8 @@ from grata_monai.experiments.harness.progress import describe_forecast
 from grata_monai.experiments.harness.run import Row
 from grata_monai.methods.registry import make_systems
 
+pytestmark = pytest.mark.slow
+
 SOURCE, BETTER = [0.80, 0.70, 0.60, 0.90], [0.85, 0.72, 0.57, 0.91]
 
 

@@ -30,6 +30,8 @@ from grata_monai.experiments.harness.run import Row, read_rows, run_methods
 from grata_monai.methods.registry import System, make_systems
 from grata_monai.methods.source import Source
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(kw_only=True)
 class Count(State):

@@ -14,6 +14,8 @@ from grata_monai.hosts.deploy.job import Job, find_bundle
 from grata_monai.phantom import make_case
 from grata_monai.phantom.dicom import write_series
 
+pytestmark = pytest.mark.slow
+
 TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8], "recipe": "source"}
 
 

@@ -14,6 +14,8 @@ from grata_monai.read.dicom.load import read_volume
 from grata_monai.read.dicom.selection import Selection
 from grata_monai.read.dicom.triage import triage
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(memory_bytes=768 * 2**20, seconds=10.0)
 PLACE = 0.02  # mm: what rounding positions may cost
 
@@ -82,7 +84,6 @@ def test_a_traversal_stays_in_hashes(tmp_path):
     assert ".." not in json.dumps(found.to_json())
 
 
-@pytest.mark.slow
 def test_the_reference_shows_what_other_readers_do(repository, tmp_path):
     page = (repository / "docs" / "reference" / "dicom-corpus.md").read_text(encoding="utf-8")
     made, _, _ = page.partition("## Real files")

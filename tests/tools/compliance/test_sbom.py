@@ -10,6 +10,8 @@ from grata_monai.core.errors import BundleError
 from tools.compliance import sbom
 from tools.compliance.sbom import make_sbom, write_sbom
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def content(repository) -> dict:

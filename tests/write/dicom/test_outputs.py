@@ -18,6 +18,8 @@ from grata_monai.write.dicom.save import OutputOptions, SaveDicomd
 from grata_monai.write.dicom.uids import instance_uid
 from tools.compliance.dicom_tables import render_objects
 
+pytestmark = pytest.mark.slow
+
 NOTE = Kind("1.2.840.10008.5.1.4.1.1.66", modality="OT", series_number=9009, description="note")
 
 
