@@ -11,6 +11,8 @@ from grata_monai.bundle.open import read_configuration
 from grata_monai.bundle.verify import manifest_digest
 from grata_monai.core.errors import BundleError, NetworkError, SettingError, WeightsError
 
+pytestmark = pytest.mark.slow
+
 TINY = {"spacing": [2.4, 2.4, 6.0], "roi_size": [48, 48, 8], "recipe": "source"}
 OVERLAYS = [(), ("dicom",), ("evaluate",), ("label",), ("source_only",), ("heads",), ("train",)]
 

@@ -19,6 +19,8 @@ from grata_monai.transfer.commitment import Commitment
 from grata_monai.transfer.exchange import send
 from grata_monai.transfer.security import Security
 
+pytestmark = pytest.mark.slow
+
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 OUT_OF_RESOURCES, CANNOT_UNDERSTAND, COERCED = 0xA700, 0xC000, 0xB000

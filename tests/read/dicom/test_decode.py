@@ -25,6 +25,8 @@ from grata_monai.read.dicom.limits import Limits
 from grata_monai.read.dicom.rejection import Reason
 from grata_monai.read.dicom.volume import DicomVolume, SourceFrame
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 2**20
 LIMITS = Limits()
 WAVELET_SHAPE = (41, 36, 5)  # JPEG 2000's levels need at least 32 pixels each way
