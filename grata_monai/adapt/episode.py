@@ -138,7 +138,8 @@ def _stages(result: EpisodeResult, episode: Episode) -> Iterator[EpisodeResult]:
             yield (result := _predict_organ(result, episode, partial(method.predict, state)))
             if result.is_settled:
                 return
-        if not result.has_organ or can_steps_pay(result, _fill_in(result, episode), episode):
+        fill_in = partial(_fill_in, result, episode)
+        if not result.has_organ or can_steps_pay(result, fill_in, episode):
             patches = _cut_patches(result, episode)
             yield (result := _with_dropped(result, method.dropped_views(state, patches), patches))
             deadline.check()

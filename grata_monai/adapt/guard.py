@@ -175,7 +175,7 @@ def choose_kept(
     if is_home:
         return decision, replace(predicted, lower=min(profile.home_lower, predicted.dice))
     if "kept" in signs:
-        found, doubted = _compare(signs, profile)
+        found, doubted = _compare(predicted, signs["kept"], profile)
         predicted = replace(predicted, dice=doubted, lower=min(predicted.lower, doubted))
         gain = found.dice - doubted
         if gain >= profile.gain_above:
@@ -200,17 +200,17 @@ def can_pay(signs: Mapping[str, Mapping[str, float]], profile: SourceProfile | N
     """
     if profile is None or not profile.is_fitted:
         return True
-    found, doubted = _compare(signs, profile)
+    source = profile.models["plain"].predict(signs["source"])
+    found, doubted = _compare(source, signs["kept"], profile)
     return found.dice - doubted + _STEPS_ADD >= profile.gain_above
 
 
 def _compare(
-    signs: Mapping[str, Mapping[str, float]], profile: SourceProfile
+    source: QualityPrediction, signs: Mapping[str, float], profile: SourceProfile
 ) -> tuple[QualityPrediction, float]:
     """Predict the quality of what would be kept, and the source's Dice in the light of it."""
-    source = profile.models["plain"].predict(signs["source"])
-    found = profile.models["kept"].predict(signs["kept"])
-    return found, doubt_source(source.dice, found.dice, 1 - signs["kept"]["change"])
+    found = profile.models["kept"].predict(signs)
+    return found, doubt_source(source.dice, found.dice, 1 - signs["change"])
 
 
 def hold_in_place(decision: Decision, overlap: float, agreed_from: float) -> Decision:

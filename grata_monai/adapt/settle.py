@@ -4,6 +4,7 @@ With a source profile, predicted quality decides again. Where neither magnified 
 kept, the average of the network's mirrored predictions may be.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from grata_monai.adapt.guard import (
@@ -31,6 +32,11 @@ def _is_judged(episode: Episode) -> bool:
     return episode.recipe.guard.is_binding and bool(episode.recipe.multiscale.views)
 
 
+def _is_predicted(episode: Episode) -> bool:
+    """Whether a fitted profile predicts quality, and so gain."""
+    return episode.profile is not None and episode.profile.is_fitted
+
+
 def measure_source(result: EpisodeResult, episode: Episode) -> EpisodeResult:
     """Measure the signs of the source's prediction, if there is a profile of its network."""
     if result.source.shift is None:
@@ -56,18 +62,18 @@ def find_home(result: EpisodeResult, episode: Episode) -> Decision | None:
     return keep_home(shift, result.signs["source"], profile)
 
 
-def can_steps_pay(result: EpisodeResult, views: Logits, episode: Episode) -> bool:
+def can_steps_pay(result: EpisodeResult, fill_in: Callable[[], Logits], episode: Episode) -> bool:
     """Decide before the first backward pass whether steps might gain enough to be kept.
 
     Args:
         result: With the magnified views' prediction, and the source's signs if there is a profile.
-        views: What they predict (1, k, *s), with frozen weights.
+        fill_in: Gives what they predict (1, k, *s), with frozen weights; asked only if it counts.
         episode: The case at hand.
     """
-    if not result.signs or not _is_judged(episode):
+    if not (result.signs and _is_predicted(episode) and _is_judged(episode)):
         return True
     consistency = result.evidence.before.consistency
-    signs = {**result.signs, "kept": measure(result, views, episode, min(consistency, 1.0))}
+    signs = {**result.signs, "kept": measure(result, fill_in(), episode, min(consistency, 1.0))}
     return can_pay(signs, episode.profile)
 
 
@@ -148,10 +154,9 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
 
 def _hold(result: EpisodeResult, episode: Episode) -> Decision:
     """Hold the decision to the source's place, on a network for which nobody chose limits."""
-    decision, profile = result.decision, episode.profile
-    is_predicted = profile is not None and profile.is_fitted
+    decision = result.decision
     is_foreign = episode.recipe.is_calibrated(result.source.weights) is False
-    if decision.selected is Selected.SOURCE or is_predicted or not is_foreign:
+    if decision.selected is Selected.SOURCE or _is_predicted(episode) or not is_foreign:
         return decision
     overlap = mean_dice(result.source.logits, result.logits, result.source.activation)
     return hold_in_place(decision, overlap, episode.recipe.guard.amber_below)
