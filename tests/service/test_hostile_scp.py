@@ -18,14 +18,11 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dsutils import decode
 from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[attr-defined]
+from receiving import listening
 from replay import wait_until
 
 from grata_monai.service import connection, scp
 from grata_monai.service.config import read_config
-from grata_monai.service.intake import Intake
-from grata_monai.service.ledger import Ledger
-from grata_monai.service.scp import Receiver
-from grata_monai.service.spool import Spool
 from grata_monai.service.worker import NOISY, note_thread
 from grata_monai.transfer.address import parse_host_port
 
@@ -228,13 +225,8 @@ def start(folder, dicom=""):
         "[limits]\nfree_gib = 0\n"
     )
     config = read_config(folder / "service.toml")
-    ledger = Ledger(config)
-    intake = Intake(config, ledger, Spool(config.folder))
-    receiver = Receiver(config, intake)
-    yield intake
-    receiver.close()
-    intake.headers.close()
-    ledger.close()
+    with listening(config) as (_, intake):
+        yield intake
 
 
 def connect(intake):

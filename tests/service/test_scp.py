@@ -11,12 +11,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     MRImageStorage,
     Verification,
 )
+from receiving import listening
 from replay import wait_until
 
 from grata_monai.service.config import read_config
-from grata_monai.service.intake import Intake
-from grata_monai.service.ledger import Ledger
-from grata_monai.service.scp import Receiver
 from grata_monai.service.spool import Spool
 from grata_monai.transfer.address import parse_host_port
 
@@ -32,14 +30,8 @@ def receiver(write_config, request):
             rest='[[routes]]\ncalled = "OTHER"\ndestination = "archive"\n[limits]\nfree_gib = 0',
         )
     )
-    ledger = Ledger(config)
-    intake = Intake(config, ledger, Spool(config.folder))
-    receiver = Receiver(config, intake)
-
-    yield receiver
-    receiver.close()
-    intake.headers.close()
-    ledger.close()
+    with listening(config) as (receiver, _):
+        yield receiver
 
 
 @pytest.fixture
