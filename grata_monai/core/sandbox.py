@@ -38,8 +38,8 @@ STARTING_SECONDS = 120.0  # for imports, which depend on the machine and not on 
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TIME_SIGNAL = -int(getattr(signal, "SIGXCPU", 0)) or None  # as an exit code; not on Windows
-MOST_SPARES = 4
 KILL_SIGNAL = -int(getattr(signal, "SIGKILL", 0)) or None
+MOST_SPARES = 4
 
 
 class SandboxError(Exception):
