@@ -12,7 +12,7 @@ __all__ = ["fundus"]
 
 _CENTRES = ("DrishtiGS_Madurai", "DRIONS_Zaragoza")
 _HEADS = ["rotation", "denoising"]
-_CALIBRATION_CASES, _HELD_BACK = 6, 10
+_CALIBRATION_CASES, _HELD_BACK = 10, 10
 _CALIBRATION_SHIFTS = ("none", "bias_field", "gamma_low", "low_field")
 
 _PAIR = ["image", "label"]

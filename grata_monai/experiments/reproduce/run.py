@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from grata_monai.adapt.profile import SourceProfile
 from grata_monai.adapt.recipe import resolve_recipe
 from grata_monai.experiments.calibrate.run import Settings, calibrate
 from grata_monai.experiments.calibrate.search import shift_bench
@@ -22,6 +23,9 @@ from grata_monai.methods.shape_moments import ShapeMoments, shape_prior
 __all__ = ["Options", "run_part"]
 
 CALIBRATED = "grata-calibrated"
+
+Team = tuple[Mapping[str, System], Bench]
+"""Systems, and what they run on: a calibrated one has its source profile."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +81,25 @@ def run_part(part: Part, out: Path, options: Options) -> list[Row]:
         )
         settings[WEIGHTS] = str(weights.absolute())
     bench = open_bench(options.bundle_dir, settings=settings, unverified=options.unverified)
-    methods = _make_systems(part, bench, out, options)
+    teams: list[Team] = [(_make_systems(part, options), bench)]
+    if part.calibration and (not options.methods or CALIBRATED in options.methods):
+        teams.append(_calibrate(part, bench, out / "calibration.json", options))
     tests = list(_spread(part))
-    total = len(methods) * sum(len(cases) for _, cases in tests)
-    return show_progress(_compare(methods, tests, bench, out, options.seed), total=total)
+    total = sum(len(methods) for methods, _ in teams) * sum(len(cases) for _, cases in tests)
+    return show_progress(_compare(teams, tests, out, options.seed), total=total)
 
 
 def _compare(
-    methods: Mapping[str, System],
+    teams: Sequence[Team],
     tests: Sequence[tuple[str, list[dict[str, str]]]],
-    bench: Bench,
     out: Path,
     seed: int,
 ) -> Iterator[Row]:
     """Run every group of tests by itself: online methods start anew with each."""
     for shift, cases in tests:
-        yield from run_methods(methods, cases, shift_bench(bench, shift, seed=seed), out, seed=seed)
+        for methods, bench in teams:
+            shifted = shift_bench(bench, shift, seed=seed)
+            yield from run_methods(methods, cases, shifted, out, seed=seed)
 
 
 def _spread(part: Part) -> Iterator[tuple[str, list[dict[str, str]]]]:
@@ -107,20 +114,18 @@ def _spread(part: Part) -> Iterator[tuple[str, list[dict[str, str]]]]:
             yield "none", [dict(case) for case in part.tests if case["centre"] == centre]
 
 
-def _make_systems(part: Part, bench: Bench, out: Path, options: Options) -> dict[str, System]:
+def _make_systems(part: Part, options: Options) -> dict[str, System]:
     wanted = [name for name in options.methods if name != CALIBRATED]
     methods = make_systems(wanted if wanted or not options.methods else ["source"])
     if "shape_moments" in methods:
         labels = load_labels(part, options.bundle_dir, unverified=options.unverified)
         prior = shape_prior(labels, classes=max(int(label.max()) for label in labels))
         methods["shape_moments"] = System(ShapeMoments(prior=prior))
-    if part.calibration and (not options.methods or CALIBRATED in options.methods):
-        methods[CALIBRATED] = _calibrate(part, bench, out / "calibration.json", options)
     return methods
 
 
-def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> System:
-    """Choose a recipe on source cases, or take what an earlier run chose."""
+def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Team:
+    """Choose a recipe on source cases and fit its profile, or take what an earlier run chose."""
     if not chosen.exists():
         settings = Settings(
             shifts=part.calibration_shifts, candidates=part.candidates, seed=options.seed
@@ -128,5 +133,8 @@ def _calibrate(part: Part, bench: Bench, chosen: Path, options: Options) -> Syst
         calibrate(
             [dict(case) for case in part.calibration], bench, chosen, settings, facts=options.facts
         )
-    recipe = resolve_recipe(json.loads(chosen.read_text(encoding="utf-8"))["recipe"])
-    return grata_system(recipe.changed(precision=bench.precision))
+    overlay = json.loads(chosen.read_text(encoding="utf-8"))
+    recipe = resolve_recipe(overlay["recipe"]).changed(precision=bench.precision)
+    if "profile" in overlay:
+        bench = replace(bench, profile=SourceProfile.read(overlay["profile"]))
+    return {CALIBRATED: grata_system(recipe)}, bench

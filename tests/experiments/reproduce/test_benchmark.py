@@ -1,6 +1,7 @@
 """Experiments on toy data: what is trained, calibrated and compared, and that nothing mixes."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,13 @@ import torch
 from PIL import Image
 from toy_data import SIZE, blob
 
+from grata_monai.adapt.network import hash_weights
 from grata_monai.cli import main
 from grata_monai.core.errors import DatasetError
+from grata_monai.experiments.calibrate.profile import make_profile, observe
+from grata_monai.experiments.calibrate.report import write_overlay
+from grata_monai.experiments.harness.opening import open_bench
+from grata_monai.experiments.harness.options import WEIGHTS
 from grata_monai.experiments.reproduce.fundus import fundus
 from grata_monai.experiments.reproduce.hippocampus import hippocampus
 from grata_monai.experiments.reproduce.promise12 import promise12
@@ -105,6 +111,23 @@ def test_a_part_is_trained_calibrated_and_compared_once(volumes, repository, tmp
     times = {path: path.stat().st_mtime_ns for path in files}
     assert repr(run_part(part, tmp_path, options)) == repr(rows)
     assert {path: path.stat().st_mtime_ns for path in files} == times
+
+
+def test_a_calibrated_recipe_sees_its_source_profile(volumes, repository, tmp_path):
+    part = hippocampus(volumes, cases=1, shifts=["none"], seed=0)[0]
+    part = shrink(replace(part, training=part.training[:3], calibration=part.calibration[:3]))
+    options = make_options(repository, ["source", "grata-calibrated"])
+    weights = train_network(part, repository / "bundle", tmp_path, device="cpu", seed=0)
+    settings = {**part.settings, WEIGHTS: str(weights), "device#name": "cpu"}
+    bench = open_bench(repository / "bundle", settings=settings)
+    profile = make_profile([observe(case, bench) for case in part.calibration], "")
+    profile = replace(profile, weights=hash_weights(bench.network), home_below=1e9)
+    write_overlay({"recipe": "views"}, profile, tmp_path / "calibration.json")
+    rows = run_part(part, tmp_path, options)
+    calibrated = [row for row in rows if row.method == "grata-calibrated"]
+    assert [row.kept for row in calibrated] == ["source"] * len(calibrated)
+    assert all(0 <= row.shift <= 100 for row in calibrated)
+    assert all(math.isnan(row.shift) for row in rows if row.method == "source")
 
 
 def test_training_teaches_and_is_repeatable(photographs, repository, tmp_path):
