@@ -114,5 +114,5 @@ class ToDeviced(MapTransform):
             tensor = moved[key]
             if self.device.type == "cuda" and tensor.device.type == "cpu":
                 tensor = tensor.pin_memory()
-            moved[key] = tensor.to(self.device, non_blocking=True)
+            moved[key] = tensor.to(self.device, non_blocking=self.device.type == "cuda")
         return moved

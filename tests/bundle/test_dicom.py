@@ -1,6 +1,7 @@
 """The dicom overlay: a tree of series in; a folder per accepted one, and every refusal, out."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from monai.engines import SupervisedEvaluator
 from pydicom.uid import SegmentationStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from grata_monai import segment_dicom
+from grata_monai.evaluator import OverlappingEvaluator
 from grata_monai.phantom.dicom import SeriesOptions, stored_volume, write_series
 from grata_monai.record import Record
 from grata_monai.transfer.run import fetch_dataset
@@ -149,6 +152,38 @@ def test_python_gives_the_same_pixels_as_the_configuration(tree, tmp_path, run_b
     )
     assert one.PixelData == two.PixelData
     assert one.SOPInstanceUID == two.SOPInstanceUID
+
+
+@pytest.mark.slow
+def test_series_give_the_objects_of_a_run_without_overlap(
+    render, tmp_path, run_bundle, one_step, monkeypatch
+):
+    for seed in range(3):
+        case, options = render(seed), SeriesOptions(seed=seed)
+        write_series(tmp_path / "in" / str(seed), case.image, case.affine_ras, options=options)
+    settings = {"dataset_dir": str(tmp_path / "in"), "recipe": one_step}
+    settings |= {"dicom_output": {"also": ["report", "capture"], "kind": "BINARY"}}
+    run_bundle("dicom", output_dir=str(tmp_path / "overlapping"), **settings)
+    monkeypatch.setattr(OverlappingEvaluator, "run", SupervisedEvaluator.run)
+    run_bundle("dicom", output_dir=str(tmp_path / "serial"), **settings)
+    names = sorted(str(p.relative_to(tmp_path / "serial")) for p in tmp_path.glob("serial/*/*"))
+    assert len(names) == 3 * len(["record", "segmentation", "report", "capture"])
+    for name in names:
+        one, other = tmp_path / "overlapping" / name, tmp_path / "serial" / name
+        if name.endswith(".json"):
+            assert Record.from_json(one.read_text()).digest == (
+                Record.from_json(other.read_text()).digest
+            )
+        else:
+            assert read_lasting(one) == read_lasting(other)
+
+
+def read_lasting(path: Path) -> tuple[list[str], bytes]:
+    """All of an object but when it was made, and a UID that highdicom draws for it alone."""
+    dataset = pydicom.dcmread(path)
+    passing = re.compile("(Creation|Content) Time|Contribution DateTime|Dimension Organization UID")
+    lines = [line for line in str(dataset).splitlines() if not passing.search(line)]
+    return lines, dataset.get("PixelData", b"")
 
 
 @pytest.mark.slow

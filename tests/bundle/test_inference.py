@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.engines import SupervisedEvaluator
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import (
     Compose,
@@ -25,6 +26,7 @@ from monai.transforms import (
 
 from grata_monai import Record
 from grata_monai.bundle.lint import write_manifest
+from grata_monai.evaluator import OverlappingEvaluator
 from grata_monai.read.transforms import ToDeviced
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -261,6 +263,19 @@ def test_a_case_gives_the_same_bytes_whatever_came_before(
         weights = read_record(tmp_path / "one", case).weights
         assert weights.before != weights.after
         assert same_mask_and_record(tmp_path / "one", tmp_path / "two", case)
+
+
+@pytest.mark.slow
+def test_a_folder_gives_the_bytes_of_a_run_without_overlap(
+    images, tmp_path, run_bundle, one_step, monkeypatch
+):
+    settings = {"dataset_dir": str(images), "recipe": one_step, "report": True}
+    run_bundle(output_dir=str(tmp_path / "overlapping"), **settings)
+    monkeypatch.setattr(OverlappingEvaluator, "run", SupervisedEvaluator.run)
+    run_bundle(output_dir=str(tmp_path / "serial"), **settings)
+    for case in "ab":
+        assert same_mask_and_record(tmp_path / "overlapping", tmp_path / "serial", case)
+        assert (tmp_path / "overlapping" / "report" / f"{case}.html").is_file()
 
 
 def test_two_runs_of_one_workflow_are_equal(images, tmp_path, open_bundle, one_step):

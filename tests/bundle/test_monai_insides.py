@@ -18,8 +18,8 @@ SEEN = SpecifierSet(">=1.6.1,<1.7")
 def test_monai_is_of_a_version_whose_insides_were_seen():
     assert version("monai") in SEEN, (
         f"MONAI {version('monai')} is new here. grata_monai leans on ConfigWorkflow."
-        "config_root_path (bundle/workflow.py) and SupervisedEvaluator._iteration (handlers.py). "
-        "See that both are as the tests below expect, then widen SEEN."
+        "config_root_path (bundle/workflow.py) and SupervisedEvaluator._iteration (handlers.py, "
+        "evaluator.py). See that both are as the tests below expect, then widen SEEN."
     )
 
 
@@ -44,5 +44,6 @@ def test_the_evaluators_own_iteration_can_be_called_by_one_given_in_its_place():
     assert names == ["self", "engine", "batchdata"], (
         "SupervisedEvaluator._iteration(engine, batchdata) has changed. segment_or_report in "
         "handlers.py, given as iteration_update, calls it so that a failed case does not end the "
-        "run: call what runs one iteration now."
+        "run; OverlappingEvaluator in evaluator.py, so as to predict ahead: call what runs one "
+        "iteration now."
     )

@@ -40,6 +40,7 @@ TARGETS: Mapping[str, str] = {
     "grata_monai.bundle": """
         check_given_settings choose_device find_bundle_root find_profile hash_configuration
         load_network report_errors_in_one_line verify_own_bundle""",
+    "grata_monai.evaluator": "OverlappingEvaluator",
     "grata_monai.experiments.evaluate": "EvaluationHandler",
     "grata_monai.handlers": "list_failures raise_if_any_failed segment_or_report",
     "grata_monai.hosts.label.answer": "AnswerRecordd WriteReportd",
