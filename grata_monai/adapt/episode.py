@@ -39,6 +39,7 @@ from grata_monai.adapt.scores import Quality, Selected
 from grata_monai.adapt.settle import (
     can_steps_pay,
     find_home,
+    is_judged,
     keep_source,
     measure,
     measure_source,
@@ -106,7 +107,7 @@ def run_episode(network: nn.Module, episode: Episode) -> EpisodeResult:
         except Exception as error:
             if isinstance(error, GrataError) and not isinstance(error, AdaptationError):
                 raise  # what was asked for is wrong, for every case alike
-            result = _fall_back(result, error)
+            result = _fall_back(result, error, episode)
         return replace(result, weights_restored=hash_weights(network))
 
 
@@ -344,7 +345,13 @@ def _predict_whole(result: EpisodeResult, episode: Episode, state: State) -> Epi
     signs = dict(result.signs)
     if signs:
         signs["kept"] = measure(result, logits, episode)
-    return replace(_with_dropped(result, dropped), logits=logits, signs=signs)
+    result = replace(_with_dropped(result, dropped), logits=logits, signs=signs)
+    if episode.recipe.multiscale.views or not is_judged(episode):
+        return result
+    selected = Selected.ADAPTED if result.is_adapted else Selected.MIRRORED
+    how = "adapted" if result.is_adapted else "averaged mirrored predictions"
+    decision = Decision(Quality.GREEN, selected, f"{how}: the whole image, without magnified views")
+    return settle(replace(result, decision=decision), episode)
 
 
 def _check(result: EpisodeResult, episode: Episode) -> None:
@@ -359,7 +366,7 @@ def _check(result: EpisodeResult, episode: Episode) -> None:
         raise AdaptationError("adapted prediction must not be empty where the source's is not.")
 
 
-def _fall_back(result: EpisodeResult, error: Exception) -> EpisodeResult:
+def _fall_back(result: EpisodeResult, error: Exception, episode: Episode) -> EpisodeResult:
     """Keep the source prediction, or raise as the recipe says: a mask that was made is not lost."""
     if isinstance(error, AdaptationError):
         reason = str(error)
@@ -372,6 +379,6 @@ def _fall_back(result: EpisodeResult, error: Exception) -> EpisodeResult:
     if result.recipe.on_failure == "raise":
         raise AdaptationError(reason) from error
     decision = UNGUARDED
-    if result.recipe.multiscale.views:
+    if episode.recipe.multiscale.views or is_judged(episode):
         decision = Decision(Quality.RED, Selected.SOURCE, f"kept source: {reason}")
     return replace(keep_source(result, decision), reason=reason)

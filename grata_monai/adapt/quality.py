@@ -75,6 +75,11 @@ class QualityModel:
     confidence: float
     cases: int
 
+    @property
+    def compares_views(self) -> bool:
+        """Whether it was fitted to predictions of magnified views."""
+        return "disagreement" in self.weights
+
     def predict(self, signs: Mapping[str, float]) -> QualityPrediction:
         """Predict the Dice of a mask from its signs."""
         costs = {name: weight * signs[name] for name, weight in self.weights.items()}

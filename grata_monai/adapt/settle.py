@@ -24,12 +24,28 @@ from grata_monai.adapt.scores import Selected
 from grata_monai.adapt.signs import measure_signs
 from grata_monai.core.types import Logits
 
-__all__ = ["can_steps_pay", "find_home", "keep_source", "measure", "measure_source", "settle"]
+__all__ = [
+    "can_steps_pay",
+    "find_home",
+    "is_judged",
+    "keep_source",
+    "measure",
+    "measure_source",
+    "settle",
+]
 
 
-def _is_judged(episode: Episode) -> bool:
-    """Whether the guard decides what is handed on: it compares magnified views."""
-    return episode.recipe.guard.is_binding and bool(episode.recipe.multiscale.views)
+def is_judged(episode: Episode) -> bool:
+    """Whether the guard decides what is handed on.
+
+    It compares magnified views; or, of a recipe calibrated without any, it predicts quality.
+    """
+    guard, profile = episode.recipe.guard, episode.profile
+    if not guard.is_binding or episode.recipe.multiscale.views:
+        return guard.is_binding
+    if profile is None or not profile.is_fitted or guard.calibrated_for != profile.weights:
+        return False
+    return not profile.models["kept"].compares_views
 
 
 def _is_predicted(episode: Episode) -> bool:
@@ -55,7 +71,7 @@ def find_home(result: EpisodeResult, episode: Episode) -> Decision | None:
         The decision; None to go on.
     """
     profile, shift = episode.profile, result.source.shift
-    if profile is None or shift is None or not _is_judged(episode):
+    if profile is None or shift is None or not is_judged(episode):
         return None
     if not foreground_size(result.source.logits, result.source.activation):
         return None
@@ -70,7 +86,7 @@ def can_steps_pay(result: EpisodeResult, fill_in: Callable[[], Logits], episode:
         fill_in: Gives what they predict (1, k, *s), with frozen weights; asked only if it counts.
         episode: The case at hand.
     """
-    if not (result.signs and _is_predicted(episode) and _is_judged(episode)):
+    if not (result.signs and _is_predicted(episode) and is_judged(episode)):
         return True
     consistency = result.evidence.before.consistency
     signs = {**result.signs, "kept": measure(result, fill_in(), episode, min(consistency, 1.0))}
@@ -130,11 +146,11 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
     Returns:
         The result with the prediction to hand on; as it came if the guard does not decide.
     """
-    if not _is_judged(episode):
+    if not is_judged(episode):
         return result
     result = replace(result, decision=_hold(result, episode))
     signs = dict(result.signs)
-    if signs and result.decision.selected is not Selected.SOURCE:
+    if signs and result.decision.selected is not Selected.SOURCE and "kept" not in signs:
         signs["kept"] = measure(result, result.logits, episode, result.decision.consistency)
     decision, predicted = choose_kept(result.decision, signs, episode.profile, is_home=is_home)
     result = replace(result, signs=signs, decision=decision, predicted=predicted)

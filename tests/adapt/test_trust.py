@@ -233,6 +233,71 @@ def test_no_step_is_taken_that_could_not_be_kept(network, profile, gain_above, s
         assert found.weights_after == found.weights_restored == found.source.weights
 
 
+def fit(profile, sign="shift", **fields):
+    weights = {"shift": 0.1, sign: 0.1}
+    models = {name: QualityModel(1.0, 2.2, weights, 0.2, 0.9, 10) for name in ("plain", "kept")}
+    return replace(profile, models=models, **fields)
+
+
+def whole(network, **fields):
+    settings = {"focus_views": [], "search_views": [], "image_share": 1.0, "steps": 0}
+    return {"base": "clinical", "calibrated_for": hash_weights(network), **settings, **fields}
+
+
+@pytest.mark.parametrize(
+    ("gain_above", "selected"), [(-1.0, Selected.ADAPTED), (0.5, Selected.SOURCE)]
+)
+def test_a_recipe_without_magnified_views_is_judged_by_its_predicted_quality(
+    network, profile, gain_above, selected
+):
+    fitted = fit(profile, home_below=0.0, gain_above=gain_above)
+    found = run(network, make_images(2), fitted, whole(network))
+    assert found.decision.selected is selected
+    best = expit(2.2 - 0.1 * found.signs["source"]["shift"])
+    assert found.decision.quality is Quality.GREEN  # .9 and a slack of .2: above .7
+    assert torch.equal(found.logits, found.source.logits) == (selected is Selected.SOURCE)
+    assert found.is_adapted == (selected is Selected.ADAPTED)
+    if selected is Selected.SOURCE:
+        assert "predicted gain" in found.reason
+        assert found.predicted.dice < best  # doubted, since the other mask differs
+        assert found.weights_after == found.source.weights
+    else:
+        assert found.predicted.dice == pytest.approx(best)
+        assert found.decision.reason == "adapted: the whole image, without magnified views"
+
+
+def test_a_recipe_without_magnified_views_costs_a_case_at_home_one_pass(network, profile):
+    passes = []
+
+    def predict(images, moved):
+        passes.append(moved)
+        return INFERER(images, moved)
+
+    found = run(network, make_images(2), fit(profile), whole(network), predict=predict)
+    assert len(passes) == 1
+    assert found.decision.selected is Selected.SOURCE
+    assert "like source cases" in found.decision.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "sign"),
+    [
+        ({"calibrated_for": None}, "shift"),  # as `paper` is: published, and judged by nobody
+        ({"calibrated_for": "1" * 64}, "shift"),
+        ({"guard": False}, "shift"),
+        ({}, "disagreement"),  # fitted to a recipe with magnified views
+    ],
+)
+def test_only_the_recipe_that_a_profile_was_fitted_to_is_judged_without_views(
+    network, profile, change, sign
+):
+    fitted = fit(profile, sign, gain_above=1.0)
+    found = run(network, make_images(2), fitted, whole(network, **change))
+    assert found.decision.selected is Selected.NOTHING
+    assert found.decision.quality is Quality.NONE
+    assert found.is_adapted
+
+
 @pytest.mark.parametrize(
     ("overlap", "consistency", "is_held"),
     [(0.0, 0.87, True), (0.64, 0.92, True), (0.66, 0.87, False), (0.0, 0.93, False)],

@@ -126,15 +126,14 @@ def calibrate(
         facts = {**facts, "reviews": told}
     fixed = {"base": settings.base, "calibrated_for": hash_weights(bench.network)}
     written = {name: {**fixed, **values} for name, values in given.items()}
-    judged = [name for name, recipe in candidates.items() if recipe.multiscale.views]
     fits = []
     if profiles:
         profile = make_profile(observations, hash_weights(bench.network))
         mirrored = MIRRORED if MIRRORED in candidates else ""
         fits = [
             fit_profile(profile, found, name, mirrored=mirrored)
-            for name in judged
-            if name not in refused and can_fit(found, name)
+            for name in candidates
+            if name not in refused and name != MIRRORED and can_fit(found, name)
         ]
     fit = max(fits, key=lambda fit: (fit.holds, fit.gain), default=None)
     return write_choice(choice, scores, written, out, facts=facts, refused=refused, fit=fit)

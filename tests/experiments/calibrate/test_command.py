@@ -106,12 +106,13 @@ def test_candidates_must_be_named_settings(calibrate, tmp_path, capsys):
     assert "an object of names to settings" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("views", [["identity", "scale:1.3:0,1"], []])
 def test_with_four_cases_the_overlay_names_a_fitted_profile(
-    calibrate, repository, tmp_path, capsys
+    calibrate, repository, views, tmp_path, capsys
 ):
     cases = make_folder(tmp_path / "cases", (1, 2, 3, 4))
     candidates = tmp_path / "candidates.json"
-    candidates.write_text('{"two": {"focus_views": ["identity", "scale:1.3:0,1"], "steps": 0}}')
+    candidates.write_text(json.dumps({"two": {"focus_views": views, "steps": int(not views)}}))
     out = tmp_path / "recipe.json"
     options = ["--out", out, "--candidates", candidates, "--shifts", "none"]
     assert calibrate(*options, cases=cases) == 0
@@ -122,7 +123,8 @@ def test_with_four_cases_the_overlay_names_a_fitted_profile(
     profile = SourceProfile.read(overlay["profile"])
     assert (profile.cases, profile.weights) == (4, CLINICAL.guard.calibrated_for)
     assert set(profile.models) == {"plain", "kept", "mirrored"}
-    assert overlay["recipe"]["focus_views"] == ["identity", "scale:1.3:0,1"]
+    assert profile.models["kept"].compares_views == bool(views)
+    assert overlay["recipe"]["focus_views"] == views
 
 
 def test_images_without_labels_make_a_profile_alone(calibrate, tmp_path, capsys):
