@@ -61,6 +61,7 @@ class Decision:
 
 
 _SAME_PLACE = 0.65  # Dice with the source's mask; decision 34
+_UNSURE = 0.45  # mean entropy inside a mask, of 1; decision 39
 _STEPS_ADD = 0.05  # the most of predicted gain that steps may make up
 _MIRRORED_FROM = 0.8  # Dice; what differs more from the source's is another mask, not a better one
 
@@ -269,11 +270,13 @@ def promise(
     profile: SourceProfile | None,
     *,
     is_calibrated: bool,
+    entropy: float = 0.0,
 ) -> Decision:
     """Let the predicted quality lower the quality flag, and say in the reason why.
 
     Agreement is no proof, and neither is a prediction: each sees what the other does not, so that
-    the flag is the worse of both.
+    the flag is the worse of both. Where nothing is predicted and nobody has calibrated, a mask that
+    the network is unsure of is red, however well magnified views agree on it.
 
     Args:
         decision: What to keep.
@@ -281,6 +284,7 @@ def promise(
         profile: Of the source cases, if there is one of this network.
         is_calibrated: Whether the guard's limits were chosen for this network; else, and without a
             prediction, the flag is not green.
+        entropy: Mean inside the mask, in [0, 1]; counts where the flag cannot be green.
 
     Returns:
         The decision with its flag; as it came if the recipe asks for none.
@@ -288,6 +292,9 @@ def promise(
     if decision.quality is Quality.NONE:
         return decision
     if profile is None or predicted is None:
+        if entropy >= _UNSURE and not is_calibrated and decision.quality is not Quality.RED:
+            why = f"; {SIGNS['entropy']}, {entropy:.2f} of the most, red from {_UNSURE} on"
+            return replace(decision, quality=Quality.RED, reason=decision.reason + why)
         if decision.quality is Quality.GREEN and not is_calibrated:
             why = "; nobody has calibrated the guard for this network, which takes green away"
             return replace(decision, quality=Quality.AMBER, reason=decision.reason + why)

@@ -21,7 +21,7 @@ from grata_monai.adapt.method import Episode
 from grata_monai.adapt.mirrored import average_mirrored, predict_mirrored
 from grata_monai.adapt.result import EpisodeResult, foreground_size, mean_dice
 from grata_monai.adapt.scores import Selected
-from grata_monai.adapt.signs import measure_signs
+from grata_monai.adapt.signs import measure_entropy, measure_signs
 from grata_monai.core.types import Logits
 
 __all__ = [
@@ -158,11 +158,15 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
         result = keep_source(result, decision)
         if not is_home:
             result = _mirror(result, episode)
+    is_calibrated = bool(result.recipe.is_calibrated(result.source.weights))
+    is_unknown = result.predicted is None and not is_calibrated
+    maps = probabilities(result.logits, result.source.activation) if is_unknown else None
     flagged = promise(
         result.decision,
         result.predicted,
         episode.profile,
-        is_calibrated=bool(result.recipe.is_calibrated(result.source.weights)),
+        is_calibrated=is_calibrated,
+        entropy=0.0 if maps is None else measure_entropy(maps, result.source.activation),
     )
     result = replace(result, decision=flagged)
     return keep_source(result, flagged) if flagged.selected is Selected.SOURCE else result

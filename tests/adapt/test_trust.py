@@ -1,5 +1,6 @@
 """With a profile of source cases a case at home is left alone, and the light keeps its bound."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 from scipy.special import expit
+from torch import softmax
 
 from grata_monai import resolve_recipe
 from grata_monai.adapt.episode import run_episode
@@ -28,6 +30,7 @@ from grata_monai.adapt.organ import describe_organ, profile_organ
 from grata_monai.adapt.profile import Shift, SourceProfile, probe, profile_layers
 from grata_monai.adapt.quality import QualityModel
 from grata_monai.adapt.scores import Quality, Selected
+from grata_monai.adapt.signs import measure_entropy
 from grata_monai.methods.registry import resolve_method
 
 INFERER = SlidingWindowInferer((16, 16, 8), overlap=0.25)
@@ -123,11 +126,43 @@ def test_a_profile_of_other_weights_counts_as_none(network, profile):
 
 def test_no_mask_is_green_on_a_network_that_nobody_calibrated(network):
     recipe = {**VIEWS, "amber_below": 0.0, "red_below": 0.0, "source_below": 0.0}
-    found = run(network, make_images(2), None, recipe)
+    sure = make_sure(network)
+    found = run(sure, make_images(2), None, recipe)
     assert found.decision.quality is Quality.AMBER
     assert "nobody has calibrated" in found.decision.reason
-    calibrated = {**recipe, "calibrated_for": hash_weights(network)}
-    assert run(network, make_images(2), None, calibrated).decision.quality is Quality.GREEN
+    calibrated = {**recipe, "calibrated_for": hash_weights(sure)}
+    assert run(sure, make_images(2), None, calibrated).decision.quality is Quality.GREEN
+
+
+def make_sure(network):
+    """A network whose probabilities are 0 and 1."""
+    sure = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in sure.output_block.parameters():
+            parameter.mul_(1e4)
+    return sure
+
+
+@pytest.mark.parametrize(
+    ("entropy", "is_calibrated", "light"),
+    [
+        (0.44, False, Quality.AMBER),
+        (0.45, False, Quality.RED),
+        (0.9, True, Quality.GREEN),  # calibrated limits are for this network
+    ],
+)
+def test_a_mask_of_which_an_unknown_network_is_unsure_is_red(entropy, is_calibrated, light):
+    found = promise(VIEWED, None, None, is_calibrated=is_calibrated, entropy=entropy)
+    assert found.quality is light
+    assert ("unsure inside the mask" in found.reason) == (light is Quality.RED)
+
+
+def test_the_entropy_is_that_of_the_mask_handed_on(network):
+    recipe = {**VIEWS, "amber_below": 0.0, "red_below": 0.0, "source_below": 0.0}
+    found = run(network, make_images(2), None, recipe)
+    assert measure_entropy(softmax(found.logits, 1), "softmax") > 0.9  # nobody trained it
+    assert found.decision.quality is Quality.RED
+    assert "unsure inside the mask, 1.00 of the most" in found.decision.reason
 
 
 FITTED = SourceProfile(
