@@ -31,8 +31,8 @@ from grata_monai.adapt.guard import (
 from grata_monai.adapt.localise import localise, predict_organ
 from grata_monai.adapt.losses import probabilities, to_logits
 from grata_monai.adapt.method import Episode, OnlineMemory, Predict, State
-from grata_monai.adapt.mirrored import measure_mirrored, predict_mirrored
 from grata_monai.adapt.network import hash_weights
+from grata_monai.adapt.own_statistics import look_whole
 from grata_monai.adapt.patches import Patches, cut_patches, plan_patches
 from grata_monai.adapt.result import EpisodeResult, SourcePrediction, foreground_size
 from grata_monai.adapt.scores import Quality, Selected
@@ -237,18 +237,17 @@ def _predict_organ(
 ) -> EpisodeResult:
     """Find the organ and predict it with the weights as they are; decide whether to go on."""
     settings = episode.recipe.guard
-    if settings.is_binding and settings.mirror_margin is not None and not _has_mirrors(episode):
-        return keep_source(result, NO_MIRRORS)
+    if settings.is_binding and settings.mirror_margin is not None:
+        if not _has_mirrors(episode):
+            return keep_source(result, NO_MIRRORS)
+        result = look_whole(result, episode)
     organ = localise(episode, result.source.maps, predict)
     result = replace(_with_dropped(result, organ.dropped), organ=organ)
     if not organ.is_found:
-        return keep_source(result, NOTHING_FOUND)
+        result = keep_source(result, NOTHING_FOUND)
+        return settle(result, episode) if result.own_statistics else result
     if organ.prediction is None or not settings.is_binding:
         return result
-    if settings.mirror_margin is not None:
-        maps = tuple(predict_mirrored(result.source, episode))
-        consistency = measure_mirrored(maps, result.source)
-        result = replace(result, mirrored=maps, mirrored_whole=consistency)
     decision = decide_before(result.evidence, settings)
     return result if decision is None else settle(keep_source(result, decision), episode)
 

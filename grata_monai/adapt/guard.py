@@ -34,6 +34,7 @@ __all__ = [
     "hold_in_place",
     "keep_home",
     "keep_mirrored",
+    "keep_own",
     "promise",
 ]
 
@@ -262,6 +263,28 @@ def keep_mirrored(
     if profile.mirrored_from is not None and overlap >= profile.mirrored_from:
         return mirrored, profile.models["mirrored"].predict(signs["mirrored"])
     return decision, profile.models["plain"].predict(signs["source"])
+
+
+def keep_own(decision: Decision, agreement: float, overlap: float, agreed_from: float) -> Decision:
+    """Keep the whole image on its own statistics where otherwise the source's prediction would be.
+
+    Args:
+        decision: To keep the source.
+        agreement: Of the mirrored predictions on these statistics.
+        overlap: Dice of their average's mask with the source's.
+        agreed_from: Agreement that another place takes.
+
+    Returns:
+        The decision; red if the mask lies elsewhere and its mirrored predictions agree too little.
+    """
+    because = decision.reason.removeprefix("kept source: ")
+    reason = (
+        "averaged mirrored predictions of the whole image on its own statistics, which agree to "
+        f"{agreement:.2f}; {because}"
+    )
+    is_lost = overlap < _SAME_PLACE and agreement < agreed_from
+    quality = Quality.RED if is_lost else Quality.GREEN
+    return replace(decision, quality=quality, selected=Selected.MIRRORED, reason=reason)
 
 
 def promise(

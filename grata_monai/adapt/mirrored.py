@@ -5,7 +5,9 @@ views nor steps are trusted.
 """
 
 import torch
+from torch import nn
 
+from grata_monai.adapt.equivariance import foreground_one_hot
 from grata_monai.adapt.losses import probabilities, to_logits
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.multiscale import consistency_scores
@@ -16,12 +18,15 @@ from grata_monai.core.types import Logits, Probabilities
 __all__ = ["average_mirrored", "measure_mirrored", "predict_mirrored"]
 
 
-def predict_mirrored(source: SourcePrediction, episode: Episode) -> tuple[Probabilities, ...]:
+def predict_mirrored(
+    source: SourcePrediction, episode: Episode, network: nn.Module | None = None
+) -> tuple[Probabilities, ...]:
     """Predict every prediction view of the whole image with the source network's weights.
 
     Args:
         source: The source network's prediction, used again for the identity.
         episode: The case at hand.
+        network: A copy of the source network on other statistics; None for the network itself.
 
     Returns:
         Probabilities (1, k, *s) of every view that fits the image, mapped back.
@@ -33,20 +38,21 @@ def predict_mirrored(source: SourcePrediction, episode: Episode) -> tuple[Probab
         spacing=episode.spacing,
         mirroring=episode.mirroring,
     )
-    return tuple(
-        probabilities(
-            view.invert(episode.predict_unmoved(view.apply(images), source.network)),
-            source.activation,
-        )
-        for view in views
-    )
+    found = []
+    for view in views:
+        if network is None:
+            logits = episode.predict_unmoved(view.apply(images), source.network)
+        else:
+            logits = episode.predict(view.apply(images), network).float()
+        found.append(probabilities(view.invert(logits), source.activation))
+    return tuple(found)
 
 
-def measure_mirrored(maps: tuple[Probabilities, ...], source: SourcePrediction) -> float:
-    """Measure the consistency of mirrored predictions, in [0, 1]; 0 if the source found nothing."""
-    if not foreground_size(source.logits, source.activation):
+def measure_mirrored(maps: tuple[Probabilities, ...], activation: str) -> float:
+    """Measure the consistency of mirrored predictions, in [0, 1]; 0 if the first marks nothing."""
+    if not bool(foreground_one_hot(maps[0], activation).any()):
         return 0.0
-    return float(consistency_scores([list(maps)], [], source.activation)[0][0])
+    return float(consistency_scores([list(maps)], [], activation)[0][0])
 
 
 def average_mirrored(maps: tuple[Probabilities, ...], source: SourcePrediction) -> Logits | None:

@@ -97,8 +97,9 @@ class EpisodeResult:
         organ: With its prediction before adaptation; None without multi-scale prediction.
         mirrored: Probabilities (1, k, *s) of the source network's mirrored predictions of the whole
             image; empty if nobody asked yet.
-        mirrored_whole: Consistency of the source's prediction with its mirrored ones; None if the
-            recipe does not ask.
+        mirrored_whole: Consistency of the first of them with the others; None if the recipe does
+            not ask.
+        own_statistics: Layers that normalise with the image's statistics in them.
         patches: What the method adapted to.
         steps: What each step did.
         after: The organ with its prediction after adaptation.
@@ -130,6 +131,7 @@ class EpisodeResult:
     organ: LocalisedOrgan | None = None
     mirrored: tuple[Probabilities, ...] = ()
     mirrored_whole: float | None = None
+    own_statistics: tuple[str, ...] = ()
     patches: Patches | None = None
     steps: tuple[Step, ...] = ()
     after: LocalisedOrgan | None = None

@@ -14,6 +14,7 @@ from grata_monai.adapt.guard import (
     hold_in_place,
     keep_home,
     keep_mirrored,
+    keep_own,
     promise,
 )
 from grata_monai.adapt.losses import probabilities
@@ -192,6 +193,17 @@ def _mirror(result: EpisodeResult, episode: Episode) -> EpisodeResult:
     if signs:
         signs["mirrored"] = measure(result, logits, episode)
     overlap = mean_dice(source.logits, logits, source.activation)
+    if result.own_statistics:
+        agreed_from = episode.recipe.guard.amber_below
+        return replace(
+            result,
+            logits=logits,
+            reason="",
+            signs=signs,
+            decision=keep_own(result.decision, result.mirrored_whole or 0.0, overlap, agreed_from),
+            is_adapted=True,
+            image_statistics=result.own_statistics,
+        )
     decision, predicted = keep_mirrored(result.decision, signs, overlap, episode.profile)
     result = replace(result, signs=signs)
     if decision.selected is Selected.SOURCE:

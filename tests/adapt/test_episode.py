@@ -382,8 +382,9 @@ def test_before_any_step_mirrored_views_must_agree_better_than_the_mirrored_imag
 
 
 def test_on_other_weights_than_the_calibrated_ones_views_must_make_the_network_surer(
-    network, images
+    network, images, monkeypatch
 ):
+    monkeypatch.setattr("grata_monai.adapt.own_statistics._SURER_BY", 2.0)  # never
     own = hash_weights(network)
     free = run_episode(network, make_episode(images, LOOKS))
     asked = run_episode(network, make_episode(images, {**LOOKS, "mirror_margin": 0.01}))

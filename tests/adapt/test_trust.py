@@ -157,7 +157,8 @@ def test_a_mask_of_which_an_unknown_network_is_unsure_is_red(entropy, is_calibra
     assert ("unsure inside the mask" in found.reason) == (light is Quality.RED)
 
 
-def test_the_entropy_is_that_of_the_mask_handed_on(network):
+def test_the_entropy_is_that_of_the_mask_handed_on(network, monkeypatch):
+    monkeypatch.setattr("grata_monai.adapt.own_statistics._SURER_BY", 2.0)  # never
     recipe = {**VIEWS, "amber_below": 0.0, "red_below": 0.0, "source_below": 0.0}
     found = run(network, make_images(2), None, recipe)
     assert measure_entropy(softmax(found.logits, 1), "softmax") > 0.9  # nobody trained it
@@ -353,6 +354,7 @@ def test_only_a_network_that_nobody_calibrated_is_held_in_place(
     network, known, is_held, monkeypatch
 ):
     monkeypatch.setattr("grata_monai.adapt.settle.mean_dice", lambda *_: 0.2)
+    monkeypatch.setattr("grata_monai.adapt.own_statistics._SURER_BY", 2.0)  # never
     limits = {"source_below": 0.0, "mirror_margin": None, "amber_below": 1.0}
     weights = hash_weights(network) if known == "own" else known
     recipe = {**VIEWS, **limits, "calibrated_for": weights}
