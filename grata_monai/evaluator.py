@@ -98,13 +98,14 @@ class OverlappingEvaluator(SupervisedEvaluator):
             return [batch, error]
         finally:
             device_side.state.output = None
-        self._channels = output[CommonKeys.PRED].shape[1]
+        pred = output[CommonKeys.PRED]
+        self._channels = pred.shape[1] if isinstance(pred, torch.Tensor) else 1
         is_alone = self.state.device.type == "cpu" or self._weigh(batch) > LARGEST_WHOLE
         return [batch, output] if is_alone else [_to_cpu(batch), _to_cpu(output)]
 
     def _weigh(self, batch: Any) -> int:
         """Bytes of a case's logits, as far as its channels are known by the one before it."""
-        image = batch.get(CommonKeys.IMAGE)
+        image = batch.get(CommonKeys.IMAGE) if isinstance(batch, Mapping) else None
         return 0 if image is None else 4 * self._channels * image[:, :1].numel()
 
     def _receive(self, handover: "_Handover") -> Iterator[Any]:

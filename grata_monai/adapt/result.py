@@ -177,7 +177,7 @@ def foreground_size(logits: Logits, activation: str) -> int:
     """Count the voxels that are not background."""
     if activation == "sigmoid":
         return int((logits > 0).any(1).sum())
-    return int((logits.argmax(1) > 0).sum())
+    return int((logits.max(1).indices > 0).sum())  # many times as fast as argmax on a CPU
 
 
 def mark(logits: Logits, activation: str) -> Tensor:
@@ -189,7 +189,7 @@ def mark(logits: Logits, activation: str) -> Tensor:
     """
     if activation == "sigmoid":
         return logits > 0
-    labels = logits.argmax(1, keepdim=True)
+    labels = logits.max(1, keepdim=True).indices
     return labels.to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
 
 
