@@ -160,6 +160,12 @@ class EpisodeResult:
         return self.decision.selected in (Selected.SOURCE, Selected.MIRRORED)
 
     @property
+    def image_share(self) -> float:
+        """Share of the image in the statistics that predicted; see `Steps`."""
+        is_own = bool(self.own_statistics) and self.decision.selected is Selected.MIRRORED
+        return 1.0 if is_own else float(self.recipe.steps.image_share)
+
+    @property
     def has_organ(self) -> bool:
         """Whether there is a multi-scale prediction."""
         return self.organ is not None and self.organ.prediction is not None

@@ -73,7 +73,7 @@ def make_record(
         asked_sha256=asked.digest,
         weights=WeightHashes(result.source.weights, result.weights_after, result.weights_restored),
         parameters=MovingParameters(result.groups, result.parameter_count, result.parameters),
-        statistics=Statistics(float(recipe.steps.image_share), result.image_statistics),
+        statistics=Statistics(result.image_share, result.image_statistics),
         views=Views(
             weak=recipe.steps.weak_views,
             prediction=recipe.prediction_views,

@@ -117,13 +117,16 @@ def _plain_sentences(record: Record) -> Iterator[str]:
 
 def _adapted(record: Record) -> Iterator[str]:
     steps = f"{record.steps_taken} step{'' if record.steps_taken == 1 else 's'}"
+    how, short = f"Adapted to this case in {steps}", f"Adapted in {steps}"
+    if record.steps_taken == 0 and record.statistics.layers:
+        how, short = "Normalised with the image's own statistics", "Own statistics"
     ratio = record.change.volume_ratio
     agreement = _agreement(record)
     if ratio is not None:
-        yield f"Adapted to this case in {steps}; {agreement}, its volume is {ratio:.3f} times"
-    yield f"Adapted to this case in {steps}; {agreement}"
-    yield f"Adapted in {steps}, Dice with source {record.change.dice:.3f}"
-    yield f"Adapted in {steps}"
+        yield f"{how}; {agreement}, its volume is {ratio:.3f} times"
+    yield f"{how}; {agreement}"
+    yield f"{short}, Dice with source {record.change.dice:.3f}"
+    yield short
 
 
 def _agreement(record: Record) -> str:

@@ -24,9 +24,9 @@ class Verdict:
         light: green; amber: look closely; red: do not rely on this mask; none: the
             recipe asks for no guard.
         kept: source: its single pass; mirrored: averaged with its mirrored predictions of the
-            whole image; views: magnified views averaged with the source network's weights;
-            adapted: with the adapted weights; empty: the recipe asks for no guard. Without the
-            recipe's guard, what adaptation made.
+            whole image, on the image's statistics if there are `layers` of them; views: magnified
+            views averaged with the source network's weights; adapted: with the adapted weights;
+            empty: the recipe asks for no guard. Without the recipe's guard, what adaptation made.
         reason: In plain words.
         agreement: Of the magnified views; null if the network found nothing.
         is_calibrated: Whether the guard's limits were chosen for these weights; if not, it is

@@ -59,7 +59,7 @@ def test_a_foreign_image_is_seen_on_its_own_statistics():
     assert found.decision.selected is Selected.MIRRORED
     assert "on its own statistics, which agree to 1.00; magnified views" in found.decision.reason
     assert found.decision.quality is Quality.AMBER  # nobody calibrated
-    assert found.image_statistics == ("norm",)
+    assert (found.image_statistics, found.image_share) == (("norm",), 1.0)
     assert found.is_adapted
     assert found.weights_after == found.weights_restored == hash_weights(network)
     assert torch.equal(network.norm.running_mean, torch.zeros(1))

@@ -20,6 +20,7 @@ from grata_monai.record.types import (
     OutcomeName,
     PredictedQuality,
     ShiftEntry,
+    Statistics,
     StepEntry,
     Verdict,
 )
@@ -38,6 +39,16 @@ def test_only_steps_that_were_taken_count():
     steps = (replace(STEP, is_taken=False), STEP)
     sentence = describe_record(replace(ADAPTED, steps=steps), max_length=30)
     assert sentence == "Adapted in 1 step."
+
+
+def test_a_case_on_its_own_statistics_took_no_step():
+    record = replace(ADAPTED, steps=(), statistics=Statistics(1.0, ("norm",)))
+    assert describe_record(record).startswith(
+        "Normalised with the image's own statistics; the result agrees with the source"
+    )
+    assert describe_record(record, max_length=50) == "Own statistics, Dice with source 0.971."
+    assert describe_record(record, max_length=20) == "Own statistics."
+    assert describe_record(replace(record, steps=(STEP,)), max_length=30) == "Adapted in 1 step."
 
 
 def test_an_empty_source_prediction_leaves_out_the_ratio():
