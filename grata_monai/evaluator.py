@@ -100,8 +100,8 @@ class OverlappingEvaluator(SupervisedEvaluator):
             device_side.state.output = None
         pred = output[CommonKeys.PRED]
         self._channels = pred.shape[1] if isinstance(pred, torch.Tensor) else 1
-        is_alone = self.state.device.type == "cpu" or self._weigh(batch) > LARGEST_WHOLE
-        return [batch, output] if is_alone else [_to_cpu(batch), _to_cpu(output)]
+        stays = self.state.device.type == "cpu" or self._weigh(batch) > LARGEST_WHOLE
+        return [batch, output] if stays else [_to_cpu(batch), _to_cpu(output)]
 
     def _weigh(self, batch: Any) -> int:
         """Bytes of a case's logits, as far as its channels are known by the one before it."""

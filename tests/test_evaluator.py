@@ -60,21 +60,21 @@ class Ward:
 
     def write(self, item: dict[str, Any]) -> dict[str, Any]:
         self.note(f"write {item['case']}")
+        assert item["pred"].device.type == "cpu"
         assert torch.equal(item["pred"][0], 2 * item["image"][0])
         self.note(f"written {item['case']}")
         return item
 
-    def evaluator(self, kind: type = OverlappingEvaluator, **changes: Any) -> Any:
+    def evaluator(self, kind: type = OverlappingEvaluator, device: Any = "cpu") -> Any:
         data = CaseDataset([{"case": name} for name in self.names], self.read)
         loader = ThreadDataLoader(data, batch_size=1, num_workers=0, collate_fn=collate_cases)
         engine = kind(
-            device=torch.device("cpu"),
+            device=torch.device(device),
             val_data_loader=loader,
             network=nn.Identity(),
             inferer=self.predict,
             postprocessing=Compose([Lambda(self.write)]),
             iteration_update=segment_or_report,
-            **changes,
         )
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.report)
         return engine
@@ -219,6 +219,22 @@ def test_a_signal_never_falls_into_a_case_that_is_written(ward, tmp_path):
     assert ward.of("report")[-1] == "report d"
 
 
+def test_a_handler_may_end_the_run(ward, tmp_path):
+    engine = ward.evaluator()
+    ward.on["report b"] = engine.terminate
+    ward.run(tmp_path, engine)
+    assert ward.of("written") == ["written a", "written b"]
+    assert "predict d" not in ward.events
+
+
+def test_an_evaluator_can_run_again(ward, tmp_path):
+    engine = ward.evaluator()
+    for _ in range(2):
+        ward.events.clear()
+        ward.run(tmp_path, engine)
+        assert ward.of("report") == [f"report {case}" for case in "abcd"]
+
+
 def test_a_single_case_needs_no_second_thread(tmp_path):
     ward, threads = Ward("a"), []
     for event in ("predict a", "write a", "report a"):
@@ -257,6 +273,11 @@ def test_a_network_that_trains_predicts_in_evaluation_mode_and_trains_on(ward, t
     ward.run(tmp_path, engine)
     assert modes == [False] * 4
     assert engine.network.training
+
+
+def test_the_writer_gets_what_has_left_the_device(ward, tmp_path, device):
+    ward.run(tmp_path, ward.evaluator(device=device))
+    assert ward.of("written") == [f"written {case}" for case in "abcd"]
 
 
 def test_what_waits_leaves_the_device_with_its_meta_data(device):
