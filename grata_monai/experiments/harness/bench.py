@@ -133,6 +133,7 @@ class Bench:
                     source, statistics = predict(images, self.network), None
                 else:
                     source, statistics = predict_probed(self.network, images, predict)
+        dims = images.ndim - 2
         digest = hashlib.sha256(f"{seed} {item['case']}".encode(errors="surrogateescape")).digest()
         bare = self.bare.changed(seed=int.from_bytes(digest[:4], "big"))
         episode = Episode(
@@ -143,7 +144,7 @@ class Bench:
             recipe=bare,
             inferer=inferer,
             activation=choose_activation(self.activation, source.shape[1]),
-            spacing=tuple(data["image"].affine[0, :3, :3].norm(dim=0).tolist()),
+            spacing=tuple(data["image"].affine[0, :dims, :dims].norm(dim=0).tolist()),
             single_piece=self.single_piece,
             mirroring=self.mirroring,
             is_guarded=False,

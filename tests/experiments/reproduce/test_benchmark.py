@@ -34,7 +34,7 @@ def photographs(tmp_path_factory):
     for centre in ("DrishtiGS_Madurai", "DRIONS_Zaragoza"):
         for kind in ("images", "labels"):
             (root / centre / kind).mkdir(parents=True)
-        for number in range(20):
+        for number in range(26):
             image, label = blob((32, 32), rng)
             colour = np.stack([image, image / 2, image / 4], -1).astype(np.uint8)
             Image.fromarray(colour).save(root / centre / "images" / f"{number:02}.png")
@@ -113,9 +113,10 @@ def test_a_part_is_trained_calibrated_and_compared_once(volumes, repository, tmp
     assert {path: path.stat().st_mtime_ns for path in files} == times
 
 
-def test_a_calibrated_recipe_sees_its_source_profile(volumes, repository, tmp_path):
-    part = hippocampus(volumes, cases=1, shifts=["none"], seed=0)[0]
-    part = shrink(replace(part, training=part.training[:3], calibration=part.calibration[:3]))
+@pytest.mark.parametrize(("make", "data"), [(hippocampus, "volumes"), (fundus, "photographs")])
+def test_a_calibrated_recipe_sees_its_source_profile(make, data, repository, tmp_path, request):
+    part = make(request.getfixturevalue(data), cases=1, shifts=["none"], seed=0)[0]
+    part = shrink(replace(part, training=part.training[:4], calibration=part.calibration[:3]))
     options = make_options(repository, ["source", "grata-calibrated"])
     weights = train_network(part, repository / "bundle", tmp_path, device="cpu", seed=0)
     settings = {**part.settings, WEIGHTS: str(weights), "device#name": "cpu"}
