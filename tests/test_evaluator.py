@@ -4,6 +4,7 @@ import gc
 import signal
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -211,6 +212,15 @@ def test_an_interrupted_prediction_lets_the_case_that_is_written_end(ward, tmp_p
     assert ward.of("written", "report") == ["written a", "report a", "written b", "report b"]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, which a process in the background of a shell ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_signal_never_falls_into_a_case_that_is_written(ward, tmp_path):
     """The main thread waits for the last case, and takes Ctrl-C when that is done."""
     ward.on["write d"] = lambda: signal.raise_signal(signal.SIGINT)
