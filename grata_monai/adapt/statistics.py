@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["mix_statistics", "normalise", "sample_moments"]
+__all__ = ["layers_with_statistics", "mix_statistics", "normalise", "sample_moments"]
 
 
 def mix_statistics(network: nn.Module, image_share: float) -> tuple[str, ...]:
@@ -28,14 +28,19 @@ def mix_statistics(network: nn.Module, image_share: float) -> tuple[str, ...]:
     """
     if image_share == 0:
         return ()
-    layers = {
+    layers = layers_with_statistics(network)
+    for layer in layers.values():
+        setattr(layer, "forward", partial(_forward, layer, image_share))  # noqa: B010
+    return tuple(layers)
+
+
+def layers_with_statistics(network: nn.Module) -> dict[str, _NormBase]:
+    """List the layers that normalise with statistics of their training, by name."""
+    return {
         name: layer
         for name, layer in network.named_modules()
         if isinstance(layer, _NormBase) and layer.running_mean is not None
     }
-    for layer in layers.values():
-        setattr(layer, "forward", partial(_forward, layer, image_share))  # noqa: B010
-    return tuple(layers)
 
 
 def _forward(layer: _NormBase, image_share: float, images: Tensor) -> Tensor:
