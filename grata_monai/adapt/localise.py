@@ -17,7 +17,8 @@ from grata_monai.adapt.multiscale import (
     predict_rois,
 )
 from grata_monai.adapt.patches import plan_patches
-from grata_monai.adapt.signs import judge_organ
+from grata_monai.adapt.shape import describe_outline
+from grata_monai.adapt.signs import judge_organ, mark_organ
 from grata_monai.adapt.views import admissible_views
 from grata_monai.core.types import Logits, Probabilities
 
@@ -83,17 +84,22 @@ def localise(
 
 def is_plausible(organ: LocalisedOrgan, episode: Episode) -> bool:
     """Whether the prediction about a place can be the organ; any can without source labels."""
-    known = None if episode.profile is None else episode.profile.organ
-    if known is None or organ.prediction is None:
+    profile = episode.profile
+    if profile is None or profile.organ is None or organ.prediction is None:
         return True
-    plausibility = judge_organ(
-        organ.prediction.maps,
-        known,
+    maps, activation = organ.prediction.maps, episode.activation
+    found = judge_organ(
+        maps,
+        profile.organ,
         images=episode.images,
         spacing=episode.spacing,
-        activation=episode.activation,
+        activation=activation,
     )
-    return plausibility is not None and plausibility.distance <= known.limit
+    if found is None or found.distance > profile.organ.limit:
+        return False
+    outline = describe_outline(mark_organ(maps, activation))
+    shape = profile.shape
+    return shape is None or outline is None or shape.distance(outline) <= shape.limit
 
 
 def _predict_about(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from grata_monai.adapt.organ import OrganProfile
 from grata_monai.adapt.parameters import normalisation_layers
 from grata_monai.adapt.quality import QualityModel
-from grata_monai.adapt.statistics import sample_moments
+from grata_monai.adapt.shape import ShapeModel
 from grata_monai.core.errors import ProfileError
 
 __all__ = [
@@ -90,6 +90,7 @@ class SourceProfile:
         distances: Of every source case from the others, ascending.
         image: ``intensities`` (quantiles) and ``field of view`` (logarithms of mm) of the images.
         organ: Of the source labels; None if the profile was made without labels.
+        shape: Of the source labels' outlines; None without labels, or in an older profile.
         home_below: A case that lies nearer is like those at home and keeps the source prediction;
             None adapts every case.
         models: Prediction (``plain``, the source's, ``kept`` or ``mirrored``) to what predicts its
@@ -111,6 +112,7 @@ class SourceProfile:
     distances: tuple[float, ...]
     image: Mapping[str, LayerProfile] = field(default_factory=dict)
     organ: OrganProfile | None = None
+    shape: ShapeModel | None = None
     home_below: float | None = None
     models: Mapping[str, QualityModel] = field(default_factory=dict)
     home_quality: float = 0.0
@@ -260,7 +262,8 @@ def probe(network: nn.Module) -> Iterator[dict[str, NDArray[np.float64]]]:
         values = images.detach()
         if isinstance(layer, nn.LayerNorm):  # its channels are the last axis
             values = values.flatten(1, -2).transpose(1, 2)
-        _, mean, variance = sample_moments(values)
+        flat = values.flatten(2).to(torch.promote_types(values.dtype, torch.float32))
+        variance, mean = torch.var_mean(flat, -1, correction=0)
         logarithm = variance.clamp_min(_SMALLEST_VARIANCE).log()
         sums[name].append(torch.cat([mean, logarithm], 1).cpu())
 

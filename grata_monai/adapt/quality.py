@@ -32,6 +32,7 @@ SIGNS: Mapping[str, str] = {
     "shift": "the case is foreign to the network",
     "entropy": "the network is unsure inside the mask",
     "organ": "the mask is unlike the organ in source cases",
+    "shape": "the mask has another form than the organ in source cases",
     "disagreement": "magnified views disagree",
     "change": "the mask differs much from the source's",
 }

@@ -4,13 +4,15 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from grata_monai.adapt.equivariance import foreground_one_hot, overlap
 from grata_monai.adapt.organ import OrganProfile, Plausibility, describe_organ
 from grata_monai.adapt.profile import Shift, SourceProfile
+from grata_monai.adapt.shape import describe_outline
 from grata_monai.core.types import Images, Probabilities
 
-__all__ = ["excess_distance", "judge_organ", "measure_entropy", "measure_signs"]
+__all__ = ["excess_distance", "judge_organ", "mark_organ", "measure_entropy", "measure_signs"]
 
 _ODDEST = 3.0  # e³ times as odd as source labels, or empty
 
@@ -39,10 +41,10 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
         consistency: Of the magnified views, in [0, 1]; None for a prediction without them.
 
     Returns:
-        ``shift`` and ``organ``: logarithm of the distance over the median of source cases;
-        ``entropy`` inside the mask, 1 is the most; ``disagreement`` and ``change``: 1 minus a Dice.
-        ``organ`` is missing without labelled source cases, ``disagreement`` without magnified
-        views, ``change`` of the source network's own prediction.
+        ``shift``, ``organ`` and ``shape``: logarithm of the distance over the median of source
+        cases; ``entropy`` inside the mask, 1 is the most; ``disagreement`` and ``change``: 1 minus
+        a Dice. ``organ`` and ``shape`` are missing without labelled source cases, ``disagreement``
+        without magnified views, ``change`` of the source network's own prediction.
     """
     signs = {
         "shift": excess_distance(shift.distance, profile.distances),
@@ -54,6 +56,10 @@ def measure_signs(  # noqa: PLR0913  # each is a part of the case
         )
         distance = math.inf if found is None else found.distance
         signs["organ"] = min(excess_distance(distance, profile.organ.distances), _ODDEST)
+    if profile.shape is not None:
+        outline = describe_outline(mark_organ(maps, activation))
+        distance = math.inf if outline is None else profile.shape.distance(outline)
+        signs["shape"] = min(excess_distance(distance, profile.shape.distances), _ODDEST)
     if consistency is not None:
         signs["disagreement"] = 1 - min(consistency, 1.0)
     if source is not None:
@@ -79,10 +85,15 @@ def judge_organ(
         spacing: In mm per axis; None counts voxels.
         activation: ``sigmoid`` or ``softmax``.
     """
-    mask = foreground_one_hot(maps, activation).amax(1)[0] > 0
+    mask = mark_organ(maps, activation)
     image = images[0, 0].float().cpu().numpy()
-    found = describe_organ(mask.cpu().numpy(), image, spacing or (1.0,) * mask.ndim)
+    found = describe_organ(mask, image, spacing or (1.0,) * mask.ndim)
     return None if found is None else known.judge(found)
+
+
+def mark_organ(maps: Probabilities, activation: str) -> NDArray[np.bool_]:
+    """The mask (*s) of all classes together in probabilities (1, k, *s)."""
+    return np.asarray((foreground_one_hot(maps, activation).amax(1)[0] > 0).cpu())
 
 
 def excess_distance(distance: float, known: tuple[float, ...]) -> float:

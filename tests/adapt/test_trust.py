@@ -30,6 +30,7 @@ from grata_monai.adapt.organ import describe_organ, profile_organ
 from grata_monai.adapt.profile import Shift, SourceProfile, probe, profile_layers
 from grata_monai.adapt.quality import QualityModel
 from grata_monai.adapt.scores import Quality, Selected
+from grata_monai.adapt.shape import describe_outline, profile_outlines
 from grata_monai.adapt.signs import measure_entropy
 from grata_monai.methods.registry import resolve_method
 
@@ -412,6 +413,7 @@ def test_a_fitted_profile_says_how_like_the_source_it_must_be(overlap, selected)
 def test_the_organ_is_sought_only_where_it_can_be():
     image = np.zeros((20, 20, 20), np.float32)
     labels = []
+    balls = [np.sum((np.indices((9, 9, 9)) - 4.0) ** 2, 0) < r**2 for r in (3.9, 4.2, 4.4, 4.6)]
     for grow in range(4):
         mask = np.zeros(image.shape, bool)
         mask[6 : 13 + grow, 6:14, 6:14] = True
@@ -439,3 +441,6 @@ def test_the_organ_is_sought_only_where_it_can_be():
     assert is_plausible(found_at(6, 8), episode)
     assert not is_plausible(found_at(0, 2), episode)
     assert is_plausible(found_at(0, 2), replace(episode, profile=None))
+    outlines = [describe_outline(ball) for ball in balls]
+    shaped = replace(episode, profile=replace(known, shape=profile_outlines(outlines)))
+    assert not is_plausible(found_at(6, 8), shaped)  # a box is no ball

@@ -179,8 +179,8 @@ def main(kind: str, arguments: list[str]) -> None:
     settings = json.loads((FOLDER / "settings.json").read_text())
     supervisor._command = _worker_command
     supervisor.LONGEST_WAIT = 1.0  # workers die here every few seconds
-    jobs.POLL_SECONDS = 0.05
-    if settings["stub"]:
+    if settings["stub"]:  # cases take no time here
+        jobs.POLL_SECONDS = 0.05
         stub: Any = types.ModuleType(SEGMENTER)
         stub.Segmenter = _Stub
         sys.modules[SEGMENTER] = stub

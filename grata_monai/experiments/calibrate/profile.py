@@ -17,6 +17,7 @@ from grata_monai.adapt.profile import (
     profile_layers,
 )
 from grata_monai.adapt.quality import doubt_source, fit_quality, predict_left_out
+from grata_monai.adapt.shape import Outline, describe_outline, profile_outlines
 from grata_monai.adapt.signs import excess_distance
 from grata_monai.core.errors import ProfileError
 from grata_monai.experiments.compare.statistics import HARM
@@ -46,12 +47,14 @@ class Observation:
         statistics: Of the network's layers.
         image: Of the image.
         organ: Of the label; None without one.
+        outline: Of the label; None without one.
     """
 
     case: str
     statistics: LayerStatistics
     image: LayerStatistics
     organ: Features | None
+    outline: Outline | None
 
 
 def observe(item: Mapping[str, str], bench: Bench, *, seed: int = 0) -> Observation:
@@ -68,12 +71,13 @@ def observe(item: Mapping[str, str], bench: Bench, *, seed: int = 0) -> Observat
     prepared = bench.prepare(item, seed=seed, is_probed=True)
     episode, data = prepared.episode, prepared.data
     assert episode.statistics is not None
-    features = None
+    features = outline = None
     if "label" in item:
         image = data["image"][0].cpu()
         label = ResampleToMatch(mode="nearest")(data["label"][0].float().cpu(), image)
         mask = (label > 0).any(0).numpy()
         features = describe_organ(mask, image[0].numpy(), episode.spacing or (1.0,) * mask.ndim)
+        outline = describe_outline(mask)
         if features is None:
             raise ProfileError(
                 f"every label must mark the organ, that of {item['case']!r} is empty. Leave it out."
@@ -83,6 +87,7 @@ def observe(item: Mapping[str, str], bench: Bench, *, seed: int = 0) -> Observat
         episode.statistics,
         describe_image(episode.images, episode.spacing),
         features,
+        outline,
     )
 
 
@@ -102,6 +107,7 @@ def make_profile(observations: Sequence[Observation], weights: str) -> SourcePro
     layers, distances = profile_layers([o.statistics for o in observations])
     image, _ = profile_layers([o.image for o in observations])
     organs = [o.organ for o in observations if o.organ is not None]
+    outlines = [o.outline for o in observations if o.outline is not None]
     return SourceProfile(
         weights=weights,
         cases=len(observations),
@@ -109,6 +115,7 @@ def make_profile(observations: Sequence[Observation], weights: str) -> SourcePro
         distances=tuple(round(d, 4) for d in sorted(distances)),
         image=image,
         organ=profile_organ(organs) if len(organs) >= _FEWEST else None,
+        shape=profile_outlines(outlines) if len(outlines) >= _FEWEST else None,
         home_below=round(float(np.quantile(distances, _HOME_SHARE)), 4),
     )
 

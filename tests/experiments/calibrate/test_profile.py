@@ -90,23 +90,28 @@ def test_too_few_cases_promise_nothing():
 def observe_randomly(seed, organ):
     rng = np.random.default_rng(seed)
     features = {"volume": 3.0 + rng.normal(), "share": 1.0} if organ else None
+    outline = rng.random(8) if organ else None
     statistics = {"layer": rng.normal(size=8)}
-    return Observation(f"case{seed}", statistics, {"intensities": rng.random(11)}, features)
+    image = {"intensities": rng.random(11)}
+    return Observation(f"case{seed}", statistics, image, features, outline)
 
 
 def test_a_profile_needs_no_labels_and_holds_no_names():
     made = make_profile([observe_randomly(seed, False) for seed in range(5)], "0" * 64)
     assert made.organ is None
+    assert made.shape is None
     assert "case" not in made.to_json().replace('"cases"', "")
     assert len(made.distances) == made.cases == 5
     labelled = make_profile([observe_randomly(seed, True) for seed in range(5)], "0" * 64)
     assert set(labelled.organ.mean) == {"volume", "share"}
+    assert len(labelled.shape.mean) == 8
     assert SourceProfile.from_json(labelled.to_json()) == labelled
 
 
 def test_a_case_is_observed_in_one_pass(bench, cases):
     found = observe(cases[0], bench)
     assert found.organ["pieces"] == 0
+    assert 0 < found.outline.mean() < 1
     assert all(np.isfinite(values).all() for values in found.statistics.values())
     assert list(found.image) == ["intensities", "field of view"]
 
