@@ -39,6 +39,7 @@ from grata_monai.adapt.scores import Quality, Selected
 from grata_monai.adapt.settle import (
     can_steps_pay,
     find_home,
+    is_in_place,
     is_judged,
     keep_source,
     measure,
@@ -292,15 +293,24 @@ def _choose(
     if result.has_moved:
         after = predict_organ(episode, organ, predict)
         result = replace(_with_dropped(result, after.dropped), after=after)
+    decide = partial(decide_after, settings=episode.recipe.guard, found_by=organ.found_by)
     evidence = result.evidence
-    decision = decide_after(evidence, episode.recipe.guard, found_by=organ.found_by)
+    chosen = _hand_on(result, decide(evidence), episode)
+    if chosen.decision.selected is Selected.ADAPTED and not is_in_place(chosen, episode):
+        views = decide(replace(evidence, after=None))
+        told = replace(views, reason=f"{views.reason}; the steps moved it elsewhere")
+        chosen = _hand_on(result, told, episode)
+    return settle(chosen, episode)
+
+
+def _hand_on(result: EpisodeResult, decision: Decision, episode: Episode) -> EpisodeResult:
+    """Take the prediction that a decision names."""
     if decision.selected is Selected.SOURCE:
-        return settle(keep_source(result, decision), episode)
+        return keep_source(result, decision)
     is_moved = decision.selected is Selected.ADAPTED
     logits = _fill_in(result, episode, is_moved=is_moved)
     is_adapted = result.is_adapted and (is_moved or result.is_foreign)
-    result = replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
-    return settle(result, episode)
+    return replace(result, decision=decision, logits=logits, is_adapted=is_adapted)
 
 
 def _fill_in(result: EpisodeResult, episode: Episode, *, is_moved: bool = False) -> Logits:

@@ -28,6 +28,7 @@ from grata_monai.core.types import Logits
 __all__ = [
     "can_steps_pay",
     "find_home",
+    "is_in_place",
     "is_judged",
     "keep_source",
     "measure",
@@ -171,6 +172,11 @@ def settle(result: EpisodeResult, episode: Episode, *, is_home: bool = False) ->
     )
     result = replace(result, decision=flagged)
     return keep_source(result, flagged) if flagged.selected is Selected.SOURCE else result
+
+
+def is_in_place(result: EpisodeResult, episode: Episode) -> bool:
+    """Whether what a decision kept would not be given up for lying elsewhere than the source's."""
+    return _hold(result, episode).selected is result.decision.selected
 
 
 def _hold(result: EpisodeResult, episode: Episode) -> Decision:

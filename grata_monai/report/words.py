@@ -58,6 +58,12 @@ _CLAUSES = {
     r"the network was trained on another description, .*": (
         "The series is described as another sequence than the network's: check that it is right."
     ),
+    r"the steps moved it elsewhere": (
+        "Adaptation moved the mask to another place, so the mask from before it is shown."
+    ),
+    r"the network is unsure inside the mask, (\S+) of the most, .*": (
+        "The network is unsure inside the mask, {0} of 1."
+    ),
     r"nobody has calibrated the guard .*": (
         "Nobody has calibrated the guard for this network, so nothing is green."
     ),

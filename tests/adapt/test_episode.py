@@ -15,6 +15,7 @@ from grata_monai.adapt.episode import run_episode
 from grata_monai.adapt.method import Episode
 from grata_monai.adapt.multiscale import MultiscalePrediction
 from grata_monai.adapt.network import copy_network, hash_weights
+from grata_monai.adapt.scores import Selected
 from grata_monai.adapt.views import parse_view
 from grata_monai.core.errors import AdaptationError, NetworkError, NothingToAdaptError, RecipeError
 from grata_monai.methods.registry import METHODS, resolve_method
@@ -421,6 +422,34 @@ def test_the_guard_decides_whether_the_moved_weights_predict(
     assert not torch.equal(before.maps, after.maps)
     seen = chosen.seen.expand_as(chosen.maps) > 0
     torch.testing.assert_close(outcome.logits.softmax(1)[seen], chosen.maps[seen])
+
+
+@pytest.mark.parametrize("refused", [{"adapted"}, {"adapted", "views"}])
+def test_where_steps_moved_the_mask_elsewhere_the_views_may_still_be_kept(
+    network, images, monkeypatch, refused
+):
+    def hold(decision, *_):
+        if decision.selected not in refused:
+            return decision
+        return replace(decision, selected=Selected.SOURCE, reason="kept source: elsewhere")
+
+    set_neighbours(monkeypatch, 0.5, 0.6)
+    monkeypatch.setattr("grata_monai.adapt.own_statistics._SURER_BY", 2.0)  # never
+    monkeypatch.setattr("grata_monai.adapt.settle.hold_in_place", hold)
+    recipe = {**LOOKS, "calibrated_for": "0" * 64, "mirror_margin": -1.0}
+    outcome = run_episode(network, make_episode(images, recipe))
+    before, after = outcome.organ.prediction, outcome.after.prediction
+    assert not torch.equal(before.maps, after.maps)
+    assert not outcome.is_adapted
+    assert outcome.weights_after == outcome.source.weights
+    if "views" in refused:
+        assert outcome.decision.selected in {"source", "mirrored"}
+        return
+    assert outcome.decision.selected == "views"
+    assert outcome.decision.reason.startswith("averaged magnified views; ")
+    assert "; the steps moved it elsewhere" in outcome.decision.reason
+    seen = before.seen.expand_as(before.maps) > 0
+    torch.testing.assert_close(outcome.logits.softmax(1)[seen], before.maps[seen])
 
 
 def test_a_refused_online_case_leaves_no_trace_in_the_memory(network, images, monkeypatch):

@@ -64,6 +64,12 @@ def test_a_failure_is_told_with_its_own_reason():
             "right. The series is described as another sequence than the network's: check that it "
             "is right.",
         ),
+        (
+            "averaged magnified views; the steps moved it elsewhere; the network is unsure inside "
+            "the mask, 0.62 of the most, red from 0.45 on",
+            "Adaptation moved the mask to another place, so the mask from before it is shown. "
+            "The network is unsure inside the mask, 0.62 of 1.",
+        ),
         ("kept source: the case is like home", "Kept source: the case is like home."),
     ],
 )
