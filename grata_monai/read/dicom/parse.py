@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from pydicom.datadict import dictionary_has_tag, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset, read_partial
+from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
@@ -41,7 +41,9 @@ __all__ = ["parse_header"]
 
 PIXEL_TAGS = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+IMPLICIT = "1.2.840.10008.1.2"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+NATIVE = (IMPLICIT, "1.2.840.10008.1.2.1", BIG_ENDIAN)
 DEFLATED = (
     "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.4.95",
@@ -123,7 +125,7 @@ def parse_header(request: Mapping[str, Any]) -> dict[str, Any]:
         if read_text(meta, "MediaStorageSOPClassUID") == MEDIA_DIRECTORY:
             return {"what": "directory"}
         syntax = _check_syntax(meta)
-        dataset, pixel_element = _read_elements(source)
+        dataset, pixel_element = _read_elements(source, syntax)
         return {
             "what": "instance",
             "transfer_syntax_uid": syntax,
@@ -166,7 +168,7 @@ def _starts_data_set(head: bytes) -> bool:
 
 
 def _read_meta(source: BudgetedFile) -> Dataset:
-    """Read group 0002, as pydicom does, but nothing after it."""
+    """Read group 0002, as pydicom does, but nothing after it; the data set comes next."""
     try:
         source.seek(132)
         meta = read_dataset(
@@ -174,7 +176,6 @@ def _read_meta(source: BudgetedFile) -> Dataset:
         )
     except Exception as error:
         raise _name_failure(source, error) from None
-    source.seek(0)
     return meta
 
 
@@ -190,8 +191,12 @@ def _check_syntax(meta: Dataset) -> str:
     return syntax
 
 
-def _read_elements(source: BudgetedFile) -> tuple[Dataset, tuple[int, int, int]]:
-    """Read up to the pixels; also their tag, first byte and length (0, 0, 0 without pixels)."""
+def _read_elements(source: BudgetedFile, syntax: str) -> tuple[Dataset, tuple[int, int, int]]:
+    """Read up to the pixels; also their tag, first byte and length (0, 0, 0 without pixels).
+
+    Where elements have a type though the syntax says that they have none, or the other way round,
+    pydicom sees it by the first one.
+    """
     found = [(0, 0, 0)]
 
     def is_pixels(tag: BaseTag, _: str | None, length: int) -> bool:
@@ -201,7 +206,13 @@ def _read_elements(source: BudgetedFile) -> tuple[Dataset, tuple[int, int, int]]
         return True
 
     try:
-        dataset = read_partial(cast(Any, source), is_pixels, specific_tags=TAGS)
+        dataset = read_dataset(
+            cast(Any, source),
+            syntax == IMPLICIT,
+            syntax != BIG_ENDIAN,
+            stop_when=is_pixels,
+            specific_tags=TAGS,
+        )
     except Exception as error:
         raise _name_failure(source, error) from None
     if source.is_cut:
