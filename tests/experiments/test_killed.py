@@ -10,7 +10,7 @@ from crash import fork_until_done, kill_at_byte, kill_at_call
 
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.experiments.calibrate.choose import Choice, Scores
-from grata_monai.experiments.calibrate.profile import Fit
+from grata_monai.experiments.calibrate.fit import Fit
 from grata_monai.experiments.calibrate.report import write_choice
 from grata_monai.experiments.harness import run as module
 from grata_monai.experiments.harness.bench import Bench

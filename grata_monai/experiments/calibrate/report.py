@@ -9,7 +9,7 @@ from typing import Any
 
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.experiments.calibrate.choose import Choice, Scores
-from grata_monai.experiments.calibrate.profile import Fit
+from grata_monai.experiments.calibrate.fit import Fit
 from grata_monai.experiments.compare.statistics import HARM
 from grata_monai.report.document import write_document
 from grata_monai.write.commit import claim, staged
@@ -178,10 +178,13 @@ def describe_fit(fit: Fit | None) -> str:
         f"- mean gain {fit.gain:+.4f}; of a choice that knows the label {fit.oracle:+.4f}",
         f"- handed on: {', '.join(f'{name} {share}' for name, share in shares.items())}",
         "",
-        "| shift | gain | of a choice that knows the label |",
-        "| --- | --- | --- |",
+        "Unseen: as if calibration had known neither this shift nor the case. There the bound need "
+        "not hold; that is as near as source cases come to another hospital.",
+        "",
+        "| shift | gain | of a choice that knows the label | gain, unseen | harmed, unseen |",
+        "| --- | --- | --- | --- | --- |",
         *(
-            f"| {shift} | {gain:+.4f} | {most:+.4f} |"
+            f"| {shift} | {gain:+.4f} | {most:+.4f} | {_tell_unseen(fit, shift)} |"
             for shift, (gain, most) in fit.by_shift.items()
         ),
         "",
@@ -194,6 +197,13 @@ def describe_fit(fit: Fit | None) -> str:
         told = ("none" if cell is None else f"{cell:.3f}" for cell in cells)
         lines.append(f"| {name} | {' | '.join(told)} |")
     return "\n".join(lines) + "\n"
+
+
+def _tell_unseen(fit: Fit, shift: str) -> str:
+    if shift not in fit.by_unseen:
+        return "– | –"
+    gain, harmed = fit.by_unseen[shift]
+    return f"{gain:+.4f} | {harmed}"
 
 
 def _limit(value: float) -> str:

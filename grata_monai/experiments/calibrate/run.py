@@ -14,13 +14,8 @@ from grata_monai.experiments.calibrate.candidates import (
     make_candidates,
 )
 from grata_monai.experiments.calibrate.choose import choose
-from grata_monai.experiments.calibrate.profile import (
-    can_fit,
-    fit_profile,
-    leave_each_out,
-    make_profile,
-    observe,
-)
+from grata_monai.experiments.calibrate.fit import can_fit, fit_profile
+from grata_monai.experiments.calibrate.profile import leave_each_out, make_profile, observe
 from grata_monai.experiments.calibrate.report import write_choice, write_overlay
 from grata_monai.experiments.calibrate.reviews import heed_reviews
 from grata_monai.experiments.calibrate.search import run_candidates, to_scores

@@ -7,12 +7,8 @@ import pytest
 
 from grata_monai.adapt.profile import SourceProfile
 from grata_monai.core.errors import ProfileError
-from grata_monai.experiments.calibrate.profile import (
-    Observation,
-    fit_profile,
-    make_profile,
-    observe,
-)
+from grata_monai.experiments.calibrate.fit import fit_profile
+from grata_monai.experiments.calibrate.profile import Observation, make_profile, observe
 from grata_monai.experiments.calibrate.report import describe_fit
 from grata_monai.experiments.harness.run import Row
 
@@ -56,6 +52,40 @@ def test_where_nothing_tells_harm_the_bound_is_said_not_to_hold():
     fit = fit_profile(PROFILE, make_rows(12, harmed=range(0, 12, 2)), "views")
     assert not fit.holds or fit.kept["source"] == 1
     assert fit.gain >= -0.1
+
+
+def test_what_a_shift_costs_that_nobody_had_seen():
+    fit = fit_profile(PROFILE, make_rows(12), "views")
+    assert list(fit.by_unseen) == ["hot_spot"]
+    gain, harmed = fit.by_unseen["hot_spot"]
+    assert harmed == 0
+    assert gain <= fit.by_shift["hot_spot"][1] + 1e-9
+    blind = fit_profile(PROFILE, make_trap(12), "views")
+    assert blind.harmed == 0  # known, the shift is told by its entropy
+    gain, harmed = blind.by_unseen["contrast"]
+    assert harmed >= 10  # unseen, it looks like the one that gains
+    assert gain < 0
+    table = describe_fit(blind)
+    assert f"| {gain:+.4f} | {harmed} |" in table
+    assert "| none | " in table
+    assert table.split("| none | ")[1].splitlines()[0].endswith("| – | – |")
+
+
+def make_trap(cases):
+    """A third shift with yet more entropy, under which the views lose what they gained before."""
+    rows = make_rows(cases)
+    trap = []
+    for shift, row in rows:
+        if shift == "hot_spot":
+            signs = {n: {**s, "entropy": s["entropy"] + 0.4} for n, s in row.signs.items()}
+            worse = 0.3 if row.method == "views" else 0.0
+            trap.append(("contrast", replace(row, dice=row.dice - worse, signs=signs)))
+    return [*rows, *trap]
+
+
+def test_without_another_shift_nothing_is_said_of_unseen_ones():
+    rows = [(shift, row) for shift, row in make_rows(12) if shift == "hot_spot"]
+    assert fit_profile(PROFILE, rows, "views").by_unseen == {}
 
 
 def test_mirrored_predictions_stand_in_where_views_are_not_kept():
