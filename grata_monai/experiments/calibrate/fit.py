@@ -169,7 +169,11 @@ def _decide(
             for key, (signs, _) in found["kept"].items()
             if key in plain
         },
-        "mirrored": {key: 1 - s["change"] for key, (s, _) in found.get("mirrored", {}).items()},
+        "mirrored": {
+            key: 1 - signs["change"]
+            for key, (signs, _) in found.get("mirrored", {}).items()
+            if key in plain
+        },
     }
 
 
