@@ -97,9 +97,10 @@ def is_plausible(organ: LocalisedOrgan, episode: Episode) -> bool:
     )
     if found is None or found.distance > profile.organ.limit:
         return False
+    if profile.shape is None:
+        return True
     outline = describe_outline(mark_organ(maps, activation))
-    shape = profile.shape
-    return shape is None or outline is None or shape.distance(outline) <= shape.limit
+    return outline is not None and profile.shape.distance(outline) <= profile.shape.limit
 
 
 def _predict_about(

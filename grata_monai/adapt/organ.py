@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["OrganProfile", "Plausibility", "describe_organ", "profile_organ"]
+__all__ = ["OrganProfile", "Plausibility", "describe_organ", "find_largest_piece", "profile_organ"]
 
 _PRIOR_CASES = 5
 _SMALLEST_SPREAD = {
@@ -25,7 +25,9 @@ _SMALLEST_SPREAD = {
 }
 """Of features that hardly differ between few source cases; units as in `describe_organ`."""
 _RING = 3  # voxels about the mask, in front of its border
-_ROOM = 1.5  # so many times as odd as the oddest source label
+ROOM = 1.5
+"""A place of the organ is at most so many times as odd as the oddest source label."""
+
 _SPECK = 10  # voxels; smaller pieces do not count
 
 Features = Mapping[str, float]
@@ -67,7 +69,7 @@ class OrganProfile:
     @property
     def limit(self) -> float:
         """Distance beyond which a mask is no place for the organ."""
-        return _ROOM * self.distances[-1]
+        return ROOM * self.distances[-1]
 
     def distance(self, features: Features) -> float:
         """Root mean square of the standardised features."""
@@ -109,11 +111,7 @@ def describe_organ(
     """
     if not mask.any():
         return None
-    pieces, _ = ndimage.label(mask)
-    sizes = np.bincount(pieces.ravel())[1:]
-    largest = int(sizes.argmax()) + 1
-    box = ndimage.find_objects(pieces)[largest - 1]
-    inside = pieces == largest
+    inside, box, sizes = find_largest_piece(mask)
     size = np.asarray(spacing, dtype=float)
     extent = np.array([part.stop - part.start for part in box]) * size
     centre = (np.array(ndimage.center_of_mass(inside)) - (np.array(mask.shape) - 1) / 2) * size
@@ -126,6 +124,16 @@ def describe_organ(
     found["share"] = float(sizes.max() / sizes.sum())
     found["contrast"] = _contrast(inside, image, box)
     return found
+
+
+def find_largest_piece(
+    mask: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], tuple[slice, ...], NDArray[np.int64]]:
+    """The largest connected piece of a mask (*s) that is not empty, its box, and all sizes."""
+    pieces, _ = ndimage.label(mask)
+    sizes = np.bincount(pieces.ravel())[1:]
+    largest = int(sizes.argmax()) + 1
+    return pieces == largest, ndimage.find_objects(pieces)[largest - 1], sizes
 
 
 def _contrast(

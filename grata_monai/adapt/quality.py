@@ -23,7 +23,6 @@ __all__ = [
     "doubt_source",
     "fit_quality",
     "predict_left_out",
-    "predict_others",
 ]
 
 _ROOM = 1.1  # no prediction is so high that it could not be too high
@@ -146,7 +145,11 @@ def fit_quality(
 
 
 def predict_left_out(
-    signs: Sequence[Mapping[str, float]], dice: Sequence[float], cases: Sequence[str]
+    signs: Sequence[Mapping[str, float]],
+    dice: Sequence[float],
+    cases: Sequence[str],
+    *,
+    teaches: Sequence[bool] | None = None,
 ) -> NDArray[np.float64]:
     """Predict the Dice of every row by a model of the other cases.
 
@@ -154,38 +157,20 @@ def predict_left_out(
         signs: Per row, the same names.
         dice: Per row.
         cases: Per row the case's name.
+        teaches: Per row whether a model may be fitted to it; all if None.
 
     Returns:
         Per row.
     """
+    _, table = _tabulate(signs)
     values, groups = np.asarray(dice, dtype=float), np.asarray(cases)
+    may_teach = np.full(len(values), True) if teaches is None else np.asarray(teaches)
     found = np.empty(len(values))
     for case in sorted(set(groups)):
         is_out = groups == case
-        rest = [row for row, out in zip(signs, is_out, strict=True) if not out]
-        left = [row for row, out in zip(signs, is_out, strict=True) if out]
-        found[is_out] = predict_others(rest, values[~is_out], left)
+        known = may_teach & ~is_out
+        found[is_out] = _predict(_fit(table[known], values[known]), table[is_out])
     return found
-
-
-def predict_others(
-    signs: Sequence[Mapping[str, float]],
-    dice: Sequence[float] | NDArray[np.float64],
-    others: Sequence[Mapping[str, float]],
-) -> NDArray[np.float64]:
-    """Predict the Dice of rows by a model of other rows.
-
-    Args:
-        signs: Of the rows that are known, the same names.
-        dice: Of these.
-        others: Signs of the rows asked for.
-
-    Returns:
-        Per row asked for.
-    """
-    names, table = _tabulate(signs)
-    asked = np.array([[row[name] for name in names] for row in others])
-    return _predict(_fit(table, np.asarray(dice, dtype=float)), asked)
 
 
 def _tabulate(signs: Sequence[Mapping[str, float]]) -> tuple[list[str], NDArray[np.float64]]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch.nn import functional
+
+from grata_monai.adapt.organ import ROOM, find_largest_piece
 
 __all__ = ["Outline", "ShapeModel", "describe_outline", "profile_outlines"]
 
@@ -25,7 +26,6 @@ _CELLS = {1: 64, 2: 16, 3: 8}
 """Axes to cells per axis."""
 _SHARE = 0.9  # of the variance that components make up
 _LEAST_VARIANCE = 1e-4  # of one cell
-_ROOM = 1.5  # so many times as odd as the oddest source label
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ShapeModel:
     @property
     def limit(self) -> float:
         """Distance beyond which a mask is no place for the organ."""
-        return _ROOM * self.distances[-1]
+        return ROOM * self.distances[-1]
 
     def distance(self, outline: Outline) -> float:
         """Mahalanobis distance over the square root of n.
@@ -72,10 +72,8 @@ def describe_outline(mask: NDArray[np.bool_]) -> Outline | None:
     """
     if not mask.any():
         return None
-    pieces, _ = ndimage.label(mask)
-    largest = int(np.bincount(pieces.ravel())[1:].argmax()) + 1
-    box = ndimage.find_objects(pieces)[largest - 1]
-    inside = torch.from_numpy(pieces[box] == largest)[None, None].double()
+    piece, box, _ = find_largest_piece(mask)
+    inside = torch.from_numpy(piece[box])[None, None].double()
     cells = (_CELLS[mask.ndim],) * mask.ndim
     return np.asarray(functional.interpolate(inside, cells, mode="area")).ravel()
 

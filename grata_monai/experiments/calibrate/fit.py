@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from grata_monai.adapt.profile import SourceProfile
-from grata_monai.adapt.quality import doubt_source, fit_quality, predict_others
+from grata_monai.adapt.quality import doubt_source, fit_quality, predict_left_out
 from grata_monai.adapt.signs import excess_distance
 from grata_monai.experiments.calibrate.profile import HOME_SHARE
 from grata_monai.experiments.compare.statistics import HARM
@@ -246,16 +246,10 @@ def _unzip(part: _Part) -> tuple[list[Mapping[str, float]], list[float], list[st
 
 
 def _leave_out(part: _Part, *, unseen: str = "") -> dict[_Key, float]:
-    """Predict the Dice of every row by a model of the other cases; of a shift, of other shifts."""
-    kept = _select(part, unseen, True) if unseen else part
-    found: dict[_Key, float] = {}
-    for left in sorted({case for case, _ in kept}):
-        asked = [key for key in kept if key[0] == left]
-        known = {key: value for key, value in part.items() if key[0] != left and key[1] != unseen}
-        signs, dice, _ = _unzip(known)
-        predicted = predict_others(signs, dice, [part[key][0] for key in asked])
-        found |= dict(zip(asked, map(float, predicted), strict=True))
-    return {key: found[key] for key in kept}
+    """Predict the Dice of every row by a model of the other cases, under all shifts but one."""
+    teaches = [shift != unseen for _, shift in part]
+    found = predict_left_out(*_unzip(part), teaches=teaches)
+    return dict(zip(part, map(float, found), strict=True))
 
 
 def _control(
